@@ -1,0 +1,60 @@
+"""What the HTTP API asks of the rest of the edge: publish, read, explain.
+
+Knows the contract's messages; must not know HTTP or JSON, nor how owners are found. The HTTP API
+has checked who asks and what they may do before it calls; a `Refusal` coming back is data, to be
+shown to the caller as it is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from onward.client.v1 import client_pb2
+from onward.presence.v1 import presence_pb2
+from onward.types.v1 import entry_pb2, refusal_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A publish that is durable."""
+
+    seq: int
+    epoch: int
+    duplicate: bool  # accepted before, under the same publication id
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Part of a subject's log."""
+
+    messages: Sequence[entry_pb2.Message]  # contiguous, oldest first
+    head: int  # the subject's last seq; 0: no message yet
+    floor: int  # messages at or below it are no longer kept
+    log_id: str
+
+
+class Backend(Protocol):
+    """Implemented over the edge's uplinks."""
+
+    @property
+    def ready(self) -> bool:
+        """True once the edge has its lease and every partition has an owner it can reach."""
+
+    async def publish(
+        self, publisher: str, publish: client_pb2.Publish
+    ) -> Accepted | refusal_pb2.Refusal:
+        """Publishes in the name of `publisher`, and returns once it is durable or refused.
+
+        The fields' limits are checked here, as for a publish frame; a missing `publication_id` is
+        drawn. A `transient` one is answered as accepted with seq 0. UNAVAILABLE: outcome unknown.
+        """
+
+    async def read_messages(
+        self, subject: str, after_seq: int, limit: int
+    ) -> History | refusal_pb2.Refusal:
+        """Reads messages with seq > `after_seq`, at most `limit` (1 to 1,000), from the store."""
+
+    async def explain(
+        self, request: presence_pb2.ExplainRequest
+    ) -> presence_pb2.ExplainResponse | refusal_pb2.Refusal:
+        """Asks presence for the story of a message and a user."""
