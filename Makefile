@@ -1,0 +1,37 @@
+# Onward. `make up` runs it, `make test` tests it; both set up what they need.
+SHELL := /bin/sh
+export PATH := $(or $(PATH),/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: up test setup protos lint types buf lock
+
+up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
+	@exec $(BIN)/onward up $(ARGS)
+
+test: setup  ## all tests; options in ARGS, e.g. make test ARGS="tests/edge -x"
+	@$(BIN)/python -m pytest $(ARGS)
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.lock pyproject.toml deploy/setup.sh
+	@PYTHON="$(PYTHON)" sh deploy/setup.sh
+	@touch $@
+
+protos: setup  ## writes gen/ from protos/
+	@$(BIN)/python protos/generate.py
+
+lint: setup buf
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup
+	@$(BIN)/mypy services sdk/python
+
+buf:
+	@cd protos && npm install --ignore-scripts --no-package-lock --no-audit --no-fund --silent && ./node_modules/.bin/buf lint
+
+lock:  ## exact versions of everything, from the floors in pyproject.toml
+	@$(BIN)/pip install -q uv && $(BIN)/uv pip compile -q --universal --python-version 3.11 \
+	  --generate-hashes --extra dev --upgrade pyproject.toml -o requirements.lock

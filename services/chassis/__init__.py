@@ -1,0 +1,15 @@
+"""What every process of Onward is built on. It knows gRPC, etcd and the operating system, and
+nothing of sessions, messages or notifications.
+
+    process   runs a service: event loop, signals, exit codes
+    settings  reads a service's frozen dataclass from the environment
+    server    a gRPC server: health, reflection, the shared secret, draining
+    channel   a gRPC channel to such a server
+    etcd      a small client: transactions, leases, watches that resume
+    cluster   the keys in etcd: members, owners, the directory that follows them
+    refusals  builds refusals; their codes stand in refusal.proto
+    errors    faults: exceptions that know their gRPC status and whether to retry
+    subjects  what a subject may be, and which partition it falls in
+    logs      structured logs that cannot leak
+    metrics   the /metrics port of services without HTTP
+"""

@@ -1,0 +1,81 @@
+"""Structured logs, one line an event, on stderr.
+
+Nothing that a user wrote may reach a line: an event has a fixed name and fields of numbers, ids
+and our own words. As a second fence, values of fields whose names speak of secrets or content
+are replaced before they are written. Third-party loggers pass through the same renderer, at
+WARNING, because some of them print what clients sent.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+from services.chassis.errors import SettingError
+
+# Field names that must not carry their value out, whoever logs them.
+FORBIDDEN_FIELDS = frozenset(
+    {"token", "secret", "uri", "endpoint", "content", "text", "data", "headers", "body",
+     "authorization", "password", "external_token"}
+)  # fmt: skip
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def configure(service: str, level: str = "info", stream: TextIO | None = None) -> None:
+    """Set up logging for this process. `level`: debug, info, warning or error."""
+    if level not in _LEVELS:
+        raise SettingError(f"ONWARD_LOG_LEVEL is {level!r}; set it to one of {', '.join(_LEVELS)}")
+    out = stream or sys.stderr
+    number = _LEVELS[level]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_service(service),
+            _withhold,
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(
+                key_order=["timestamp", "level", "service", "event"]
+            ),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    handler = _ForwardHandler()
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def get(name: str) -> Any:
+    """A logger: `log.info("event_name", field=value)`."""
+    return structlog.get_logger(logger=name)
+
+
+def _add_service(service: str) -> Any:
+    def add(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["service"] = service
+        return event
+
+    return add
+
+
+def _withhold(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for field in FORBIDDEN_FIELDS & event.keys():
+        event[field] = "withheld"
+    return event
+
+
+class _ForwardHandler(logging.Handler):
+    """Passes the standard library's records on: name, level and exception type, not the text.
+
+    The text of a third party's message may quote what a client sent.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raised = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        structlog.get_logger().log(
+            record.levelno, "library", logger=record.name, at=record.funcName, raised=raised
+        )
