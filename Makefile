@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: up test setup protos lint types buf lock
+.PHONY: up test setup protos lint types buf lock settings
 
 up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
 	@exec $(BIN)/onward up $(ARGS)
@@ -35,3 +35,6 @@ buf:
 lock:  ## exact versions of everything, from the floors in pyproject.toml
 	@$(BIN)/pip install -q uv && $(BIN)/uv pip compile -q --universal --python-version 3.11 \
 	  --generate-hashes --extra dev --upgrade pyproject.toml -o requirements.lock
+
+settings: setup  ## writes docs/settings.md from the code
+	@$(BIN)/python docs/generate_settings.py

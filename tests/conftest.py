@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -26,3 +27,19 @@ def run() -> Callable[[Coroutine[Any, Any, T]], T]:
         return asyncio.run(bounded())
 
     return run_to_end
+
+
+_ALLOWED_SKIPS = Path(__file__).with_name("skips.txt")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
+        allowed = {line.split("#")[0].strip() for line in _ALLOWED_SKIPS.read_text().splitlines()}
+        if item.nodeid not in allowed:
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} was skipped, and tests/skips.txt does not name it"
+    return report

@@ -51,7 +51,7 @@ def configure(service: str, level: str = "info", stream: TextIO | None = None) -
 
 def get(name: str) -> Any:
     """A logger: `log.info("event_name", field=value)`."""
-    return structlog.get_logger(logger=name)
+    return structlog.get_logger(module=name)
 
 
 def _add_service(service: str) -> Any:
@@ -77,5 +77,5 @@ class _ForwardHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         raised = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
         structlog.get_logger().log(
-            record.levelno, "library", logger=record.name, at=record.funcName, raised=raised
+            record.levelno, "library", module=record.name, at=record.funcName, raised=raised
         )

@@ -1,0 +1,38 @@
+"""Logs cannot leak."""
+
+import io
+import logging
+
+import pytest
+
+from services.chassis import logs
+from services.chassis.errors import SettingError
+
+
+def test_values_of_telling_fields_are_withheld() -> None:
+    out = io.StringIO()
+    logs.configure("edge", "debug", out)
+    logs.get("x").info("registered", token="eyJhbGci", uri="mailto:ann@example.org", user="ann")
+    line = out.getvalue()
+    assert "eyJhbGci" not in line
+    assert "ann@example.org" not in line
+    assert "user=ann" in line
+    assert "service=edge" in line
+
+
+def test_the_text_of_a_library_is_not_passed_on() -> None:
+    out = io.StringIO()
+    logs.configure("edge", "debug", out)
+    try:
+        raise ValueError("GET /?token=secret")
+    except ValueError:
+        logging.getLogger("aiohttp.server").exception("bad request: %s", "GET /?token=secret")
+    line = out.getvalue()
+    assert "secret" not in line
+    assert "aiohttp.server" in line
+    assert "raised=ValueError" in line
+
+
+def test_an_unknown_level_is_a_wrong_setting() -> None:
+    with pytest.raises(SettingError, match="ONWARD_LOG_LEVEL"):
+        logs.configure("edge", "loud")

@@ -1,0 +1,79 @@
+"""The gRPC server of every service: the secret, health, a port that is taken."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from services.chassis.channel import open_channel
+from services.chassis.errors import StartError
+from services.chassis.server import Server
+
+SECRET = "0123456789abcdef"
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[Server]:
+    server = Server("127.0.0.1:0", SECRET, ["onward.example.v1.ExampleService"])
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.drain(0)
+
+
+async def status(server: Server, secret: str, service: str = "") -> int:
+    async with open_channel(f"127.0.0.1:{server.port}", secret) as channel:
+        request = health_pb2.HealthCheckRequest(service=service)
+        return (await health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)).status
+
+
+@pytest.mark.parametrize("secret", ["", "0123456789abcdeF", "0123456789abcdef "])
+def test_a_call_without_the_secret_is_refused(run, secret) -> None:
+    async def scenario() -> None:
+        async with serving() as server:
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await status(server, secret)
+            assert raised.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+    run(scenario())
+
+
+def test_a_stream_without_the_secret_is_refused(run) -> None:
+    async def scenario() -> None:
+        async with (
+            serving() as server,
+            grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+        ):
+            request = reflection_pb2.ServerReflectionRequest(list_services="")
+            stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                async for _ in stub.ServerReflectionInfo(iter([request])):
+                    pass
+            assert raised.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+    run(scenario())
+
+
+def test_health_says_serving_only_when_told(run) -> None:
+    async def scenario() -> None:
+        async with serving() as server:
+            name = "onward.example.v1.ExampleService"
+            assert await status(server, SECRET, name) == health_pb2.HealthCheckResponse.NOT_SERVING
+            await server.set_serving(True)
+            assert await status(server, SECRET, name) == health_pb2.HealthCheckResponse.SERVING
+
+    run(scenario())
+
+
+def test_a_port_that_is_taken_is_said_in_a_sentence(run) -> None:
+    async def scenario() -> None:
+        async with serving() as server:
+            second = Server(f"127.0.0.1:{server.port}", SECRET, [])
+            with pytest.raises(StartError, match="cannot listen on"):
+                await second.start()
+
+    run(scenario())

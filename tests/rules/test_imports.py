@@ -1,0 +1,86 @@
+"""The import rules of the repository, read from the source itself."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SERVICES = ["edge", "coordinator", "presence", "notifier", "cli"]
+# A library whose use is kept to one place, and that place.
+ONLY_IN = {
+    "aetcd": ["services/chassis/etcd.py"],
+    "aiosmtplib": ["services/notifier/"],
+    "twilio": ["services/notifier/"],
+    "jwt": ["services/edge/tokens.py"],
+    "sqlite3": ["services/coordinator/", "services/presence/"],
+    "typer": ["services/cli/"],
+    "rich": ["services/cli/"],
+}
+
+
+def sources(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found, f"{folder} holds no Python file"
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    """Every dotted name that a file imports, wherever in the file."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def foreign_imports(service: str, names: set[str]) -> set[str]:
+    """Names of `names` that reach into another service than `service`."""
+    others = [other for other in SERVICES if other != service]
+    return {n for n in names if any(f"{n}.".startswith(f"services.{o}.") for o in others)}
+
+
+@pytest.mark.parametrize("service", [*SERVICES, "chassis"])
+def test_no_service_imports_another(service: str) -> None:
+    for path in sources(f"services/{service}"):
+        assert not foreign_imports(service, imported(path)), path
+
+
+def test_the_rule_sees_an_import_of_another_service() -> None:
+    assert foreign_imports("edge", {"services.presence.state.Follow"})
+    assert foreign_imports("chassis", {"services.edge"})
+    assert not foreign_imports("edge", {"services.edge.hub", "services.chassis.logs.get"})
+
+
+def test_the_sdk_imports_no_service() -> None:
+    for path in sources("sdk/python"):
+        assert not {n for n in imported(path) if n.split(".")[0] == "services"}, path
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_library_stays_in_its_place(library: str) -> None:
+    for path in sources("services"):
+        name = str(path.relative_to(ROOT))
+        if not any(name.startswith(place) for place in ONLY_IN[library]):
+            assert not {n for n in imported(path) if n.split(".")[0] == library}, path
+
+
+def test_the_http_server_of_aiohttp_stays_in_the_edge() -> None:
+    for path in sources("services"):
+        if "services/edge/" not in str(path):
+            assert not {n for n in imported(path) if n.startswith("aiohttp.web")}, path
+
+
+def test_cores_do_no_io() -> None:
+    """A module whose docstring calls it pure imports no I/O, clock, randomness or environment."""
+    impure = {"asyncio", "os", "random", "secrets", "socket", "sqlite3", "time", "grpc", "aiohttp",
+              "subprocess", "uuid", "threading", "uvloop"}  # fmt: skip
+    cores = 0
+    for path in sources("services"):
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        if "Pure." in docstring or "Pure:" in docstring:
+            cores += 1
+            assert not {n.split(".")[0] for n in imported(path)} & impure, path
+    assert cores >= 10
