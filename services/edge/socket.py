@@ -108,3 +108,10 @@ class Acceptor(Protocol):
 
     def accept(self, socket: Socket, handshake: Handshake) -> Connection:
         """Returns the connection that the socket will talk to. Must not send yet."""
+
+    def begin_round(self, now: float, round_number: int) -> None:
+        """A round of the sweep begins: called before the `on_sweep` of any connection in it.
+
+        Whatever is to be true of all connections at one moment (marks, the notes that this
+        round's pongs will acknowledge) is taken here, since the sweep itself may be sliced.
+        """
