@@ -21,13 +21,15 @@ _OPTIONS: Sequence[tuple[str, int]] = (
 )
 
 
-def open_channel(address: str, secret: str) -> grpc.aio.Channel:
-    """A channel to `host:port` that reconnects by itself. Close it when done."""
-    return grpc.aio.insecure_channel(
-        address,
-        options=list(_OPTIONS),
-        interceptors=[_UnaryUnary(secret), _StreamStream(secret)],
-    )
+def open_channel(address: str, secret: str | None) -> grpc.aio.Channel:
+    """A channel to `host:port` that reconnects by itself. Close it when done.
+
+    `secret`: None for a server that is not ours (etcd).
+    """
+    interceptors: list[grpc.aio.ClientInterceptor] = []
+    if secret is not None:
+        interceptors = [_UnaryUnary(secret), _StreamStream(secret)]
+    return grpc.aio.insecure_channel(address, options=list(_OPTIONS), interceptors=interceptors)
 
 
 def credentials(secret: str) -> tuple[tuple[str, str], ...]:

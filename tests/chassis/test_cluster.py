@@ -1,0 +1,155 @@
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from services.chassis.cluster import (
+    Directory,
+    DirectoryChange,
+    Keys,
+    Owner,
+    epoch_of,
+    freeze_partitions,
+    join,
+    join_edge,
+)
+from services.chassis.errors import StartError
+from services.chassis.etcd import Changes, Delete, Etcd, KeyValue, Put, Snapshot
+from tests.real_etcd import EtcdServer, running
+from tests.waiting import until
+
+Run = Callable[[Any], Any]
+KEYS = Keys("/onward/")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
+    with running(tmp_path_factory.mktemp("etcd")) as etcd:
+        yield etcd
+
+
+def kv(key: str, value: str, create: int = 1) -> KeyValue:
+    return KeyValue(f"/onward/{key}", value, create, create, 0)
+
+
+def a_directory() -> Directory:
+    return Directory(Etcd("127.0.0.1:1"), KEYS)
+
+
+def test_the_era_outranks_every_revision() -> None:
+    assert epoch_of(0, 17) == 17
+    assert epoch_of(1, 0) > epoch_of(0, 2**48 - 1)
+
+
+def test_an_owner_is_known_once_its_address_is(run: Run) -> None:
+    async def body() -> None:
+        directory = a_directory()
+        assert directory.apply(
+            Snapshot(5, [kv("owners/3", '{"name": "c1", "era": 1}', 4)])
+        ) == DirectoryChange(owners=frozenset({3}))
+        assert directory.owner(3) is None
+        assert directory.claims == {3: (epoch_of(1, 4), "c1")}
+        change = directory.apply(Changes(6, [kv("coordinators/c1", '{"address": "h:1"}')]))
+        assert change == DirectoryChange(owners=frozenset({3}), coordinators=True)
+        assert directory.owner(3) == Owner(epoch_of(1, 4), "c1", "h:1")
+
+    run(body())
+
+
+def test_a_vanished_member_takes_its_partitions_away(run: Run) -> None:
+    async def body() -> None:
+        directory = a_directory()
+        directory.apply(
+            Snapshot(
+                5,
+                [
+                    kv("owners/3", '{"name": "c1", "era": 0}', 4),
+                    kv("coordinators/c1", '{"address": "h:1"}'),
+                    kv("edges/12", '{"address": "h:2"}'),
+                    kv("presence/p1", '{"address": "h:3"}'),
+                    kv("presence-owner", '{"name": "p1"}'),
+                    kv("config", '{"partitions": 8}'),
+                ],
+            )
+        )
+        assert directory.presence_address() == "h:3"
+        assert directory.partitions == 8
+        seen: list[DirectoryChange] = []
+        directory.on_change(seen.append)
+        gone = ["owners/3", "coordinators/c1", "edges/12", "presence-owner"]
+        directory.apply(Changes(6, [Delete(f"/onward/{key}") for key in gone]))
+        assert seen == [DirectoryChange(frozenset({3}), frozenset({12}), True, True)]
+        assert directory.owners == {} and directory.edges == {}
+        assert directory.presence_address() is None
+
+    run(body())
+
+
+def test_copies_of_tails_are_no_news(run: Run) -> None:
+    async def body() -> None:
+        directory = a_directory()
+        directory.apply(Snapshot(1, []))
+        seen: list[DirectoryChange] = []
+        directory.on_change(seen.append)
+        directory.apply(Changes(2, [kv("tails/3", '{"tail": 9}')]))
+        assert seen == []
+
+    run(body())
+
+
+def test_a_key_of_garbage_is_passed_over(run: Run) -> None:
+    async def body() -> None:
+        directory = a_directory()
+        directory.apply(Snapshot(1, [kv("edges/x", "{"), kv("owners/3", "[]"), kv("what", "")]))
+        assert directory.edges == {} and directory.owners == {}
+
+    run(body())
+
+
+def test_the_number_of_partitions_is_frozen_at_the_first_start(
+    run: Run, server: EtcdServer
+) -> None:
+    async def body() -> None:
+        etcd, keys = Etcd(server.address), Keys("/frozen/")
+        assert await freeze_partitions(etcd, 16, keys) == 16
+        assert await freeze_partitions(etcd, 32, keys) == 16
+        await etcd.put(keys.config, "{}")
+        with pytest.raises(StartError, match="/frozen/config"):
+            await freeze_partitions(etcd, 16, keys)
+        await etcd.close()
+
+    run(body())
+
+
+def test_joining_under_a_name_in_use_ends_the_former_holder(run: Run, server: EtcdServer) -> None:
+    async def body() -> None:
+        etcd, keys = Etcd(server.address), Keys("/join/")
+        first = await join(etcd, keys.coordinator("c1"), "h:1", 5)
+        await etcd.txn([], [Put(keys.owner(1), "{}")], first.id)
+        second = await join(etcd, keys.coordinator("c1"), "h:2", 5)
+        assert await etcd.get(keys.owner(1)) is None
+        found = await etcd.get(keys.coordinator("c1"))
+        assert found is not None and found.lease == second.id
+        keeper = asyncio.create_task(first.keep())
+        await asyncio.wait_for(first.lost.wait(), 5)
+        await keeper
+        await second.revoke()
+        await etcd.close()
+
+    run(body())
+
+
+def test_a_running_directory_follows_members(run: Run, server: EtcdServer) -> None:
+    async def body() -> None:
+        etcd, keys = Etcd(server.address), Keys("/follow/")
+        directory = Directory(etcd, keys)
+        task = asyncio.create_task(directory.run())
+        edge = await join_edge(etcd, "h:7", 5, keys)
+        await until(lambda: directory.edges == {edge.id: "h:7"})
+        await edge.revoke()
+        await until(lambda: directory.edges == {})
+        task.cancel()
+        await etcd.close()
+
+    run(body())
