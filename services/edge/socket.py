@@ -45,8 +45,8 @@ class Socket(Protocol):
     def send(self, frame: bytes) -> None:
         """Sends a prebuilt frame (`websocket.text_frame`), in order, before the tick ends.
 
-        The same `bytes` may be given to any number of sockets. Never blocks; a caller that goes
-        on while `paused` grows the buffer.
+        The same `bytes` may be given to any number of sockets. Never blocks. A caller that goes on
+        while `paused` grows the buffer, up to its bound: there the socket closes with 4001.
         """
 
     def ping(self, payload: bytes) -> None:
@@ -79,7 +79,7 @@ class Connection(Protocol):
         """Takes a pong, also one that was not asked for."""
 
     def on_paused(self) -> None:
-        """The write buffer rose above its high-water mark."""
+        """The write buffer rose above its high-water mark. May come from within `send`."""
 
     def on_resumed(self) -> None:
         """The write buffer has drained below its low-water mark."""

@@ -1,8 +1,8 @@
 """The server side of a WebSocket as a pure core: bytes in, events out; and the frames to send.
 
-Pure. Knows RFC 6455 and nothing else: no transport, no clock, no meaning of a message. Drive it with
-`Parser.feed(data)` for every segment received, and act on the events in their order. No extension
-is negotiated, so the reserved bits must be zero. The parser moves through these states:
+Pure. Knows RFC 6455 and nothing else: no transport, no clock, no meaning of a message. Drive it
+with `Parser.feed(data)` for every segment received, and act on the events in their order. No
+extension is negotiated, so the reserved bits must be zero. The parser moves through these states:
 
 1. between frames, holding at most 13 bytes of a header that is not complete;
 2. within a payload, collecting until it has `length` bytes, then unmasking it as a whole;

@@ -1,0 +1,13 @@
+"""What the edge counts about its sockets. Labels are our own words and numbers only."""
+
+from prometheus_client import Counter, Gauge
+
+SOCKETS = Gauge("onward_edge_sockets", "WebSockets that are open now")
+SOCKETS_CLOSED = Counter(
+    "onward_edge_sockets_closed_total",
+    "WebSockets that ended, by close code; `client` if the client closed",
+    ["code"],
+)
+HANDSHAKES_REFUSED = Counter(
+    "onward_edge_handshakes_refused_total", "Handshakes turned down, by refusal code", ["code"]
+)
