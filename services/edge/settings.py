@@ -1,0 +1,161 @@
+"""Settings of the edge: limits and times of the client protocol, and how this process is set up."""
+
+from dataclasses import dataclass
+
+from services.chassis.settings import setting
+from services.chassis.shared_settings import SharedSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(SharedSettings):
+    """Read from `ONWARD_EDGE_…`; see `docs/settings.md` for all of them."""
+
+    # Where
+    address: str = setting(
+        "127.0.0.1:8080", doc="host:port on which clients connect (HTTP and WebSocket)"
+    )
+    grpc_address: str = setting(
+        "127.0.0.1:0", doc="host:port of health checks by gRPC; port 0 draws one"
+    )
+
+    # Who
+    anonymous: bool = setting(
+        False,
+        doc="true lets clients in without a token, as whoever they say they are; only for one "
+        "machine, on loopback",
+    )
+    page: bool = setting(False, doc="true serves a small chat page at /, to try things out")
+    jwt_hs256_secret: str = setting(
+        "",
+        secret=True,
+        doc="key of at least 32 bytes that clients' tokens are signed with (HS256); empty: no "
+        "token is good",
+    )
+
+    # How much
+    content_bytes_max: int = setting(
+        65_536, least=1, most=262_144, doc="bytes of content in one message; more is refused"
+    )
+    frame_bytes_max: int = setting(
+        524_288,
+        least=131_072,
+        most=4_194_304,
+        doc="bytes of one WebSocket message or request body; a larger one ends the connection "
+        "(1009) or is refused (413)",
+    )
+    headers_bytes_max: int = setting(
+        4_096, least=0, most=65_536, doc="bytes of a message's headers, and of a client's info"
+    )
+    subscriptions_max: int = setting(
+        1_000, least=1, most=100_000, doc="subscriptions of one session; further ones are refused"
+    )
+    publish_rate: int = setting(
+        100, least=1, doc="publishes a second of one session, over time; more are refused"
+    )
+    publish_burst: int = setting(
+        200, least=1, doc="publishes of one session at once, before publish_rate is asked"
+    )
+    external_tokens_max: int = setting(
+        16, least=1, most=1_000, doc="external tokens of one connect frame; more are refused"
+    )
+    recovery_messages_max: int = setting(
+        1_000,
+        least=1,
+        most=1_000,
+        doc="messages of a subject that a recovery sends; with more to send it is refused "
+        "(recovered: false)",
+    )
+    recovery_bytes_max: int = setting(
+        1_048_576, least=65_536, doc="bytes of content that a recovery of a subject sends, likewise"
+    )
+    history_max: int = setting(
+        1_000, least=1, most=1_000, doc="messages of one page of history, and of `history: n`"
+    )
+    sockets_max: int = setting(
+        15_000,
+        least=1,
+        doc="WebSockets of this process; further handshakes are refused (503). Keep it below the "
+        "limit of file descriptors",
+    )
+    requests_max: int = setting(
+        1_000,
+        least=1,
+        doc="TCP connections of this process that are not WebSockets (yet); further ones are "
+        "closed unread",
+    )
+    write_high_bytes: int = setting(
+        262_144,
+        least=16_384,
+        doc="bytes waiting for a slow client; beyond it nothing queues, and the session is "
+        "refilled later",
+    )
+    write_bytes_max: int = setting(
+        2_097_152,
+        least=262_144,
+        doc="bytes waiting for a slow client in all, answers included; beyond it the connection "
+        "closes (4001)",
+    )
+    send_buffer_bytes: int = setting(
+        131_072,
+        least=4_096,
+        doc="the kernel's send buffer of a connection (SO_SNDBUF); larger costs memory for each "
+        "slow client",
+    )
+
+    # How long
+    connect_s: float = setting(
+        15.0, least=0.1, doc="seconds a client has to send `connect`; then it is closed (4501)"
+    )
+    round_s: float = setting(
+        2.0,
+        least=0.05,
+        doc="seconds between rounds of pings to sessions with unacknowledged messages; quiet ones "
+        "are pinged in one round of twelve",
+    )
+    pong_s: float = setting(
+        10.0, least=0.1, doc="seconds a client has to answer a ping; then it is closed (4002)"
+    )
+    unacknowledged_s: float = setting(
+        35.0,
+        least=1.0,
+        doc="seconds a message may stay unacknowledged; then the session is closed (4002)",
+    )
+    slow_s: float = setting(
+        30.0, least=0.1, doc="seconds a session may lag behind; then it is closed (4001)"
+    )
+    close_s: float = setting(
+        5.0, least=0.1, doc="seconds a close handshake may take; then the connection is cut"
+    )
+    request_s: float = setting(
+        15.0,
+        least=0.1,
+        doc="seconds an HTTP connection may be idle, and a request take to arrive; then it is cut",
+    )
+    drain_s: float = setting(
+        2.0,
+        least=0.0,
+        doc="seconds that clients are given on SIGTERM; their reconnects are spread over it too",
+    )
+    tcp_user_timeout_ms: int = setting(
+        30_000,
+        least=1_000,
+        doc="milliseconds until the kernel gives up a peer that acknowledges nothing "
+        "(TCP_USER_TIMEOUT)",
+    )
+    publish_wait_s: float = setting(
+        10.0,
+        least=0.1,
+        doc="seconds a publish waits for an owner to take it; then it is answered UNAVAILABLE",
+    )
+    dedupe_window_s: int = setting(
+        3_600,
+        least=1,
+        doc="seconds a publicationId is remembered, as told to clients; must be what the "
+        "coordinators are set to",
+    )
+    ring_messages: int = setting(
+        256, least=1, doc="recent messages of a subject kept for those that lag or return"
+    )
+    ring_bytes: int = setting(
+        1_048_576, least=65_536, doc="bytes of such messages, for each subject"
+    )
