@@ -2,7 +2,8 @@
 
 One task for all sockets of a process, in place of timers of their own. Knows when a round begins
 and who is there; what is due is decided by each connection. A round is numbered, and its number
-is told to `begin_round` before the first socket is visited, so that what it vouches for can be noted.
+is told to `begin_round` before the first socket is visited, so that what it vouches for can be
+noted.
 """
 
 import asyncio

@@ -80,7 +80,7 @@ class Authenticator:
             # Its words may quote the token. Numbers out of range raise the other two.
             return refuse(Code.TOKEN_INVALID, "The token is not one signed for this server.")
         user = claims["sub"]
-        if not isinstance(user, str) or (fault := name_fault(user)):
+        if not isinstance(user, str) or name_fault(user):
             return refuse(Code.TOKEN_INVALID, "The claim `sub` is no user name.")
         grants = claimed_grants(user, claims.get("onward"))
         if grants is None:
