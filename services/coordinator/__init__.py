@@ -1,0 +1,17 @@
+"""The coordinator: orders and stores messages and presence events, one owner per partition.
+
+    edge ═ servicer ── uplinks ── committer ── partition, registers (cores)
+                          ▲            │
+                          │            ▼
+                          │        store ── sqlite_store (fence, group commit, reads)
+                          │            │
+                          └── reporter ┘═══ presence service
+           ownership (shell) ── rendezvous (core) ── etcd
+
+A request comes by a stream of `servicer`, waits in the committer's queue, and is decided by the
+cores inside one commit of all partitions. Only after the commit are its effects carried out:
+answers and deliveries go into the outboxes of `uplinks`, entries to the `reporter`, which hands
+them to presence from presence's own cursor. `ownership` claims partitions in etcd, makes each
+claim take effect in the store, and gives up what is lost. `retention` removes what is no longer
+kept. `settings` holds the limits; `__main__` puts it together.
+"""
