@@ -1,0 +1,24 @@
+"""A suite per module, and a mailbox."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.path.mailbox import Mailbox
+from tests.path.stack import QUICK, Suite, ended
+
+
+@pytest.fixture(scope="module")
+def mailbox() -> Iterator[Mailbox]:
+    """A real SMTP server for the module's suite."""
+    with Mailbox() as box:
+        yield box
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory, mailbox: Mailbox) -> Iterator[Suite]:
+    """`onward up`, ready, with quick graces and e-mail."""
+    up = Suite(tmp_path_factory.mktemp("data"), QUICK | mailbox.settings)
+    with ended(up):
+        up.wait_ready()
+        yield up
