@@ -108,6 +108,9 @@ class Handover:
     key: FollowKey
     # Everything up to this seq is decided or acknowledged.
     after: int
+    # Rises when the client goes offline again before the row is gone: what was read for an earlier
+    # run may end before messages that nobody found waiting, so only the newest run may finish.
+    run: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,74 @@
+"""Who has acknowledged a message, and who answers for it: the questions under every decision.
+
+Rules:
+- A follow with base < n covers n if n ≤ acked, or if n stands at or below acked_pos or at or below
+  the mark that speaks for its subscription. Ended follows cover what they covered.
+- A mark speaks for a subscription if it is of the edge of the client's register, the follow was last
+  subscribed by that register's session, presence has not processed the session's end, and the
+  mark's round is above the round in which the subscription was formed. Alive or dead, the edge.
+- A client answers for n if it follows the subject with base < n, and is online or in grace.
+
+Knows: rows and marks. Must not know: what is done about the answers.
+"""
+
+from __future__ import annotations
+
+from services.presence.state import Follow, Message, Standing, UserState
+
+
+def marked_pos(state: UserState, follow: Follow) -> int:
+    """How far, in the subject's partition, a mark vouches for the follow; 0: no mark speaks for it."""
+    register = state.registers.get(follow.client_id)
+    if follow.ended or register is None or register.ended:
+        return 0
+    if follow.session_id != register.session_id:
+        return 0
+    mark = state.marks.get((register.edge_id, follow.subject))
+    if mark is None or mark.round <= follow.round:
+        return 0
+    return mark.pos
+
+
+def covers(state: UserState, follow: Follow, message: Message) -> bool:
+    """Whether the follow's client has acknowledged the message."""
+    if follow.subject != message.subject or follow.base >= message.seq:
+        return False
+    if message.seq <= follow.acked or message.pos <= follow.acked_pos:
+        return True
+    return message.pos <= marked_pos(state, follow)
+
+
+def answers(state: UserState, follow: Follow, message: Message) -> bool:
+    """Whether the follow's client answers for the message."""
+    if follow.ended or follow.subject != message.subject or follow.base >= message.seq:
+        return False
+    register = state.registers.get(follow.client_id)
+    return register is not None and register.standing is not Standing.OFFLINE
+
+
+def is_acknowledged(state: UserState, message: Message) -> bool:
+    """Whether any client of the user has acknowledged the message, as far as presence knows."""
+    return any(covers(state, follow, message) for follow in state.follows.values())
+
+
+def answering(state: UserState, message: Message) -> list[Follow]:
+    """The follows whose clients answer for the message, by client."""
+    found = [follow for follow in state.follows.values() if answers(state, follow, message)]
+    return sorted(found, key=lambda follow: follow.client_id)
+
+
+def narrowed(state: UserState, clients: frozenset[str]) -> UserState:
+    """The state as if the user had these clients alone.
+
+    Used for an endpoint that only the clients that registered it may silence.
+    """
+    follows = {key: f for key, f in state.follows.items() if f.client_id in clients}
+    return UserState(
+        user=state.user,
+        registers={c: r for c, r in state.registers.items() if c in clients},
+        follows=follows,
+        waiting=state.waiting,
+        handovers=state.handovers,
+        endpoints=state.endpoints,
+        marks=state.marks,
+    )

@@ -1,0 +1,128 @@
+"""Deciding a message for a user: live, and from the backlog of a follow that is handed over.
+
+Rules (n is a message):
+- Acknowledged, or answered for by a client: nothing is recorded. A client that answers has a
+  handover of its own to come.
+- Else, followed by an open follow with base < n: a notification is due.
+- Else it was followed by the follow that is handed over, which has ended: suppressed, UNSUBSCRIBED.
+
+Knows: rows, marks, messages by subject, seq and pos. Must not know: content, policies, stores.
+To drive it: a live message of the subject's log: for every user with a waiting row, `decide_live`
+in the transaction of the partition's cursor (or a later one with a cursor of its own). A handover
+row: read the log above `read_after`, never before the row is committed, then `decide_backlog` with
+the row as it was before the read, in a transaction of its own; again until the row is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from services.presence import cover
+from services.presence.state import (
+    DropFollow,
+    DropHandover,
+    Effect,
+    Handover,
+    Message,
+    Notify,
+    PutHandover,
+    Reason,
+    Suppress,
+    UserState,
+)
+
+
+def decide_live(state: UserState, message: Message) -> list[Effect]:
+    """The record of a live message for a user who has a waiting row for its subject, if any.
+
+    `state` has the follows of the subject, with their registers and marks.
+    """
+    if cover.is_acknowledged(state, message) or cover.answering(state, message):
+        return []
+    if _is_followed(state, message):
+        return [Notify(message.subject, message.seq, message.pos)]
+    # Accepted before the waiting client's follow began. If an ended follow has it, that follow's
+    # own handover decides.
+    return []
+
+
+def read_after(state: UserState, row: Handover) -> int:
+    """Where the backlog begins: the seq after which to read the subject's log."""
+    return max(row.after, state.follows[row.key].acked)
+
+
+def decide_backlog(
+    state: UserState, row: Handover, messages: Sequence[Message], floor: int, last: bool
+) -> list[Effect]:
+    """Records for a stretch of a handover's backlog.
+
+    `row` is the handover row as it stood before the log was read; `messages` are all kept messages
+    above `read_after`, in order, or the first of them; `floor` is the seq up to which the log is
+    trimmed; `last` says that they reach the head that was read. If the row has changed since, the
+    result is empty: read again. `state` has the follows of the subject, with their registers and
+    marks, and its handovers.
+    """
+    if state.handovers.get(row.key) != row:
+        return []
+    effects: list[Effect] = []
+    after = read_after(state, row)
+    if after < floor:
+        effects += _decide_trimmed(state, row, after + 1, floor)
+    for message in messages:
+        if message.seq > after:
+            effects += _decide_ended(state, message)
+    if last:
+        effects.append(DropHandover(row.key))
+    elif messages:
+        effects.append(PutHandover(replace(row, after=max(after, messages[-1].seq))))
+    return effects
+
+
+def prune(
+    state: UserState, subject: str, floor_seq: int, floor_pos: int, pending: bool
+) -> list[Effect]:
+    """Drops ended follows that nothing can depend on any more.
+
+    `floor_seq` is the subject's last trimmed message, `floor_pos` the partition's last trimmed
+    position; `pending` says whether the user has any unsent delivery of the subject: an ended follow
+    may be all that knows, or a late ending will tell, that one of its messages is acknowledged.
+    """
+    if pending:
+        return []
+    return [
+        DropFollow(key)
+        for key, follow in state.follows.items()
+        if follow.subject == subject
+        and follow.ended
+        and follow.acked <= floor_seq
+        and follow.acked_pos <= floor_pos
+        and key not in state.handovers
+    ]
+
+
+def _is_followed(state: UserState, message: Message) -> bool:
+    return any(
+        follow.subject == message.subject and follow.base < message.seq and not follow.ended
+        for follow in state.follows.values()
+    )
+
+
+def _decide_ended(state: UserState, message: Message) -> list[Effect]:
+    """The record of a message that the follow handed over had followed, if any."""
+    if cover.is_acknowledged(state, message) or cover.answering(state, message):
+        return []
+    if _is_followed(state, message):
+        return [Notify(message.subject, message.seq, message.pos)]
+    return [Suppress(message.subject, message.seq, message.seq, Reason.UNSUBSCRIBED)]
+
+
+def _decide_trimmed(state: UserState, row: Handover, first: int, floor: int) -> list[Effect]:
+    """One record for messages that the log no longer has.
+
+    If a client answers for any of them there is none yet: its own handover will find them trimmed.
+    """
+    lost = Message(row.key.subject, floor, 0)
+    if cover.answering(state, lost):
+        return []
+    return [Suppress(row.key.subject, first, floor, Reason.TRIMMED)]
