@@ -1,0 +1,90 @@
+"""Requests without an answer, in the order they were made. Pure.
+
+Knows frames only as something to send again; must not know positions or connections. Every
+request is harmless to repeat: a publish carries its publication id, the others say how things
+shall be. So after a reconnect all of them are sent again, in order, before anything newer.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from onward_sdk.protocol import Frame
+
+
+@dataclass(slots=True)
+class Request:
+    """A request that waits for its answer."""
+
+    request_id: str
+    frame: Frame
+    made_at: float
+    sent: bool = False  # on some connection, at some time
+    covered: bool = False  # the connect frame under way says the same
+
+    @property
+    def is_publish(self) -> bool:
+        """A publish ages: the server forgets its id."""
+        return "publish" in self.frame
+
+
+class PendingRequests:
+    """A bounded list of requests. `count_max`: a request beyond it is not taken."""
+
+    def __init__(self, count_max: int) -> None:
+        self._count_max = count_max
+        self._requests: dict[str, Request] = {}
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    @property
+    def full(self) -> bool:
+        """True if nothing more is taken."""
+        return len(self._requests) >= self._count_max
+
+    def add(self, request: Request) -> None:
+        """Takes a request; not when full."""
+        assert not self.full
+        self._requests[request.request_id] = request
+
+    def answered(self, request_id: str) -> Request | None:
+        """Removes and returns the request that an answer is for; None: it is not waited for."""
+        return self._requests.pop(request_id, None)
+
+    def cover(self) -> None:
+        """A connect frame goes out with the whole list of subscriptions: it says what these say."""
+        for request in self._requests.values():
+            request.covered = "subscribe" in request.frame or "unsubscribe" in request.frame
+
+    def covered(self) -> list[Request]:
+        """Removes and returns the requests that `connected` has answered."""
+        return self._take(request for request in self._requests.values() if request.covered)
+
+    def aged(self, made_before: float) -> list[Request]:
+        """Removes and returns publishes made at or before a time."""
+        return self._take(
+            request
+            for request in self._requests.values()
+            if request.is_publish and request.made_at <= made_before
+        )
+
+    def oldest_publish_at(self) -> float | None:
+        """When the oldest publish was made; None: there is none."""
+        for request in self._requests.values():
+            if request.is_publish:
+                return request.made_at
+        return None
+
+    def in_order(self) -> list[Request]:
+        """All of them, oldest first."""
+        return list(self._requests.values())
+
+    def take_all(self) -> list[Request]:
+        """Removes and returns all of them."""
+        return self._take(self._requests.values())
+
+    def _take(self, requests: Iterable[Request]) -> list[Request]:
+        taken = list(requests)
+        for request in taken:
+            del self._requests[request.request_id]
+        return taken
