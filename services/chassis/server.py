@@ -48,6 +48,10 @@ class Server:
 
     async def start(self) -> None:
         """Listen; not serving yet. Raises StartError if the address cannot be had."""
+        port = self._address.rpartition(":")[2]
+        # gRPC itself takes a port above 65535, modulo 65536.
+        if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+            raise StartError(f"{self._address!r} is no address to listen on; use host:port")
         try:
             self.port = self.grpc.add_insecure_port(self._address)
         except RuntimeError:

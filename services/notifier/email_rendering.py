@@ -1,0 +1,125 @@
+"""Makes an e-mail of a delivery. Pure.
+
+It knows deliveries and RFC 5322; it must not know SMTP. The same delivery gives the same
+Message-ID on every try, so that a mailbox can drop a repeat. Whatever a user wrote is taken for
+hostile: no control character reaches a header, and none but line ends and tabs reach the body.
+
+`render(delivery, address, sender, now)` is all there is to call.
+"""
+
+import unicodedata
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from hashlib import blake2b
+
+from onward.notifier.v1 import notifier_pb2
+
+Delivery = notifier_pb2.Delivery
+NotifiedMessage = notifier_pb2.NotifiedMessage
+
+HEADER_CHARACTERS_MAX = 160  # of what users write into one header; the rest is cut, with "…"
+TEXT_CHARACTERS_MAX = 4_000  # of one message's text; the rest is cut, with "…"
+
+# 7bit: bodies are encoded where needed, and no server has to offer 8BITMIME.
+_POLICY = SMTP.clone(cte_type="7bit")
+# Characters that reorder what follows them: they could make a text look like another's.
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who mail is from, as set up."""
+
+    address: str
+    name: str = ""
+    reply_to: str = ""  # an address; empty: no Reply-To
+
+
+def render(delivery: Delivery, address: str, sender: Sender, now: datetime) -> EmailMessage:
+    """The e-mail for `delivery` to the plain `address`. `now` is its Date."""
+    message = EmailMessage(policy=_POLICY)
+    message["From"] = Address(sender.name, addr_spec=sender.address)
+    message["To"] = Address(addr_spec=address)
+    if sender.reply_to:
+        message["Reply-To"] = Address(addr_spec=sender.reply_to)
+    message["Subject"] = title(delivery)
+    message["Date"] = now
+    message["Message-ID"] = f"<{_message_id(delivery)}@{sender.address.rpartition('@')[2]}>"
+    # RFC 3834: no vacation notes in answer. The second is what Exchange understands.
+    message["Auto-Submitted"] = "auto-generated"
+    message["X-Auto-Response-Suppress"] = "All"
+    message.set_content(body(delivery))
+    return message
+
+
+def title(delivery: Delivery) -> str:
+    """The subject line: how many and where; for one message its own `title`, if it has one."""
+    subject = header_text(delivery.subject)
+    if delivery.count > 1:
+        return f"{delivery.count} new messages in {subject}"
+    given = header_text(delivery.messages[-1].headers.get("title", "")) if delivery.messages else ""
+    return given or f"New message in {subject}"
+
+
+def body(delivery: Delivery) -> str:
+    """The text: the listed messages, oldest first, and how many more there are."""
+    many = "1 new message" if delivery.count == 1 else f"{delivery.count} new messages"
+    parts = [f"{many} in {header_text(delivery.subject)}"]
+    earlier = delivery.count - len(delivery.messages)
+    if delivery.messages and earlier > 0:
+        parts.append(f"({earlier} earlier not shown)")
+    parts += [_entry(message) for message in delivery.messages]
+    return "\n\n".join(parts) + "\n"
+
+
+def header_text(text: str) -> str:
+    """`text` as one header may carry it: one line, no control characters, bounded length."""
+    clean = "".join(" " if _is_control(c) else c for c in text)
+    return _cut(" ".join(clean.split()), HEADER_CHARACTERS_MAX)
+
+
+def body_text(text: str) -> str:
+    """`text` for the body: line ends made `\\n`, other control characters but tabs left out."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    clean = "".join(c for c in lines if c in "\n\t" or not _is_control(c))
+    return _cut(clean, TEXT_CHARACTERS_MAX)
+
+
+def _entry(message: NotifiedMessage) -> str:
+    publisher = header_text(message.publisher)
+    accepted_at = message.accepted_at.ToDatetime(tzinfo=UTC)
+    heading = f"{publisher}, {accepted_at:%Y-%m-%d %H:%M} UTC"
+    given = header_text(message.headers.get("title", ""))
+    return "\n".join(line for line in (heading, given, _content(message)) if line)
+
+
+def _content(message: NotifiedMessage) -> str:
+    """The text, also of data that says it is text; other data is described."""
+    if message.WhichOneof("content") != "data":
+        return body_text(message.text)
+    media_type = header_text(message.content_type) or "application/octet-stream"
+    if media_type.startswith("text/"):
+        try:
+            return body_text(message.data.decode())
+        except UnicodeDecodeError:
+            pass
+    return f"[{media_type}, {len(message.data):,} bytes]"
+
+
+def _message_id(delivery: Delivery) -> str:
+    delivery_id = delivery.delivery_id
+    if delivery_id.isascii() and delivery_id.isalnum():
+        return delivery_id
+    return blake2b(delivery_id.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in _CONTROL or character in _BIDI
+
+
+def _cut(text: str, characters_max: int) -> str:
+    return text if len(text) <= characters_max else text[: characters_max - 1] + "…"

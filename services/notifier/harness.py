@@ -1,0 +1,275 @@
+"""Makes a plugin of a small class: the gRPC side of `notifier.proto`, written once.
+
+It knows deliveries, results and time limits; it must not know any channel. Drive it:
+
+    class Carrier:
+        name = "carrier"
+        channels = (Channel(scheme="pigeon", repeats_unknown=True),)
+        concurrency = 8
+        async def send(self, delivery): ...; return results.accepted()
+
+    await serve([Carrier()], "127.0.0.1:0", secret, stop, name="carrier")
+
+Its rules:
+- Every delivery of a request gets its own result, whatever became of the others.
+- `expires_at` has passed: EXPIRED, and `send` is not called. No plugin for the scheme, or no id:
+  REJECTED_MESSAGE.
+- `send` raises Unavailable: nothing was sent, RETRY. It raises anything else, or outlasts its
+  time: it may have sent, UNKNOWN. The exception's text is not logged; it may quote a message.
+- The caller's deadline nears: what has begun is UNKNOWN and runs to its end; what waits is RETRY
+  and is not begun.
+- One delivery id is sent once, however often it comes: a repeat waits for the one under way, or
+  is told what became of it. This memory is bounded and lost at a restart.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
+from prometheus_client import Counter
+
+from services.chassis import logs
+from services.chassis.errors import SettingError, Unavailable
+from services.chassis.server import Server
+from services.notifier import results
+
+Channel = notifier_pb2.Channel
+Delivery = notifier_pb2.Delivery
+NotifiedMessage = notifier_pb2.NotifiedMessage
+Result = notifier_pb2.Result
+
+SERVICE = "onward.notifier.v1.NotifierService"
+ANY_SCHEME = "*"
+# Taken off the caller's deadline, so that the answer arrives before it.
+ANSWER_MARGIN_S = 0.2
+_SENT = (Result.ACCEPTED, Result.DELIVERED)
+
+log = logs.get(__name__)
+_results = Counter("onward_notifier_results", "Results by channel.", ["channel", "outcome"])
+
+
+class Plugin(Protocol):
+    """What sends. All but `send` is read once, at the start."""
+
+    @property
+    def name(self) -> str:
+        """For people, logs and metrics: `[a-z0-9-]`."""
+        ...
+
+    @property
+    def channels(self) -> Sequence[Channel]:
+        """What it serves."""
+        ...
+
+    @property
+    def concurrency(self) -> int:
+        """Most sends under way, 1 or more; further ones wait their turn."""
+        ...
+
+    async def send(self, delivery: Delivery) -> Result:
+        """Send one notification and say what became of it. It retries nothing by itself."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections; nothing is sent any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of a plugin process."""
+
+    batch_max: int = 100  # deliveries in one Notify; more: INVALID_ARGUMENT
+    calls_max: int = 4  # Notify calls at a time, told to the caller in Describe
+    send_s: float = 30.0  # one send; longer: UNKNOWN
+    under_way_max: int = 2_000  # deliveries waiting or being sent; more: RETRY
+    remembered_max: int = 10_000  # sent ids; beyond it the oldest are forgotten
+
+
+class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
+    """Serves plugins: finds the one for each delivery and answers for it."""
+
+    def __init__(
+        self,
+        plugins: Sequence[Plugin],
+        name: str,
+        limits: Limits | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._name = name
+        self._limits = limits or Limits()
+        self._now = now
+        self._channels = [channel for plugin in plugins for channel in plugin.channels]
+        self._routes = {
+            channel.scheme: (plugin, asyncio.Semaphore(plugin.concurrency))
+            for plugin in plugins
+            for channel in plugin.channels
+        }
+        if len(self._routes) != len(self._channels):
+            raise SettingError("two plugins serve one scheme; leave one of them out")
+        self._under_way: dict[str, _Sending] = {}
+        self._sent: OrderedDict[str, Result] = OrderedDict()
+
+    async def Describe(self, request: Any, context: Any) -> notifier_pb2.DescribeResponse:
+        """What this process can do."""
+        return notifier_pb2.DescribeResponse(
+            name=self._name,
+            channels=self._channels,
+            batch_max=self._limits.batch_max,
+            concurrency_max=self._limits.calls_max,
+        )
+
+    async def Notify(
+        self, request: notifier_pb2.NotifyRequest, context: Any
+    ) -> notifier_pb2.NotifyResponse:
+        """Send a batch and answer for each delivery of it."""
+        deliveries = request.deliveries
+        if not 1 <= len(deliveries) <= self._limits.batch_max:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"a batch has 1 to {self._limits.batch_max} deliveries, not {len(deliveries)}",
+            )
+        remaining_s = context.time_remaining()
+        wait_s = None if remaining_s is None else max(0.0, remaining_s - ANSWER_MARGIN_S)
+        sendings = {delivery.delivery_id: self._begin(delivery) for delivery in deliveries}
+        try:
+            await asyncio.wait([sending.task for sending in sendings.values()], timeout=wait_s)
+        finally:
+            for sending in sendings.values():
+                sending.give_up_waiting()
+        return notifier_pb2.NotifyResponse(
+            results=[_named(d.delivery_id, sendings[d.delivery_id].result()) for d in deliveries]
+        )
+
+    async def finish(self, grace_s: float) -> None:
+        """Give sends under way `grace_s`, then cut them."""
+        tasks = [sending.task for sending in self._under_way.values()]
+        if tasks:
+            _, unfinished = await asyncio.wait(tasks, timeout=grace_s)
+            for task in unfinished:
+                task.cancel()
+
+    def _begin(self, delivery: Delivery) -> "_Sending":
+        delivery_id = delivery.delivery_id
+        if delivery_id in self._under_way:
+            return self._under_way[delivery_id]
+        sending = _Sending()
+        sending.task = asyncio.create_task(self._answer(delivery, sending))
+        if delivery_id:
+            self._under_way[delivery_id] = sending
+            sending.task.add_done_callback(lambda _: self._under_way.pop(delivery_id, None))
+        return sending
+
+    async def _answer(self, delivery: Delivery, sending: "_Sending") -> Result:
+        scheme = delivery.endpoint.partition(":")[0].lower() if ":" in delivery.endpoint else ""
+        channel = scheme if scheme in self._routes else ANY_SCHEME
+        if not delivery.delivery_id:
+            result = results.rejected_message("the delivery has no id")
+        elif not scheme or channel not in self._routes:
+            result = results.rejected_message("no channel here serves this scheme")
+        elif delivery.delivery_id in self._sent:
+            return self._sent[delivery.delivery_id]
+        elif len(self._under_way) > self._limits.under_way_max:
+            result = results.retry("too many deliveries under way")
+        else:
+            plugin, slots = self._routes[channel]
+            async with slots:
+                sending.begun = True
+                result = await self._send(plugin, delivery)
+        if result.outcome in _SENT:
+            self._remember(delivery.delivery_id, result)
+        _results.labels(channel, Result.Outcome.Name(result.outcome)).inc()
+        return result
+
+    async def _send(self, plugin: Plugin, delivery: Delivery) -> Result:
+        if delivery.HasField("expires_at") and (
+            delivery.expires_at.ToDatetime(tzinfo=UTC) <= self._now()
+        ):
+            return results.expired()
+        try:
+            async with asyncio.timeout(self._limits.send_s):
+                result = await plugin.send(delivery)
+                assert isinstance(result, Result), "send returns a result"
+                return result
+        except Unavailable:
+            return results.retry("the provider cannot be reached")
+        except TimeoutError:
+            log.warning("send_timed_out", plugin=plugin.name, delivery_id=delivery.delivery_id)
+            return results.unknown(f"no answer within {self._limits.send_s:g} s")
+        except Exception as error:  # noqa: BLE001  # a plugin's bug must cost one delivery only
+            kind = type(error).__name__
+            log.error(
+                "send_raised", plugin=plugin.name, delivery_id=delivery.delivery_id, error=kind
+            )
+            return results.unknown(f"the plugin raised {kind}")
+
+    def _remember(self, delivery_id: str, result: Result) -> None:
+        self._sent[delivery_id] = result
+        if len(self._sent) > self._limits.remembered_max:
+            self._sent.popitem(last=False)
+
+
+class _Sending:
+    """One delivery id under way, and whether its plugin has been called."""
+
+    __slots__ = ("begun", "task")
+
+    task: asyncio.Task[Result]
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def give_up_waiting(self) -> None:
+        """Nobody waits any more: do not begin; but let what has begun reach its end."""
+        if not self.begun:
+            self.task.cancel()
+
+    def result(self) -> Result:
+        if self.task.done() and not self.task.cancelled():
+            return self.task.result()
+        if self.begun:
+            return results.unknown("no answer from the provider within the deadline")
+        return results.retry("its turn did not come within the deadline")
+
+
+def _named(delivery_id: str, result: Result) -> Result:
+    """The result under this id. A copy: a repeat in the batch shares the original."""
+    named = Result()
+    named.CopyFrom(result)
+    named.delivery_id = delivery_id
+    return named
+
+
+async def serve(
+    plugins: Sequence[Plugin],
+    listen: str,
+    secret: str,
+    stop: asyncio.Event,
+    *,
+    name: str,
+    limits: Limits | None = None,
+    drain_s: float = 3.0,
+    started: Callable[[int], None] = lambda port: None,
+) -> None:
+    """Serve plugins on `listen` (host:port, port 0 draws one) until `stop`, then drain.
+
+    `started` is told the port. Raises StartError if the address cannot be had.
+    """
+    notifier = Notifier(plugins, name, limits)
+    server = Server(listen, secret, [SERVICE])
+    notifier_pb2_grpc.add_NotifierServiceServicer_to_server(notifier, server.grpc)
+    await server.start()
+    await server.set_serving(True)
+    log.info("serving", name=name, port=server.port)
+    started(server.port)
+    await stop.wait()
+    await server.drain(drain_s)
+    await notifier.finish(grace_s=0.5)
+    for plugin in plugins:
+        await plugin.close()

@@ -1,0 +1,82 @@
+"""What an operator sets for the notifier, and the checks that a type cannot make."""
+
+from dataclasses import dataclass
+from email.utils import getaddresses
+
+from services.chassis.errors import SettingError
+from services.chassis.settings import setting
+from services.chassis.shared_settings import SharedSettings
+from services.notifier.email_address import is_address
+from services.notifier.email_rendering import Sender
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(SharedSettings):
+    """Read from the environment by `services.chassis.settings.load`."""
+
+    listen: str = setting(
+        "127.0.0.1:0", doc="host:port to listen on for gRPC; port 0 draws a free one"
+    )
+    smtp_url: str = setting(
+        "",
+        shared=True,
+        secret=True,
+        doc="the mail server, as smtp://[user:password@]host[:port][?starttls=required|auto|no] "
+        "or smtps://…; empty: no e-mail, everything is printed",
+    )
+    smtp_from: str = setting(
+        "Onward <onward@localhost>",
+        shared=True,
+        doc="the sender of e-mail, as an address or as: Name <address>",
+    )
+    reply_to: str = setting(
+        "", doc="the address that answers to e-mail go to; empty: to the sender"
+    )
+    smtp_connections: int = setting(
+        4,
+        least=1,
+        most=64,
+        doc="connections to the mail server at a time; more send faster and may meet its limit",
+    )
+    smtp_reply_s: float = setting(
+        10.0,
+        least=0.1,
+        most=300,
+        doc="seconds to wait for one reply of the mail server; shorter gives up sooner, and "
+        "after the message was sent leaves its outcome unknown",
+    )
+    send_s: float = setting(
+        30.0,
+        least=0.1,
+        most=600,
+        doc="seconds that one send may take, then its outcome is unknown",
+    )
+    batch_max: int = setting(
+        100, least=1, most=1000, doc="deliveries that one call may carry; told to the caller"
+    )
+    calls_max: int = setting(
+        4, least=1, most=64, doc="calls that the caller should have under way; told to it"
+    )
+    drain_s: float = setting(
+        3.0, least=0, most=60, doc="seconds that calls under way get when the process is stopped"
+    )
+    metrics_port: int = setting(
+        0, least=0, most=65535, doc="port of /metrics on 127.0.0.1; 0: not served"
+    )
+
+
+def sender(settings: Settings) -> Sender:
+    """Who e-mail is from. Raises SettingError naming the variable."""
+    parsed = getaddresses([settings.smtp_from])
+    name, address = parsed[0] if len(parsed) == 1 else ("", "")
+    if not is_address(address) or not name.isprintable():
+        raise SettingError(
+            f"ONWARD_SMTP_FROM is {settings.smtp_from!r}; set it to one address, "
+            "such as onward@example.org or Onward <onward@example.org>"
+        )
+    if settings.reply_to and not is_address(settings.reply_to):
+        raise SettingError(
+            f"ONWARD_NOTIFIER_REPLY_TO is {settings.reply_to!r}; set it to one address, "
+            "such as support@example.org, or leave it empty"
+        )
+    return Sender(address, name, settings.reply_to)

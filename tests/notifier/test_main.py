@@ -1,0 +1,96 @@
+"""The process as an operator starts it."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
+
+from services.chassis.channel import open_channel
+from services.notifier.__main__ import build
+from services.notifier.results import Result
+from tests.notifier.deliveries import delivery, message
+from tests.notifier.mail_server import Mailbox, running
+from tests.notifier.test_settings import settings
+
+ROOT = Path(__file__).parents[2]
+SECRET = "s" * 16
+COMMAND = [sys.executable, "-m", "services.notifier"]
+
+
+def environ(**variables: str) -> dict[str, str]:
+    path = f"{ROOT}:{ROOT / 'gen'}"
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": path, "ONWARD_SECRET": SECRET, **variables}
+
+
+def test_without_a_mail_server_the_console_serves_everything() -> None:
+    assert [p.name for p in build(settings())] == ["console"]
+    assert [p.name for p in build(settings(ONWARD_SMTP_URL="smtp://127.0.0.1:25"))] == [
+        "email",
+        "console",
+    ]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ONWARD_SMTP_URL": "http://:hunter2@x"},
+        {"ONWARD_SMTP_FROM": "nobody"},
+        {"ONWARD_NOTIFIER_LISTEN": "127.0.0.1:99999"},
+        {"ONWARD_NOTIFIER_LISTN": "127.0.0.1:0"},
+        {"ONWARD_SECRET": ""},
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_and_code_2(variables: dict[str, str]) -> None:
+    ended = subprocess.run(
+        COMMAND, env=environ(**variables), capture_output=True, text=True, timeout=20
+    )
+    assert ended.returncode == 2
+    sentences = [row for row in ended.stderr.splitlines() if not row.startswith(("E0000", "I0000"))]
+    assert len(sentences) == 1
+    assert "Traceback" not in ended.stderr
+    assert "hunter2" not in ended.stderr
+
+
+def test_it_serves_mails_prints_and_stops_on_sigterm(run: Any) -> None:
+    async def body() -> None:
+        async with running(Mailbox()) as mailbox:
+            process = await asyncio.create_subprocess_exec(
+                *COMMAND,
+                env=environ(ONWARD_SMTP_URL=f"smtp://127.0.0.1:{mailbox.port}"),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            assert process.stderr
+            assert process.stdout
+            row = (await process.stderr.readline()).decode()
+            port = re.search(r"port=(\d+)", row)
+            assert port, row
+            async with open_channel(f"127.0.0.1:{port[1]}", SECRET) as channel:
+                stub = notifier_pb2_grpc.NotifierServiceStub(channel)
+                told = await stub.Describe(notifier_pb2.DescribeRequest())
+                assert told.name == "email-console"
+                answer = await stub.Notify(
+                    notifier_pb2.NotifyRequest(
+                        deliveries=[
+                            delivery(message("by mail"), delivery_id="a"),
+                            delivery(message("by console"), delivery_id="b", endpoint="tel:+1"),
+                        ]
+                    )
+                )
+                assert {r.outcome for r in answer.results} == {Result.ACCEPTED}
+            assert b"by console" in await process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+            log = (await process.stderr.read()).decode()
+            assert "by mail" not in log
+            assert "by console" not in log
+            assert len(mailbox.received) == 1
+
+    run(body())
