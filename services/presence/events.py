@@ -1,9 +1,9 @@
 """What a presence event, a grace's end and an edge's death change in a user's rows.
 
 Rules:
-- A register is a join: the greater generation wins; of equal ones, offline wins. An event of an older
-  generation changes no register, follow or endpoint; but what it says was acknowledged raises `acked`
-  of the follow its session had, ended or not.
+- A register is a join: the greater generation wins; of equal ones, offline wins. An event of an
+  older generation changes no register, follow or endpoint; but what it says was acknowledged raises
+  `acked` of the follow its session had, ended or not.
 - An event whose number is not above the last of its session is a repeat and changes nothing.
 - Before a subscription ends or is replaced, for any reason, its follow keeps what the marks cover.
 - A follow that ends is handed over; so is every follow of a client whose grace ends.

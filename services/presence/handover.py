@@ -85,8 +85,8 @@ def prune(
     """Drops ended follows that nothing can depend on any more.
 
     `floor_seq` is the subject's last trimmed message, `floor_pos` the partition's last trimmed
-    position; `pending` says whether the user has any unsent delivery of the subject: an ended follow
-    may be all that knows, or a late ending will tell, that one of its messages is acknowledged.
+    position; `pending` says whether the user has any unsent delivery of the subject: an ended
+    follow may be all that knows, or will be told, that one of its messages is acknowledged.
     """
     if pending:
         return []

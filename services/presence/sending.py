@@ -2,9 +2,9 @@
 
 Rules:
 - A message that a client of the user has acknowledged is never sent.
-- While a client answers for a message of it, the delivery is held; one client holds one notification
-  for `hold_s` at most, counted anew only when what it has acknowledged moves. So a client that
-  comes and goes without ever acknowledging cannot hold it for ever.
+- While a client answers for a message of it, the delivery is held; one client holds one
+  notification for `hold_s` at most, counted anew only when what it has acknowledged moves. So a
+  client that comes and goes without ever acknowledging cannot hold it for ever.
 
 Knows: rows, marks, holds. Must not know: endpoints, channels, retries.
 To drive it: in the transaction that would turn `pending` or `retry` into `sending`, load the state

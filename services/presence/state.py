@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 from typing import NamedTuple
 
 
@@ -110,7 +109,7 @@ class Handover:
     after: int
     # Rises when the client goes offline again before the row is gone: what was read for an earlier
     # run may end before messages that nobody found waiting, so only the newest run may finish.
-    run: int = 1
+    run: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +181,7 @@ class UserState:
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     # By (edge_id, subject): for each open follow, the mark of its client's register's edge in the
     # partition of its subject, if there is one.
-    marks: Mapping[tuple[int, str], Mark] = MappingProxyType({})
+    marks: Mapping[tuple[int, str], Mark] = field(default_factory=dict)
 
 
 # -- effects: every one is a write in the transaction that loaded the state --------------------
