@@ -31,6 +31,8 @@ class Sweep:
         self._rounds = rounds
         self._sockets: set[SocketProtocol] = set()
         self._turns = itertools.cycle(range(rounds))
+        self._empty = asyncio.Event()
+        self._empty.set()
         self.round_number = 0  # the newest round; 0: none has begun
 
     def __len__(self) -> int:
@@ -43,10 +45,17 @@ class Sweep:
     def add(self, socket: SocketProtocol) -> None:
         """Visits `socket` from the next round on."""
         self._sockets.add(socket)
+        self._empty.clear()
 
     def discard(self, socket: SocketProtocol) -> None:
         """Visits `socket` no longer."""
         self._sockets.discard(socket)
+        if not self._sockets:
+            self._empty.set()
+
+    async def emptied(self) -> None:
+        """Returns when no socket is left."""
+        await self._empty.wait()
 
     def connections(self) -> Iterator[Connection]:
         """The connections of all open sockets; safe while sockets come and go."""

@@ -1,0 +1,194 @@
+"""The edge's door: one TCP port for HTTP requests and WebSocket handshakes.
+
+Knows aiohttp's server, listening sockets and their options, how many may come in, and how to stop
+letting them in; must not know frames or what a request of the HTTP API means. Drive it:
+`await start()`, then `await drain()` when the process is to end.
+"""
+
+import asyncio
+import random
+import socket as tcp
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from services.chassis.errors import StartError
+from services.chassis.refusals import Code, Refusal, code_name, refuse
+from services.chassis.subjects import name_fault
+from services.edge.handoff import is_upgraded, switch_protocols, take_transport
+from services.edge.handshake import VERSION, Declined, read_handshake
+from services.edge.http_api import HttpApi
+from services.edge.http_log import http_logger
+from services.edge.http_refusal import refusals_in_json, refused
+from services.edge.metrics import HANDSHAKES_REFUSED
+from services.edge.socket import Acceptor, Handshake
+from services.edge.socket_protocol import SocketLimits, SocketProtocol, Ticker
+from services.edge.sweep import Sweep
+
+_BACKLOG: Final = 4096  # connections the kernel keeps while the loop is busy
+_DRAIN_SLICE: Final = 256  # goodbyes between two breaths of the event loop
+_RETRY_MS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    """What the door lets in, and for how long."""
+
+    sockets_max: int = 15_000  # WebSockets; more: 503
+    requests_max: int = 1_000  # TCP connections that are none; more: closed unread
+    body_bytes_max: int = 512 * 1024  # of a request; more: 413
+    request_s: float = 15.0  # an idle connection is cut after this
+    drain_s: float = 2.0  # what clients are given to go
+    send_buffer_bytes: int = 128 * 1024  # SO_SNDBUF
+    tcp_user_timeout_ms: int = 30_000  # TCP_USER_TIMEOUT
+
+
+class Gateway:
+    """Serves `api` and `GET /v1/connect` on `address` (`host:port`; port 0 draws one)."""
+
+    def __init__(
+        self,
+        address: str,
+        acceptor: Acceptor,
+        sweep: Sweep,
+        api: HttpApi,
+        limits: GatewayLimits,
+        socket_limits: SocketLimits,
+    ) -> None:
+        self._address = address
+        self._acceptor = acceptor
+        self._sweep = sweep
+        self._limits = limits
+        self._socket_limits = socket_limits
+        self._ticker = Ticker(asyncio.get_running_loop())
+        self._server: asyncio.Server | None = None
+        self.draining = False
+        self.port = 0
+        app = web.Application(
+            client_max_size=limits.body_bytes_max,
+            logger=http_logger(),
+            middlewares=[refusals_in_json],
+        )
+        app.add_routes(api.routes())
+        app.router.add_get("/v1/connect", self._connect, allow_head=False)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=limits.request_s,
+            shutdown_timeout=1.0,
+            logger=http_logger(),
+        )
+
+    async def start(self) -> None:
+        """Listens. Raises StartError if the address cannot be had."""
+        await self._runner.setup()
+        listener = self._listen()
+        self.port = listener.getsockname()[1]
+        self._server = await asyncio.get_running_loop().create_server(
+            self._admit, sock=listener, backlog=_BACKLOG
+        )
+
+    async def drain(self) -> None:
+        """Lets nobody in, tells every client to go elsewhere, and cuts who is left in the end.
+
+        Their reconnects are spread over the time of draining. Requests under way get one second.
+        """
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        spread_ms = int(self._limits.drain_s * 1000)
+        for count, connection in enumerate(self._sweep.connections(), 1):
+            connection.drain(random.randint(0, spread_ms))
+            if count % _DRAIN_SLICE == 0:
+                await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(self._limits.drain_s):
+                await self._sweep.emptied()
+        except TimeoutError:
+            self._sweep.abort_all()
+        await self._runner.cleanup()
+
+    def _listen(self) -> tcp.socket:
+        host, _, port = self._address.rpartition(":")
+        family = tcp.AF_INET6 if ":" in host else tcp.AF_INET
+        listener = tcp.socket(family, tcp.SOCK_STREAM)
+        # What is set here, accepted connections inherit.
+        listener.setsockopt(tcp.SOL_SOCKET, tcp.SO_REUSEADDR, 1)
+        listener.setsockopt(tcp.SOL_SOCKET, tcp.SO_SNDBUF, self._limits.send_buffer_bytes)
+        listener.setsockopt(tcp.IPPROTO_TCP, tcp.TCP_NODELAY, 1)
+        timeout_ms = self._limits.tcp_user_timeout_ms
+        listener.setsockopt(tcp.IPPROTO_TCP, tcp.TCP_USER_TIMEOUT, timeout_ms)
+        listener.setblocking(False)
+        try:
+            listener.bind((host.strip("[]"), int(port)))
+        except (OSError, ValueError, OverflowError) as error:
+            listener.close()
+            reason = error.strerror if isinstance(error, OSError) else "it is no host:port"
+            raise StartError(
+                f"cannot listen on {self._address} ({reason}); set ONWARD_EDGE_ADDRESS to "
+                "another host:port"
+            ) from None
+        return listener
+
+    def _admit(self) -> asyncio.Protocol:
+        """Makes the protocol of a new TCP connection; aiohttp's, unless there are too many."""
+        server = self._runner.server
+        assert server is not None
+        if self.draining or len(server.connections) >= self._limits.requests_max:
+            return _TurnedAway()
+        return server()
+
+    async def _connect(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/connect`: the handshake, and the hand-off to a socket of our own."""
+        if (busy := self._busy()) is not None:
+            return _refused_handshake(503, busy)
+        offered = request.headers.getall("Sec-WebSocket-Protocol", [])
+        answer = read_handshake(request.headers, offered, http_1_1=request.version >= (1, 1))
+        if isinstance(answer, Declined):
+            return _refused_handshake(answer.status, answer.refusal)
+        user = request.query.get("user", "")
+        if user and (fault := name_fault(user)):
+            message = f"The parameter `user` cannot be taken. {fault}"
+            return _refused_handshake(400, refuse(Code.ARGUMENT_INVALID, message))
+        if request.body_exists or not is_upgraded(request):
+            message = "A WebSocket handshake has no body."
+            return _refused_handshake(400, refuse(Code.ARGUMENT_INVALID, message))
+        response = await switch_protocols(request, answer.key, answer.subprotocol)
+        self._begin(request, Handshake(user=user, remote=request.remote or ""))
+        return response
+
+    def _busy(self) -> Refusal | None:
+        if self.draining:
+            return refuse(Code.UNAVAILABLE, "This server is stopping.", _RETRY_MS)
+        if len(self._sweep) >= self._limits.sockets_max:
+            return refuse(Code.OVERLOADED, "This server has no room for a socket.", _RETRY_MS)
+        return None
+
+    def _begin(self, request: web.Request, handshake: Handshake) -> None:
+        sweep = self._sweep
+        socket = SocketProtocol(
+            self._ticker, self._socket_limits, sweep.next_turn(), on_lost=sweep.discard
+        )
+        taken = take_transport(request, socket)
+        if taken is None:
+            return
+        transport, tail = taken
+        sweep.add(socket)
+        socket.attach(transport, self._acceptor.accept(socket, handshake), tail)
+
+
+class _TurnedAway(asyncio.Protocol):
+    """Closes a connection for which there is no room."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _refused_handshake(status: int, refusal: Refusal) -> web.Response:
+    HANDSHAKES_REFUSED.labels(code_name(refusal)).inc()
+    response = refused(refusal, status)
+    if status == 426:
+        response.headers["Upgrade"] = "websocket"
+        response.headers["Sec-WebSocket-Version"] = VERSION
+    return response

@@ -1,0 +1,207 @@
+"""The edge over plain HTTP: publish, history, explain, and what operators ask.
+
+Reads requests, says who may ask what, and writes JSON; the work is the `Backend`'s. Must not know
+sockets or owners. A caller is known by `Authorization: Bearer <token>`, or where anonymous access
+is on by `?user=`. 64-bit numbers are strings in JSON, as everywhere in the client protocol.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import orjson
+from aiohttp import web
+from google.protobuf import json_format
+from onward.client.v1 import client_pb2
+from onward.presence.v1 import presence_pb2
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from services.chassis.refusals import Code, Refusal, refuse
+from services.chassis.subjects import name_fault, subject_fault
+from services.edge import codec
+from services.edge.backend import Backend, History
+from services.edge.entitlement import Grants
+from services.edge.http_refusal import Refused, json_response
+from services.edge.tokens import Authenticator
+
+T = TypeVar("T")
+
+_LIMIT: Final = 100  # messages or outcomes, if the request names no limit
+_LIMIT_MAX: Final = 1_000
+_UINT64_MAX: Final = (1 << 64) - 1
+_HTTP_CLIENT: Final = "http"  # makes the user `anon:http` of who gives no name
+_PAGE: Final = Path(__file__).with_name("page.html")
+
+
+class HttpApi:
+    """Handlers of the HTTP API. `is_ready` says whether this edge can work now.
+
+    `body_s`: seconds a body may take to arrive. `page`: serve the page to try things out.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        authenticator: Authenticator,
+        is_ready: Callable[[], bool],
+        *,
+        body_s: float = 15.0,
+        page: bool = False,
+    ) -> None:
+        self._backend = backend
+        self._authenticator = authenticator
+        self._is_ready = is_ready
+        self._body_s = body_s
+        self._page = _PAGE.read_bytes() if page else b""
+
+    def routes(self) -> list[web.RouteDef]:
+        """All paths but the handshake."""
+        routes = [
+            web.post("/v1/publish", self._publish),
+            web.get("/v1/history", self._history),
+            web.get("/v1/explain", self._explain),
+            web.get("/healthz", self._healthz),
+            web.get("/readyz", self._readyz),
+            web.get("/metrics", self._metrics),
+        ]
+        return [*routes, web.get("/", self._index)] if self._page else routes
+
+    async def _publish(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/publish`: the fields of a publish frame as a JSON object."""
+        caller = self._caller(request, request.query.get("user", ""))
+        publish = _read_publish(await self._body(request))
+        _check_subject(publish.subject)
+        if not caller.may_publish(publish.subject):
+            raise Refused(refuse(Code.SUBJECT_FORBIDDEN, "Publishing there is not granted."))
+        accepted = _unless_refused(await self._backend.publish(caller.user, publish))
+        return json_response(
+            {
+                "seq": str(accepted.seq),
+                "epoch": str(accepted.epoch),
+                "duplicate": accepted.duplicate,
+            }
+        )
+
+    async def _history(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/history?subject=&after=&limit=`, or `&last=` for the newest."""
+        caller = self._caller(request, request.query.get("user", ""))
+        subject = request.query.get("subject", "")
+        after = _number(request, "after", 0, _UINT64_MAX, default=0)
+        limit = _number(request, "limit", 1, _LIMIT_MAX, default=_LIMIT)
+        last = _number(request, "last", 1, _LIMIT_MAX, default=0)
+        if last and ("after" in request.query or "limit" in request.query):
+            message = "`last` goes neither with `after` nor with `limit`."
+            raise Refused(refuse(Code.ARGUMENT_INVALID, message))
+        _check_subject(subject)
+        if not caller.may_subscribe(subject):
+            raise Refused(refuse(Code.SUBJECT_FORBIDDEN, "Reading that subject is not granted."))
+        if last:
+            end = _unless_refused(await self._backend.read_messages(subject, _UINT64_MAX, 1))
+            after, limit = max(end.floor, end.head - last), last
+        history = _unless_refused(await self._backend.read_messages(subject, after, limit))
+        return json_response(_history_object(subject, history))
+
+    async def _explain(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/explain?user=&subject=&seq=&limit=`; `seq` absent: the newest messages."""
+        user, subject = request.query.get("user", ""), request.query.get("subject", "")
+        # Here `user` says whom the question is about.
+        caller = self._caller(request, "")
+        seq = _number(request, "seq", 0, _UINT64_MAX, default=0)
+        limit = _number(request, "limit", 1, _LIMIT_MAX, default=_LIMIT)
+        if fault := name_fault(user):
+            raise Refused(refuse(Code.ARGUMENT_INVALID, f"`user` cannot be taken. {fault}"))
+        _check_subject(subject)
+        if not caller.may_explain(user):
+            raise Refused(refuse(Code.FORBIDDEN, "That is another user's story."))
+        asked = presence_pb2.ExplainRequest(user=user, subject=subject, seq=seq, limit=limit)
+        answer = _unless_refused(await self._backend.explain(asked))
+        return json_response(
+            json_format.MessageToDict(answer, always_print_fields_with_no_presence=True)
+        )
+
+    async def _healthz(self, _: web.Request) -> web.StreamResponse:
+        return json_response({"status": "alive"})
+
+    async def _readyz(self, _: web.Request) -> web.StreamResponse:
+        if self._is_ready():
+            return json_response({"status": "ready"})
+        return json_response({"status": "not ready"}, 503)
+
+    async def _metrics(self, _: web.Request) -> web.StreamResponse:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _index(self, _: web.Request) -> web.StreamResponse:
+        headers = {"Cache-Control": "no-cache", "X-Frame-Options": "DENY"}
+        return web.Response(
+            body=self._page, content_type="text/html", charset="utf-8", headers=headers
+        )
+
+    def _caller(self, request: web.Request, user: str) -> Grants:
+        """Who asks: by token, else `user`."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme and (scheme.lower() != "bearer" or not token.strip()):
+            message = "The header Authorization is not `Bearer <token>`."
+            raise Refused(refuse(Code.TOKEN_INVALID, message))
+        identified = self._authenticator.identify(token.strip(), user, _HTTP_CLIENT)
+        return _unless_refused(identified).grants
+
+    async def _body(self, request: web.Request) -> bytes:
+        try:
+            async with asyncio.timeout(self._body_s):
+                return await request.read()
+        except TimeoutError:
+            late = refuse(Code.ARGUMENT_INVALID, "The body did not come in time.")
+            raise Refused(late, 408) from None
+
+
+def _unless_refused(answer: T | Refusal) -> T:
+    if isinstance(answer, Refusal):
+        raise Refused(answer)
+    return answer
+
+
+def _check_subject(subject: str) -> None:
+    if fault := subject_fault(subject):
+        raise Refused(refuse(Code.SUBJECT_INVALID, fault))
+
+
+def _read_publish(body: bytes) -> client_pb2.Publish:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        malformed = refuse(Code.FRAME_MALFORMED, "The body is no valid JSON.")
+        raise Refused(malformed) from None
+    if not isinstance(value, dict):
+        raise Refused(refuse(Code.FRAME_MALFORMED, "The body is a JSON object."))
+    frame = codec.decode(orjson.dumps({"publish": value}))
+    if isinstance(frame, client_pb2.ServerFrame):
+        raise Refused(frame.error)
+    return frame.publish
+
+
+def _history_object(subject: str, history: History) -> dict[str, Any]:
+    messages = []
+    for message in history.messages:
+        encoded = codec.encode_message(message)
+        messages.append(orjson.loads(encoded.before + b"HISTORY" + encoded.after)["message"])
+    return {
+        "subject": subject,
+        "head": str(history.head),
+        "floor": str(history.floor),
+        "logId": history.log_id,
+        "messages": messages,
+    }
+
+
+def _number(request: web.Request, name: str, least: int, most: int, *, default: int) -> int:
+    """The parameter `name`, a whole number; `default` if it is absent."""
+    text = request.query.get(name)
+    if text is None:
+        return default
+    # No number in these bounds has more digits, and long ones take long to convert.
+    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else -1
+    if not least <= value <= most:
+        message = f"`{name}` is a whole number from {least} to {most}."
+        raise Refused(refuse(Code.ARGUMENT_INVALID, message))
+    return value

@@ -1,0 +1,89 @@
+"""Refusals as HTTP answers: the status of each code, and the JSON that every refusal has.
+
+Knows HTTP's statuses and `refusal.proto`; must not know who refuses, or why.
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from services.chassis.errors import Fault
+from services.chassis.refusals import Code, Refusal, code_name, refuse
+
+_STATUS: Final[dict[int, int]] = {
+    Code.TOKEN_INVALID: 401,
+    Code.TOKEN_EXPIRED: 401,
+    Code.SUBJECT_FORBIDDEN: 403,
+    Code.EXTERNAL_TOKEN_FORBIDDEN: 403,
+    Code.FORBIDDEN: 403,
+    Code.PUBLICATION_ID_REUSED: 409,
+    Code.STALE_SESSION: 409,
+    Code.CONTENT_TOO_LARGE: 413,
+    Code.HEADERS_TOO_LARGE: 413,
+    Code.RATE_LIMITED: 429,
+    Code.UNAVAILABLE: 503,
+    Code.OVERLOADED: 503,
+    Code.NOT_OWNER: 503,
+    Code.STORE_FULL: 507,
+}
+_STATUS_OTHERWISE: Final = 400
+
+
+def status_of(refusal: Refusal) -> int:
+    """The HTTP status that says most nearly what the code says."""
+    return _STATUS.get(refusal.code, _STATUS_OTHERWISE)
+
+
+def refused(refusal: Refusal, status: int = 0) -> web.Response:
+    """The answer for `refusal`; `status` 0 takes that of its code."""
+    body: dict[str, str | int] = {"code": code_name(refusal), "message": refusal.message}
+    body["retryAfterMs"] = refusal.retry_after_ms
+    response = json_response(body, status or status_of(refusal))
+    if refusal.retry_after_ms:
+        response.headers["Retry-After"] = str(math.ceil(refusal.retry_after_ms / 1000))
+    if response.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def json_response(value: object, status: int = 200) -> web.Response:
+    """`value` as JSON, which no cache keeps."""
+    return web.Response(
+        body=orjson.dumps(value),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+    )
+
+
+class Refused(Exception):
+    """Carries a refusal out of a handler to `refusals_in_json`; `status` 0: that of its code."""
+
+    def __init__(self, refusal: Refusal, status: int = 0) -> None:
+        super().__init__(code_name(refusal))
+        self.refusal = refusal
+        self.status = status
+
+
+@web.middleware
+async def refusals_in_json(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Gives every refusal one shape, also those that aiohttp makes itself, and faults their own."""
+    try:
+        return await handler(request)
+    except Refused as error:
+        return refused(error.refusal, error.status)
+    except Fault:
+        return refused(refuse(Code.UNAVAILABLE, "Who could answer cannot be reached now.", 1_000))
+    except web.HTTPNotFound:
+        return refused(refuse(Code.UNSUPPORTED, "There is nothing at this path."), 404)
+    except web.HTTPMethodNotAllowed as error:
+        response = refused(refuse(Code.UNSUPPORTED, "This path has no such method."), 405)
+        response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        return response
+    except web.HTTPRequestEntityTooLarge:
+        return refused(refuse(Code.CONTENT_TOO_LARGE, "The body of the request is too large."))
