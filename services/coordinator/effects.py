@@ -1,0 +1,93 @@
+"""What a partition is asked, and what must be done about it: requests and effects. Pure.
+
+Effects come in a list, and the order of the list is the protocol: they are carried out in their
+order, and only after the decision's writes are durable.
+"""
+
+from dataclasses import dataclass
+
+from onward.coordinator.v1 import coordinator_pb2
+from onward.types.v1 import entry_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatch:
+    """A subject that an edge wants no longer."""
+
+    subject: str
+
+
+Body = coordinator_pb2.Append | coordinator_pb2.Watch | coordinator_pb2.ReadClient | Unwatch
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing asked for; `origin` is the stream it came by."""
+
+    origin: int
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """The entry is in the log: offer it to presence."""
+
+    entry: entry_pb2.Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Tell the origin, if it is still there."""
+
+    origin: int
+    appended: coordinator_pb2.Appended
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Send the entry's message to every stream that watches its subject."""
+
+    entry: entry_pb2.Entry
+
+
+@dataclass(frozen=True, slots=True)
+class StartWatch:
+    """Answer the origin, and send it the deliveries of the effects that follow, and no other."""
+
+    origin: int
+    watched: coordinator_pb2.Watched
+
+
+@dataclass(frozen=True, slots=True)
+class EndWatch:
+    """Send the origin no more deliveries of the subject."""
+
+    origin: int
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellClient:
+    """Answer the origin's look-up."""
+
+    origin: int
+    state: coordinator_pb2.ClientState
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Tell the edge, now or when it comes back, that a newer session has replaced this one."""
+
+    edge_id: int
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitProcessed:
+    """Tell the origin's edge once presence has processed the partition up to `pos`."""
+
+    origin: int
+    pos: int
+
+
+Effect = Append | Answer | Deliver | StartWatch | EndWatch | TellClient | Replace | AwaitProcessed

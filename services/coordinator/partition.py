@@ -1,0 +1,294 @@
+"""What the owner of a partition does with the requests that reach it. Pure.
+
+Knows the partition's facts as the store has just read them; must not know streams, commits or
+clocks. Its rules:
+
+- Requests are decided in the order they came; what one did is a fact for the next.
+- A message gets the next seq of its subject and the next pos of the partition. One whose
+  (subject, publisher, publication id) is known is answered as the first was, and not appended;
+  with other content it is refused.
+- A presence event whose (session, number) is known is answered as the first was.
+- A mark is appended and never answered.
+- A watch is answered with the head as it is between the requests around it.
+
+Drive it: `lookup(requests)` says which facts are needed; `decide(term, requests, facts)` returns
+effects, to be carried out **in their order, after the writes are durable**, and the writes.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from onward.coordinator.v1 import coordinator_pb2
+from onward.types.v1 import entry_pb2
+
+from services.chassis.refusals import Code, Refusal, refuse
+from services.chassis.subjects import partition_of, subject_fault
+from services.coordinator.effects import (
+    Answer,
+    Append,
+    AwaitProcessed,
+    Deliver,
+    Effect,
+    EndWatch,
+    Replace,
+    Request,
+    StartWatch,
+    TellClient,
+)
+from services.coordinator.registers import Limits, Recorded, record
+from services.coordinator.store import (
+    MARK,
+    MESSAGE,
+    PRESENCE,
+    EventKey,
+    Facts,
+    Head,
+    LogRow,
+    Lookup,
+    Publication,
+    PublicationKey,
+    RecordedEvent,
+    Writes,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """Under which ownership, and when, is decided."""
+
+    partition: int
+    partitions: int
+    epoch: int
+    wall_ms: int
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Effects, in order; writes, which must be durable before any of them."""
+
+    effects: list[Effect]
+    writes: Writes
+
+
+def lookup(requests: Sequence[Request]) -> Lookup:
+    """The facts that `decide` needs for these requests."""
+    subjects, publications, events, clients = set(), set(), set(), set()
+    for request in requests:
+        body = request.body
+        if isinstance(body, coordinator_pb2.Append):
+            kind = body.WhichOneof("body")
+            if kind == "publish":
+                subjects.add(body.publish.subject)
+                publications.add(_publication_key(body.publish))
+            elif kind == "presence":
+                events.add(_event_key(body.presence))
+                clients.add((body.presence.user, body.presence.client_id))
+        elif isinstance(body, coordinator_pb2.Watch):
+            subjects.add(body.subject)
+        elif isinstance(body, coordinator_pb2.ReadClient):
+            clients.add((body.user, body.client_id))
+    return Lookup(subjects, publications, events, clients)
+
+
+def decide(term: Term, requests: Iterable[Request], facts: Facts) -> Decision:
+    """Decide about requests to the owner of a partition, in order. `facts` is used up."""
+    deciding = _Deciding(term, facts)
+    for request in requests:
+        deciding.take(request)
+    return Decision(deciding.effects, deciding.writes)
+
+
+class _Deciding:
+    """The state between the requests of one decision: the facts, as they change."""
+
+    def __init__(self, term: Term, facts: Facts) -> None:
+        self.effects: list[Effect] = []
+        self.writes = Writes()
+        self._term = term
+        self._facts = facts
+        self._tail = facts.part.tail
+        self._now = Timestamp()
+        self._now.FromMilliseconds(term.wall_ms)
+
+    def take(self, request: Request) -> None:
+        origin, body = request.origin, request.body
+        if isinstance(body, coordinator_pb2.Append):
+            kind = body.WhichOneof("body")
+            if kind == "publish":
+                self._publish(origin, body.request, body.publish)
+            elif kind == "presence":
+                self._presence(origin, body.request, body.presence)
+            elif kind == "mark":
+                entry = self._next_entry()
+                entry.mark.CopyFrom(body.mark)
+                self._append(MARK, entry)
+            else:
+                self._refuse(origin, body.request, _invalid("An append has a body."))
+        elif isinstance(body, coordinator_pb2.Watch):
+            self._watch(origin, body.subject)
+        elif isinstance(body, coordinator_pb2.ReadClient):
+            self._read_client(origin, body)
+        else:
+            self.effects.append(EndWatch(origin, body.subject))
+
+    def _publish(self, origin: int, request: int, publish: coordinator_pb2.Publish) -> None:
+        key = _publication_key(publish)
+        digest = _digest(publish.content)
+        known = self._facts.publications.get(key)
+        if known is not None:
+            if known.digest != digest:
+                reused = "This publicationId was used here for other content."
+                self._refuse(origin, request, refuse(Code.PUBLICATION_ID_REUSED, reused))
+            else:
+                self._accept(origin, request, known, duplicate=True)
+            return
+        subject = publish.subject
+        head = self._facts.heads.get(subject)
+        if head is None:
+            fault = self._subject_refusal(publish)
+            if fault is not None:
+                self._refuse(origin, request, fault)
+                return
+            floor = self._facts.part.seq_floor
+            head = Head(floor, floor)
+        entry = self._next_entry()
+        message = entry.message
+        message.subject = subject
+        message.seq = head.seq + 1
+        message.epoch = self._term.epoch
+        message.accepted_at.CopyFrom(self._now)
+        message.publisher = publish.publisher
+        message.content.CopyFrom(publish.content)
+        publication = Publication(digest, message.seq, self._term.epoch)
+        self._facts.heads[subject] = Head(message.seq, head.low)
+        self._facts.publications[key] = publication
+        self.writes.heads[subject] = message.seq
+        self.writes.publications[key] = publication
+        self._append(MESSAGE, entry, subject, message.seq)
+        self._accept(origin, request, publication, duplicate=False)
+        self.effects.append(Deliver(entry))
+
+    def _presence(self, origin: int, request: int, event: entry_pb2.PresenceEvent) -> None:
+        key = _event_key(event)
+        known = self._facts.events.get(key)
+        if known is not None:
+            self._tell_recorded(origin, request, known)
+            # A repeat comes by a new stream, whose edge may be waiting for presence.
+            self.effects.append(AwaitProcessed(origin, known.pos))
+            return
+        fault = self._event_refusal(event)
+        if fault is not None:
+            self._refuse(origin, request, fault)
+            return
+        registers = self._facts.registers.setdefault(event.user, {})
+        outcome = record(event, registers, self._term.limits)
+        if isinstance(outcome, Refusal):
+            self._refuse(origin, request, outcome)
+            return
+        entry = self._next_entry()
+        entry.presence.CopyFrom(event)
+        entry.presence.generation = outcome.generation
+        recorded = RecordedEvent(entry.pos, outcome.generation)
+        self._facts.events[key] = recorded
+        self.writes.events[key] = recorded
+        if outcome.register is not None:
+            registers[event.client_id] = outcome.register
+            self.writes.registers[(event.user, event.client_id)] = outcome.register
+        self._append(PRESENCE, entry)
+        self._tell_recorded(origin, request, recorded)
+        self._follow_up(origin, entry.pos, outcome)
+
+    def _follow_up(self, origin: int, pos: int, outcome: Recorded) -> None:
+        if outcome.replaced is not None:
+            self.effects.append(Replace(*outcome.replaced))
+        if outcome.ending:
+            self.effects.append(AwaitProcessed(origin, pos))
+
+    def _watch(self, origin: int, subject: str) -> None:
+        part = self._facts.part
+        head = self._facts.heads.get(subject) or Head(part.seq_floor, part.seq_floor)
+        watched = coordinator_pb2.Watched(
+            subject=subject,
+            head=head.seq,
+            floor=head.low,
+            tail=self._tail,
+            epoch=self._term.epoch,
+        )
+        self.effects.append(StartWatch(origin, watched))
+
+    def _read_client(self, origin: int, body: coordinator_pb2.ReadClient) -> None:
+        register = self._facts.registers.get(body.user, {}).get(body.client_id)
+        state = coordinator_pb2.ClientState(request=body.request)
+        if register is not None:
+            state.generation = register.generation
+            state.follows.extend(register.follows)
+        self.effects.append(TellClient(origin, state))
+
+    def _next_entry(self) -> entry_pb2.Entry:
+        self._tail += 1
+        return entry_pb2.Entry(
+            partition=self._term.partition,
+            pos=self._tail,
+            epoch=self._term.epoch,
+            appended_at=self._now,
+        )
+
+    def _append(
+        self, kind: int, entry: entry_pb2.Entry, subject: str | None = None, seq: int | None = None
+    ) -> None:
+        self.writes.rows.append(LogRow(entry.pos, kind, subject, seq, entry.SerializeToString()))
+        self.effects.append(Append(entry))
+
+    def _accept(self, origin: int, request: int, known: Publication, duplicate: bool) -> None:
+        accepted = coordinator_pb2.Appended.Accepted(
+            seq=known.seq, epoch=known.epoch, duplicate=duplicate
+        )
+        answer = coordinator_pb2.Appended(request=request, accepted=accepted)
+        self.effects.append(Answer(origin, answer))
+
+    def _tell_recorded(self, origin: int, request: int, event: RecordedEvent) -> None:
+        recorded = coordinator_pb2.Appended.Recorded(pos=event.pos, generation=event.generation)
+        answer = coordinator_pb2.Appended(request=request, recorded=recorded)
+        self.effects.append(Answer(origin, answer))
+
+    def _refuse(self, origin: int, request: int, refusal: Refusal) -> None:
+        answer = coordinator_pb2.Appended(request=request, refusal=refusal)
+        self.effects.append(Answer(origin, answer))
+
+    def _subject_refusal(self, publish: coordinator_pb2.Publish) -> Refusal | None:
+        """Asked only of the first message of a subject: a known subject has passed already."""
+        fault = subject_fault(publish.subject)
+        if fault is not None:
+            return refuse(Code.SUBJECT_INVALID, fault)
+        if partition_of(publish.subject, self._term.partitions) != self._term.partition:
+            return _invalid("The subject belongs to another partition.")
+        return None
+
+    def _event_refusal(self, event: entry_pb2.PresenceEvent) -> Refusal | None:
+        if event.WhichOneof("event") is None or not event.number:
+            return _invalid("A presence event has a kind and a number.")
+        if not event.user or not event.client_id or not event.session_id:
+            return _invalid("A presence event has a user, a client and a session.")
+        if partition_of(event.user, self._term.partitions) != self._term.partition:
+            return _invalid("The user belongs to another partition.")
+        return None
+
+
+def _publication_key(publish: coordinator_pb2.Publish) -> PublicationKey:
+    return PublicationKey(publish.subject, publish.publisher, publish.publication_id)
+
+
+def _event_key(event: entry_pb2.PresenceEvent) -> EventKey:
+    return EventKey(event.session_id, event.number)
+
+
+def _digest(content: entry_pb2.Content) -> bytes:
+    # Maps have no order of their own; a digest needs one.
+    return blake2b(content.SerializeToString(deterministic=True), digest_size=16).digest()
+
+
+def _invalid(message: str) -> Refusal:
+    return refuse(Code.ARGUMENT_INVALID, message)

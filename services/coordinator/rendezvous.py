@@ -1,0 +1,105 @@
+"""Which partitions a coordinator should take, and which it should give up. Pure.
+
+Knows names, claims and epochs as the directory shows them; must not know etcd or the store. Its
+rules:
+
+- The target of a partition is the live coordinator that ranks highest for it by hash. Everybody
+  computes the same one, so there is no leader. A coordinator that joins or leaves moves only the
+  partitions that it wins or loses.
+- A partition without a claim is taken by its target at once.
+- A claim of somebody else stands, whoever the target is. A claim of our own on a partition that
+  another should have is given up, a few at a time, so that a join does not stop everything.
+- A claim under our name that we do not hold (its transaction's answer was lost) is taken up.
+- What we hold and the directory no longer shows as ours is lost.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+
+_REVISION_BITS = (1 << 48) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What is known. `revision`: how far the directory has come in etcd's history."""
+
+    me: str
+    live: Collection[str]  # names of live coordinators, this one included
+    partitions: int
+    claims: Mapping[int, tuple[int, str]]  # partition: (epoch, name)
+    held: Mapping[int, int]  # partition: epoch, as taken effect in the store
+    refused: Collection[tuple[int, int]]  # (partition, epoch) that the store turned down
+    waiting: Collection[int]  # partitions not to be claimed for now
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Create the owners keys of these partitions in one transaction, then take them up."""
+
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TakeUp:
+    """Make the epochs of these claims take effect in the store: (partition, epoch)."""
+
+    claims: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Accept nothing more for these partitions: they are somebody else's, or nobody's."""
+
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Finish what is under way for these partitions, then remove their owners keys."""
+
+    partitions: tuple[int, ...]
+
+
+Step = Claim | TakeUp | Drop | Release
+
+
+def decide(scene: Scene, claim_max: int = 64, release_max: int = 16) -> list[Step]:
+    """The next steps, in order; none: all is as it should be."""
+    drop, take_up, claim, release = [], [], [], []
+    others = any(name != scene.me for name in scene.live)
+    for p in range(scene.partitions):
+        standing = scene.claims.get(p)
+        epoch = scene.held.get(p)
+        if epoch is not None:
+            if standing != (epoch, scene.me):
+                # The directory may not have come to our own claim yet.
+                if scene.revision >= epoch & _REVISION_BITS:
+                    drop.append(p)
+            elif others and target(p, scene.live) != scene.me:
+                release.append(p)
+        elif standing is None:
+            if p not in scene.waiting and target(p, scene.live) == scene.me:
+                claim.append(p)
+        elif standing[1] == scene.me and (p, standing[0]) not in scene.refused:
+            take_up.append((p, standing[0]))
+    steps: list[Step] = []
+    if drop:
+        steps.append(Drop(tuple(drop)))
+    if take_up:
+        steps.append(TakeUp(tuple(take_up)))
+    for start in range(0, len(claim), claim_max):
+        steps.append(Claim(tuple(claim[start : start + claim_max])))
+    if release:
+        steps.append(Release(tuple(release[:release_max])))
+    return steps
+
+
+def target(partition: int, live: Collection[str]) -> str | None:
+    """The coordinator that should own the partition; None if there is none."""
+    return max(live, key=lambda name: (_rank(partition, name), name), default=None)
+
+
+def _rank(partition: int, name: str) -> bytes:
+    return blake2b(f"{partition}/{name}".encode(), digest_size=8).digest()

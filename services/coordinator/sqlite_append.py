@@ -1,0 +1,154 @@
+"""Inside an append to the SQLite log store: reading the facts, writing the decision.
+
+Each function works within the transaction that its caller began. Knows SQL and rows, must not know
+how anything is decided.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from services.coordinator.store import (
+    Facts,
+    Head,
+    Lookup,
+    Part,
+    Publication,
+    RecordedEvent,
+    Register,
+    Writes,
+)
+
+_REGISTER_COLUMNS = (
+    "user, client_id, generation, session_id, edge_id, online, observer, forgotten, follows, "
+    "endpoints"
+)
+
+
+def read_head(connection: sqlite3.Connection, subject: str) -> Head | None:
+    """The end of a subject; None if it has none yet."""
+    row = connection.execute("SELECT seq, low FROM heads WHERE subject = ?", (subject,)).fetchone()
+    return Head(*row) if row else None
+
+
+def read_facts(connection: sqlite3.Connection, part: Part, lookup: Lookup) -> Facts:
+    """What the store holds of what is asked for."""
+    facts = Facts(part)
+    for subject in lookup.subjects:
+        head = read_head(connection, subject)
+        if head is not None:
+            facts.heads[subject] = head
+    execute = connection.execute
+    for key in lookup.publications:
+        row = execute(
+            "SELECT digest, seq, epoch FROM publications "
+            "WHERE subject = ? AND publisher = ? AND publication_id = ?",
+            (key.subject, key.publisher, key.publication_id),
+        ).fetchone()
+        if row:
+            facts.publications[key] = Publication(*row)
+    for event in lookup.events:
+        row = execute(
+            "SELECT pos, generation FROM events WHERE session_id = ? AND number = ?",
+            (event.session_id, event.number),
+        ).fetchone()
+        if row:
+            facts.events[event] = RecordedEvent(*row)
+    for user in {user for user, _ in lookup.clients}:
+        rows = execute(
+            f"SELECT {_REGISTER_COLUMNS} FROM registers "
+            "WHERE user = ? AND forgotten = 0 AND observer = 0",
+            (user,),
+        )
+        facts.registers[user] = {row[1]: _register(row) for row in rows}
+    for user, client_id in lookup.clients:
+        row = execute(
+            f"SELECT {_REGISTER_COLUMNS} FROM registers WHERE user = ? AND client_id = ?",
+            (user, client_id),
+        ).fetchone()
+        if row:
+            facts.registers[user][client_id] = _register(row)
+    return facts
+
+
+def _register(row: Sequence[Any]) -> Register:
+    user, client_id, generation, session_id, edge_id, *flags, follows, endpoints = row
+    online, observer, forgotten = map(bool, flags)
+    return Register(
+        user,
+        client_id,
+        generation,
+        session_id,
+        edge_id,
+        online,
+        observer,
+        forgotten,
+        tuple(json.loads(follows)),
+        tuple(json.loads(endpoints)),
+    )
+
+
+def apply(connection: sqlite3.Connection, p: int, part: Part, at_ms: int, writes: Writes) -> None:
+    """Write what a decision adds to partition `p`; recorded at `at_ms` (steady)."""
+    if writes.rows:
+        assert [row.pos for row in writes.rows] == list(
+            range(part.tail + 1, part.tail + 1 + len(writes.rows))
+        ), "a log has no holes"
+        connection.execute("UPDATE parts SET tail = ? WHERE p = ?", (writes.rows[-1].pos, p))
+        connection.executemany(
+            "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (p, row.pos, row.kind, row.subject, row.seq, part.epoch, at_ms, row.entry)
+                for row in writes.rows
+            ],
+        )
+    connection.executemany(
+        "INSERT INTO heads (subject, p, seq, low, epoch) VALUES (?1, ?2, ?3, ?4, ?5) "
+        "ON CONFLICT (subject) DO UPDATE SET seq = ?3, epoch = ?5",
+        [(subject, p, seq, part.seq_floor, part.epoch) for subject, seq in writes.heads.items()],
+    )
+    connection.executemany(
+        "INSERT INTO publications (p, subject, publisher, publication_id, digest, seq, epoch, "
+        "recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (p, key.subject, key.publisher, key.publication_id, it.digest, it.seq, it.epoch, at_ms)
+            for key, it in writes.publications.items()
+        ],
+    )
+    connection.executemany(
+        "INSERT INTO events (p, session_id, number, pos, generation, recorded_at) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (p, key.session_id, key.number, it.pos, it.generation, at_ms)
+            for key, it in writes.events.items()
+        ],
+    )
+    connection.executemany(
+        f"INSERT OR REPLACE INTO registers (p, {_REGISTER_COLUMNS}, seen_at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [_register_row(p, register, at_ms) for register in writes.registers.values()],
+    )
+
+
+def _register_row(p: int, register: Register, at_ms: int) -> tuple[object, ...]:
+    return (
+        p,
+        register.user,
+        register.client_id,
+        register.generation,
+        register.session_id,
+        _signed(register.edge_id),
+        register.online,
+        register.observer,
+        register.forgotten,
+        json.dumps(register.follows),
+        json.dumps(register.endpoints),
+        at_ms,
+    )
+
+
+def _signed(number: int) -> int:
+    """etcd's lease ids are positive 64-bit signed numbers; SQLite's integers are signed too."""
+    assert number < 2**63
+    return number

@@ -1,0 +1,246 @@
+"""What a log store is: its rows, and the calls that every store answers.
+
+Knows shapes and promises, not SQL, and not how messages are decided. A store is the last judge of
+ownership: an append names the epoch it is made in, and a partition that has another epoch by then
+takes nothing, while the others of the same group are committed.
+
+Drive it: `await store.append(terms, lookups, decide)` is the only way in. The store reads the
+facts that were asked for, calls `decide` once per partition whose epoch is the one named, and
+writes all that it returned in one commit. `decide` may be called on another thread and must touch
+nothing but its arguments and what nobody else touches until `append` has returned. When `append`
+returns, everything is durable; when it raises StoreFull, nothing was written; when it raises
+Unavailable, the outcome is unknown: give up the partitions, claim them anew.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+MESSAGE, PRESENCE, MARK = 1, 2, 3  # kinds of entries
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A partition as the store holds it."""
+
+    epoch: int
+    tail: int  # the last pos; 0: empty
+    low: int  # entries at or below it may be gone
+    seq_floor: int  # where the seqs of subjects without a head begin
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a subject. `low`: messages at or below it are not kept."""
+
+    seq: int
+    low: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationKey:
+    """What makes a publish the same as another."""
+
+    subject: str
+    publisher: str
+    publication_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A publish that was accepted. `digest` is of its content."""
+
+    digest: bytes
+    seq: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventKey:
+    """What makes a presence event the same as another."""
+
+    session_id: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """A presence event in the log."""
+
+    pos: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """What the owner of a user's partition knows of one client. A forgotten one keeps only its
+    generation, so that a later session of the client ranks above all former ones."""
+
+    user: str
+    client_id: str
+    generation: int
+    session_id: str
+    edge_id: int
+    online: bool
+    observer: bool  # proves receipt of nothing, follows nothing, counts for no limit
+    forgotten: bool
+    follows: tuple[str, ...] = ()  # in order
+    endpoints: tuple[str, ...] = ()  # in order of registration
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The facts wanted of one partition. `clients`: (user, client id); all other clients of such
+    a user come too, forgotten ones and observers excepted."""
+
+    subjects: Collection[str] = ()
+    publications: Collection[PublicationKey] = ()
+    events: Collection[EventKey] = ()
+    clients: Collection[tuple[str, str]] = ()
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the store holds of one partition. What is absent from a mapping does not exist."""
+
+    part: Part
+    heads: dict[str, Head] = field(default_factory=dict)
+    publications: dict[PublicationKey, Publication] = field(default_factory=dict)
+    events: dict[EventKey, RecordedEvent] = field(default_factory=dict)
+    registers: dict[str, dict[str, Register]] = field(default_factory=dict)  # user: client: …
+
+
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """An entry to append. `entry` is the serialised onward.types.v1.Entry."""
+
+    pos: int
+    kind: int
+    subject: str | None
+    seq: int | None
+    entry: bytes
+
+
+@dataclass(slots=True)
+class Writes:
+    """What one partition's part of a commit adds. `rows` continue the tail without a hole."""
+
+    rows: list[LogRow] = field(default_factory=list)
+    heads: dict[str, int] = field(default_factory=dict)  # subject: its new last seq
+    publications: dict[PublicationKey, Publication] = field(default_factory=dict)
+    events: dict[EventKey, RecordedEvent] = field(default_factory=dict)
+    registers: dict[tuple[str, str], Register] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The moment of a commit. `wall_ms` is told to people; `steady_ms` counts ages, and does not
+    jump while the process runs."""
+
+    wall_ms: int
+    steady_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The epoch has taken effect: nothing of an older one can be appended any more."""
+
+    tail: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRefused:
+    """The epoch has not taken effect, and will not until an operator decides."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message as read. `entry` is the serialised onward.types.v1.Entry."""
+
+    pos: int
+    seq: int
+    entry: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """A part of a subject, contiguous from the seq asked for, unless that is below the floor."""
+
+    messages: Sequence[StoredMessage]
+    head: int
+    floor: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """An entry as read. `entry` is the serialised onward.types.v1.Entry."""
+
+    pos: int
+    entry: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What a sweep leaves. Times are `steady_ms`; nothing above `below_pos` is removed."""
+
+    since_ms: int  # entries younger than this stay
+    messages: int  # so many of each subject stay
+    young_since_ms: int  # whatever the number, messages younger than this stay
+    below_pos: int
+
+
+class LogStore(Protocol):
+    """A log store. All calls may raise Unavailable; those that write, StoreFull too."""
+
+    @property
+    def log_id(self) -> str:
+        """The identity of the log: positions mean something only together with it."""
+
+    async def claim(
+        self, epochs: Mapping[int, int], owner: str, tails: Mapping[int, int]
+    ) -> Mapping[int, Claimed | ClaimRefused]:
+        """Make epochs (by partition) take effect. A partition whose stored epoch is not below the
+        given one, or whose tail is below the one in `tails`, is refused."""
+
+    async def append(
+        self,
+        stamp: Stamp,
+        terms: Mapping[int, int],
+        lookups: Mapping[int, Lookup],
+        decide: Callable[[int, Facts], Writes],
+    ) -> frozenset[int]:
+        """Append to many partitions in one commit; see the module. `terms`: partition to epoch.
+        Returns the deposed partitions, for which nothing was written."""
+
+    async def read_messages(
+        self, partition: int, subject: str, after_seq: int, limit: int, bytes_max: int
+    ) -> MessagePage:
+        """Messages with seq > `after_seq`, oldest first; stops before more than `bytes_max`, but
+        always gives one if there is one."""
+
+    async def read_entries(
+        self, partition: int, after_pos: int, limit: int, bytes_max: int
+    ) -> Sequence[StoredEntry]:
+        """Entries with pos > `after_pos`, in order; stops before more than `bytes_max`, but
+        always gives one if there is one."""
+
+    async def read_tails(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        """The last pos of each partition; 0 where nothing was appended."""
+
+    async def forget_ids(self, before_ms: int, limit: int) -> int:
+        """Remove publication ids and event ids recorded before that (`steady_ms`), at most
+        `limit` of each; returns how many went. 0: none is left."""
+
+    async def sweep(self, partition: int, epoch: int, keep: Keep, limit: int) -> int:
+        """Remove at most `limit` of a partition's oldest entries that need not be kept, raising
+        the floors; returns how many went. 0: none is left, or the epoch is another."""
+
+    async def shorten(
+        self, partition: int, epoch: int, subject: str, keep: Keep, limit: int
+    ) -> int:
+        """Remove at most `limit` of a subject's oldest messages beyond `keep.messages`."""
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of everything."""
