@@ -8,6 +8,7 @@ inbox. When the inbox is full the client stops reading, and the edge sees a slow
 """
 
 import asyncio
+import inspect
 import random
 import time
 import uuid
@@ -31,7 +32,7 @@ from onward_sdk.protocol import (
 )
 from onward_sdk.state import Identity, Options, Phase, State
 
-Handler = Callable[[Any], Awaitable[None] | None]
+Handler = Callable[[Any], object]  # a coroutine function is awaited
 TokenSource = Callable[[], Awaitable[str]]
 
 HANDLER_WAIT_S = 5.0  # how long `disconnect` waits for a handler that is under way
@@ -395,7 +396,7 @@ class Client:
     async def _call(self, event: Message | Status) -> None:
         handler = self._on_message if isinstance(event, Message) else self._on_status
         result = handler(event) if handler is not None else None
-        if result is not None:
+        if inspect.isawaitable(result):
             await result
 
 
