@@ -85,5 +85,6 @@ def mailed(mailbox: Mailbox) -> int:
     """How many messages all mails stand for; a repeat of a mail in doubt counts once."""
     counts = {}
     for mail in list(mailbox.mails):
-        counts[mail["Message-ID"]] = int(mail["X-Onward-Count"])
+        # The body begins "3 new messages in /load/0".
+        counts[mail["Message-ID"]] = int(str(mail.get_content()).split()[0])
     return sum(counts.values())
