@@ -1,0 +1,296 @@
+"""The door: which handshakes it takes, what it says to the others, and how it closes."""
+
+import asyncio
+import logging
+import socket as tcp
+
+import pytest
+
+from services.chassis.errors import StartError
+from services.edge.gateway import GatewayLimits
+from services.edge.socket_protocol import SocketLimits
+from tests.edge.door import (
+    Door,
+    handshake_bytes,
+    open_door,
+    read_close,
+    read_frame,
+    read_head,
+    run_on_uvloop,
+)
+from tests.edge.frames import CLOSE, TEXT, client_frame, close_payload
+from tests.waiting import until
+
+
+async def ask(door: Door, request: bytes) -> tuple[int, str, bytes]:
+    """Sends a request; returns status, head and body of the answer."""
+    reader, writer = await door.dial()
+    writer.write(request)
+    head = await read_head(reader)
+    size = next(
+        (
+            int(line.partition(":")[2])
+            for line in head.splitlines()
+            if line.lower().startswith("content-length:")
+        ),
+        0,
+    )
+    body = await reader.readexactly(size)
+    writer.close()
+    return int(head.split(" ")[1]), head, body
+
+
+REFUSED = {
+    "a plain GET": (b"GET /v1/connect HTTP/1.1\r\nHost: e\r\n\r\n", 426, b"ARGUMENT_INVALID"),
+    "HTTP/1.0": (handshake_bytes().replace(b"HTTP/1.1", b"HTTP/1.0"), 426, b"ARGUMENT_INVALID"),
+    "another upgrade": (
+        handshake_bytes("Upgrade: h2c", without="Upgrade"),
+        426,
+        b"ARGUMENT_INVALID",
+    ),
+    "no Connection": (handshake_bytes(without="Connection"), 400, b"ARGUMENT_INVALID"),
+    "no key": (handshake_bytes(without="Sec-WebSocket-Key"), 400, b"ARGUMENT_INVALID"),
+    "a short key": (
+        handshake_bytes("Sec-WebSocket-Key: AAAA", without="Sec-WebSocket-Key"),
+        400,
+        b"ARGUMENT_INVALID",
+    ),
+    "a key that is no base64": (
+        handshake_bytes("Sec-WebSocket-Key: %%%%", without="Sec-WebSocket-Key"),
+        400,
+        b"ARGUMENT_INVALID",
+    ),
+    "no version": (handshake_bytes(without="Sec-WebSocket-Version"), 426, b"ARGUMENT_INVALID"),
+    "version 8": (
+        handshake_bytes("Sec-WebSocket-Version: 8", without="Sec-WebSocket-Version"),
+        426,
+        b"ARGUMENT_INVALID",
+    ),
+    "an unknown subprotocol": (
+        handshake_bytes("Sec-WebSocket-Protocol: chat"),
+        400,
+        b"UNSUPPORTED",
+    ),
+    "the binary subprotocol": (
+        handshake_bytes("Sec-WebSocket-Protocol: onward.v1.protobuf"),
+        400,
+        b"UNSUPPORTED",
+    ),
+    "a user with a line break": (
+        handshake_bytes(path="/v1/connect?user=a%0Ab"),
+        400,
+        b"ARGUMENT_INVALID",
+    ),
+    "a body": (handshake_bytes("Content-Length: 2") + b"hi", 400, b"ARGUMENT_INVALID"),
+    "a POST": (
+        handshake_bytes("Content-Length: 0").replace(b"GET", b"POST"),
+        405,
+        b"UNSUPPORTED",
+    ),
+    "another path": (handshake_bytes(path="/v2/connect"), 404, b"UNSUPPORTED"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_bad_handshake_is_refused_in_json(name: str) -> None:
+    request, expected, code = REFUSED[name]
+
+    async def main() -> None:
+        async with open_door() as door:
+            status, head, body = await ask(door, request)
+            assert status == expected
+            assert "application/json" in head
+            assert b'"code":"' + code + b'"' in body
+            if status == 426:
+                assert "Sec-WebSocket-Version: 13" in head
+            assert not door.connections
+
+    run_on_uvloop(main())
+
+
+def test_a_connection_goes_on_as_http_after_a_refused_handshake() -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            reader, writer = await door.dial()
+            writer.write(handshake_bytes("Sec-WebSocket-Protocol: chat"))
+            assert " 400 " in await read_head(reader)
+            await reader.readuntil(b"}")
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: e\r\n\r\n")
+            assert " 200 " in await read_head(reader)
+            writer.close()
+
+    run_on_uvloop(main())
+
+
+def test_the_json_subprotocol_is_agreed_on_among_others() -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            reader, writer = await door.dial()
+            writer.write(
+                handshake_bytes(
+                    "Sec-WebSocket-Protocol: onward.v1.protobuf, onward.v1.json",
+                    "Sec-WebSocket-Extensions: permessage-deflate",
+                    path="/v1/connect?user=ann",
+                )
+            )
+            head = await read_head(reader)
+            assert " 101 " in head
+            assert "Sec-WebSocket-Protocol: onward.v1.json" in head
+            assert "Extensions" not in head
+            assert door.connections[0].handshake.user == "ann"
+            writer.close()
+
+    run_on_uvloop(main())
+
+
+def test_no_more_sockets_than_allowed_are_taken() -> None:
+    async def main() -> None:
+        async with open_door(GatewayLimits(sockets_max=1, drain_s=1)) as door:
+            _, writer = await door.dial_upgraded()
+            status, head, body = await ask(door, handshake_bytes())
+            assert (status, b"OVERLOADED" in body) == (503, True)
+            assert "Retry-After: 1" in head
+            writer.write(client_frame(CLOSE, close_payload(1000)))
+            await until(lambda: len(door.sweep) == 0)
+            assert (await ask(door, handshake_bytes()))[0] == 101
+
+    run_on_uvloop(main())
+
+
+def test_half_open_connections_are_bounded_in_number_and_time() -> None:
+    async def main() -> None:
+        limits = GatewayLimits(requests_max=2, request_s=0.5, drain_s=1)
+        async with open_door(limits) as door:
+            first, second = await door.dial(), await door.dial()
+            second[1].write(b"GET /v1/conn")
+            third, _ = await door.dial()
+            assert await third.read() == b""
+            assert await first[0].read() == b""
+            assert await second[0].read() == b""
+            assert (await ask(door, handshake_bytes()))[0] == 101
+
+    run_on_uvloop(main())
+
+
+def test_what_a_client_sends_never_reaches_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    canary = b"canary-7f3a"
+    attacks = [
+        canary + b" nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: e\r\nBad " + canary + b"\r\n\r\n",
+        b"GET /v1/history?subject=/" + canary + b" HTTP/1.1\r\nHost: e\r\nX: \x00" + canary,
+        b"\x16\x03\x01" + canary + b"\r\n\r\n",
+        handshake_bytes() + client_frame(TEXT, canary, key=None),
+    ]
+
+    async def main() -> None:
+        async with open_door() as door:
+            for attack in attacks:
+                reader, writer = await door.dial()
+                writer.write(attack)
+                await reader.read(1)
+                writer.write_eof()
+                await reader.read()
+                writer.close()
+
+    with caplog.at_level(logging.DEBUG):
+        run_on_uvloop(main())
+    assert canary.decode() not in caplog.text
+    for record in caplog.records:
+        assert canary.decode() not in repr(record.__dict__)
+
+
+def test_a_fault_of_a_handler_is_logged_by_its_place_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            door.backend.fault = ValueError("canary-7f3a")
+            query = b"GET /v1/history?subject=/a HTTP/1.1\r\nHost: e\r\n\r\n"
+            assert (await ask(door, query))[0] == 500
+
+    with caplog.at_level(logging.DEBUG):
+        run_on_uvloop(main())
+    assert "canary-7f3a" not in caplog.text
+    assert "ValueError at " in caplog.text
+    assert "door.py" in caplog.text
+
+
+def test_draining_tells_everybody_and_cuts_who_stays() -> None:
+    async def main() -> None:
+        async with open_door(GatewayLimits(drain_s=0.3)) as door:
+            polite_reader, polite = await door.dial_upgraded()
+            rude_reader, _ = await door.dial_upgraded()
+            draining = asyncio.create_task(door.gateway.drain())
+            assert await read_frame(polite_reader) == (0x88, close_payload(4000, b"bye"))
+            polite.write(client_frame(CLOSE, close_payload(4000)))
+            assert await polite_reader.read() == b""
+            assert await read_frame(rude_reader) == (0x88, close_payload(4000, b"bye"))
+            assert not draining.done()
+            await draining
+            with pytest.raises(ConnectionError):
+                await rude_reader.read()
+                await door.dial()
+            assert [c.closed for c in door.connections] == [[(False, 4000)]] * 2
+
+    run_on_uvloop(main())
+
+
+def test_a_draining_door_takes_no_handshake() -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            reader, writer = await door.dial()
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: e\r\n\r\n")
+            await read_head(reader)
+            door.gateway.draining = True
+            await reader.readuntil(b"}")
+            writer.write(handshake_bytes())
+            assert " 503 " in await read_head(reader)
+            writer.close()
+
+    run_on_uvloop(main())
+
+
+def test_a_busy_port_stops_the_start_with_a_sentence() -> None:
+    async def main() -> None:
+        async with open_door() as door, open_door() as second:
+            second.gateway._address = f"127.0.0.1:{door.gateway.port}"
+            with pytest.raises(StartError, match="ONWARD_EDGE_ADDRESS"):
+                second.gateway._listen().listen()
+
+    run_on_uvloop(main())
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:http", "127.0.0.1:99999", "256.1:80"])
+def test_a_wrong_address_stops_the_start_with_a_sentence(address: str) -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            door.gateway._address = address
+            with pytest.raises(StartError, match="cannot listen on"):
+                door.gateway._listen()
+
+    run_on_uvloop(main())
+
+
+def test_accepted_connections_have_the_options_of_the_listener() -> None:
+    async def main() -> None:
+        limits = GatewayLimits(send_buffer_bytes=40_000, tcp_user_timeout_ms=12_345, drain_s=1)
+        async with open_door(limits, SocketLimits()) as door:
+            await door.dial_upgraded()
+            transport = door.connections[0].socket._transport  # type: ignore[attr-defined]
+            raw = transport.get_extra_info("socket")
+            assert raw.getsockopt(tcp.IPPROTO_TCP, tcp.TCP_USER_TIMEOUT) == 12_345
+            assert raw.getsockopt(tcp.SOL_SOCKET, tcp.SO_SNDBUF) == 80_000  # Linux doubles it
+            assert raw.getsockopt(tcp.IPPROTO_TCP, tcp.TCP_NODELAY) == 1
+
+    run_on_uvloop(main())
+
+
+def test_a_violation_closes_with_its_code_over_a_real_socket() -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            reader, writer = await door.dial_upgraded()
+            writer.write(client_frame(TEXT, b"hi", key=None))
+            assert await read_close(reader) == 1002
+            writer.close()
+
+    run_on_uvloop(main())
