@@ -1,0 +1,173 @@
+"""Every code block of README and docs is run here, or checked for what it is.
+
+A block that no test below takes makes `test_every_block_is_taken` fail.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from onward.client.v1 import client_pb2
+from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
+
+from services.chassis.channel import credentials
+from tests.path.stack import Suite, base_environ, ended, free_port, wait_for
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", "ARCHITECTURE.md", "STYLE.md", *sorted(
+    str(page.relative_to(ROOT))
+    for folder in ("docs", "deploy")
+    for page in (ROOT / folder).rglob("*.md")
+)]  # fmt: skip
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: where it stands, its language, its text."""
+
+    page: str
+    language: str
+    text: str
+
+    def starts(self, words: str) -> bool:
+        """Whether the block's text begins so."""
+        return self.text.startswith(words)
+
+
+BLOCKS = [
+    Block(page, language, text)
+    for page in PAGES
+    for language, text in FENCE.findall((ROOT / page).read_text())
+    if language
+]
+TOUR = [block for block in BLOCKS if block.page == "README.md" and block.language == "sh"]
+SYSTEMD = [b for b in BLOCKS if b.page.startswith("deploy/systemd") and b.language == "sh"]
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """`onward up` with the console notifier, as `make up` runs it."""
+    up = Suite(tmp_path_factory.mktemp("data"), {})
+    with ended(up):
+        up.wait_ready()
+        yield up
+
+
+def shell(block: Block, suite: Suite) -> "subprocess.Popen[str]":
+    """Run a block as a reader would, against the suite instead of port 8080."""
+    text = block.text.replace("127.0.0.1:8080", f"127.0.0.1:{suite.port}")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.Popen(
+        ["sh", "-ec", text],
+        cwd=ROOT,
+        env=base_environ()
+        | {"ONWARD_URL": suite.url, "PATH": path, "XDG_STATE_HOME": str(suite.data_dir / "state")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def output(block: Block, suite: Suite) -> str:
+    """What a block prints; it must succeed."""
+    process = shell(block, suite)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    return out
+
+
+def test_every_block_is_taken() -> None:
+    taken = {"sh": TOUR + SYSTEMD, "python": PYTHON, "json": JSON}
+    for block in BLOCKS:
+        assert block in taken.get(block.language, []), block
+
+
+def test_the_two_commands_are_targets_of_the_makefile() -> None:
+    for block in TOUR[:2]:
+        subprocess.run([*block.text.split(), "-n"], cwd=ROOT, check=True, capture_output=True)
+    assert [block.text for block in TOUR[:2]] == ["make up\n", "make test\n"]
+
+
+def test_the_tour_does_what_it_says(suite: Suite) -> None:
+    _, _, first, subscribe, second, away, curl = TOUR
+    assert "hello" in output(first, suite)
+    reader = shell(subscribe, suite)
+    try:
+        wait_for(
+            lambda: list(suite.get("/v1/explain?user=ann&subject=/chat/1")["clients"]),
+            20, "Ann is there",
+        )  # fmt: skip
+        output(second, suite)
+        assert reader.stdout is not None
+        wait_for(lambda: "are you there?" in reader.stdout.readline(), 10, "the message arrives")
+    finally:
+        subprocess.run(["pkill", "-KILL", "-P", str(reader.pid)], check=False)
+        reader.kill()
+        reader.wait()
+    story = output(away, suite)
+    assert "call me" not in story, "explain shows no content"
+    printed = wait_for(
+        lambda: next((line for line in suite.output.all if "2 messages in /chat/1" in line), ""),
+        30, "the console notifier prints",
+    )  # fmt: skip
+    assert "call me" in printed
+    assert json.loads(output(curl, suite))["seq"] == "1"
+
+
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+JSON = [block for block in BLOCKS if block.language == "json"]
+
+
+def test_the_program_of_the_readme_publishes(suite: Suite, tmp_path: Path) -> None:
+    (block,) = [b for b in PYTHON if b.page == "README.md"]
+    script = tmp_path / "program.py"
+    script.write_text(block.text.replace("8080", str(suite.port)))
+    subprocess.run([sys.executable, script], cwd=ROOT, check=True, timeout=30)
+    texts = [m["text"] for m in suite.get("/v1/history?subject=/chat/1")["messages"]]
+    assert "from a program" in texts
+
+
+def test_the_plugin_of_the_guide_sends(tmp_path: Path) -> None:
+    (block,) = [b for b in PYTHON if b.page == "docs/plugins.md"]
+    port, secret = free_port(), "0123456789abcdef"
+    script = tmp_path / "plugin.py"
+    script.write_text(block.text.replace("7500", str(port)))
+    environ = base_environ() | {"OUTBOX": str(tmp_path), "ONWARD_SECRET": secret}
+    process = subprocess.Popen([sys.executable, script], cwd=ROOT, env=environ)
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = notifier_pb2_grpc.NotifierServiceStub(channel)
+            delivery = notifier_pb2.Delivery(
+                delivery_id="d1", notification_id="n1", attempt=1, endpoint="mailto:a@b.example",
+                user="ann", subject="/chat/1", first_seq=1, last_seq=1, count=1,
+            )  # fmt: skip
+            delivery.messages.add(seq=1, text="hello")
+            delivery.expires_at.FromSeconds(int(time.time()) + 60)
+            answer = stub.Notify(
+                notifier_pb2.NotifyRequest(deliveries=[delivery]),
+                metadata=credentials(secret), wait_for_ready=True, timeout=20,
+            )  # fmt: skip
+        assert answer.results[0].outcome == notifier_pb2.Result.ACCEPTED
+        assert (tmp_path / "d1.txt").read_text() == "hello"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("block", JSON, ids=lambda block: block.page)
+def test_a_json_block_is_a_frame_or_claims(block: Block) -> None:
+    value = json.loads(block.text)
+    if "sub" in value:
+        assert set(value["onward"]) <= {"subscribe", "publish", "external_tokens", "admin"}
+    else:
+        json_format.ParseDict(value, client_pb2.ClientFrame())
