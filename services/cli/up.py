@@ -1,0 +1,92 @@
+"""`onward up`: the embedded profile, every service on this machine, in one command.
+
+    up ── up_data        the data directory: lock, secret, era, logs
+       ├─ up_machine     free ports, the etcd binary
+       ├─ up_plan        commands, environments, health checks (pure)
+       └─ up_processes ── supervision    what runs when (pure)
+                       └─ up_health      who is ready
+
+The children are started by the commands that an operator uses. They die with this process, even
+when it is killed: each asks the kernel for that (up_exec does it for etcd). They are started
+from the main thread, because the kernel's promise is about the thread that started them.
+"""
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from services.chassis.errors import SettingError
+from services.cli import up_data, up_machine, up_plan
+from services.cli.supervision import Supervision
+from services.cli.up_plan import Plan
+from services.cli.up_processes import Processes
+
+DATA_DIR = Path("onward-data")
+PORT = 8080
+
+
+def run_up(data_dir: Path = DATA_DIR, port: int = PORT) -> NoReturn:
+    """Run everything until SIGTERM, SIGINT or SIGHUP; then exit the process, with code 0.
+
+    `port` serves clients on 127.0.0.1; 0 draws one. Whatever is in the way of a start is one
+    sentence on standard error, and code 2.
+    """
+    assert threading.current_thread() is threading.main_thread()
+    try:
+        up_plan.check(os.environ)
+        with up_data.held(data_dir) as directory:
+            sys.exit(asyncio.run(_run(directory, port, os.environ)))
+    except SettingError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+async def _run(directory: Path, port: int, environ: Mapping[str, str]) -> int:
+    began = time.monotonic()
+    plan = Plan(
+        directory=directory,
+        ports=up_machine.draw_ports(port),
+        secret=up_data.secret(directory),
+        era=up_data.era(directory),
+        python=sys.executable,
+        etcd=up_machine.find_etcd(environ),
+        parent=os.getpid(),
+        environ=environ,
+    )
+    children = up_plan.children(plan)
+    url = f"http://{up_plan.HOST}:{plan.ports.http}"
+
+    def ready() -> None:
+        for line in _facts(environ):
+            _show(f"onward: {line}")
+        _show(f"onward: started in {time.monotonic() - began:.1f} s; Ctrl-C stops it")
+        _show(f"onward ready: {url}")
+
+    _show(f"onward: data in {directory}, logs in {directory / 'logs'}")
+    _show(f"onward: starting {', '.join(child.name for child in children)}")
+    core = Supervision({child.name: child.needs for child in children}, up_plan.STOP_SHARES)
+    code = await Processes(children, core, directory, plan.secret, _show, ready).run()
+    _show("onward: stopped")
+    return code
+
+
+def _facts(environ: Mapping[str, str]) -> list[str]:
+    """What the person should know about how this is set up."""
+    facts = []
+    if up_plan.anonymous(environ):
+        facts.append("anonymous access is on: any program on this machine may connect, as any user")
+    if not environ.get("ONWARD_SMTP_URL"):
+        facts.append("e-mail is off (ONWARD_SMTP_URL is not set): notifications are printed here")
+    return facts
+
+
+def _show(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except OSError:
+        pass  # Nobody reads any more; the services run on.

@@ -1,0 +1,118 @@
+"""The data directory of `onward up`: who uses it, its secret, its era, its logs.
+
+    lock         held by flock while an `onward up` uses the directory
+    secret       the shared secret, drawn at the first start, mode 0600
+    era          how often etcd's data was lost while the log was kept
+    etcd/ coordinator/ presence/    what each process keeps
+    logs/        one file per process; the one before it as .1
+
+Whatever cannot be read or written is a StartError: one sentence with the remedy.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from services.chassis.errors import StartError
+
+LOG_BYTES_MAX = 10 * 1024 * 1024  # a longer log is set aside when its process starts
+SECRET_CHARACTERS_MIN = 16
+ERA_MAX = 32_767
+
+
+@contextmanager
+def held(path: Path) -> Iterator[Path]:
+    """The directory, made if need be, for this process alone until the block ends."""
+    with _explained(path):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = path.resolve()
+        for name in ("etcd", "coordinator", "presence", "logs"):
+            (directory / name).mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StartError(
+                f"another onward up uses {path}; stop it, or choose another directory with "
+                "--data-dir"
+            ) from None
+        yield directory
+    finally:
+        os.close(lock)
+
+
+def secret(directory: Path) -> str:
+    """The shared secret; drawn if there is none."""
+    path = directory / "secret"
+    with _explained(directory):
+        if not path.exists():
+            _write(path, secrets.token_urlsafe(32))
+        text = path.read_text().strip()
+    if len(text) < SECRET_CHARACTERS_MIN:
+        raise StartError(f"{path} is damaged; remove it, and a new one is drawn")
+    return text
+
+
+def era(directory: Path) -> int:
+    """The era to tell the coordinator: raised when etcd's data is new and the log is not.
+
+    A new etcd counts its revisions from one again; without a higher era the log store would
+    refuse its epochs as those of a deposed owner.
+    """
+    path = directory / "era"
+    with _explained(directory):
+        text = path.read_text().strip() if path.exists() else "0"
+        if not (text.isascii() and text.isdigit() and int(text) <= ERA_MAX):
+            raise StartError(f"{path} is damaged; write into it the number of the last era")
+        number = int(text)
+        etcd_is_new = not (directory / "etcd" / "member").exists()
+        log_exists = any((directory / "coordinator").iterdir())
+        if etcd_is_new and log_exists:
+            number += 1
+            _write(path, str(number))
+    return number
+
+
+def log_path(directory: Path, name: str) -> Path:
+    """The log file for a process about to start; a long one is set aside first."""
+    path = directory / "logs" / f"{name}.log"
+    if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+        path.replace(path.with_suffix(".log.1"))
+    return path
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log: the sentence with which a process ended."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a small file, readable by its owner alone, whole or not at all."""
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(file, f"{text}\n".encode())
+        os.fsync(file)
+    finally:
+        os.close(file)
+    fresh.replace(path)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "a file in it is damaged"
+        raise StartError(
+            f"the data directory {path} cannot be used ({why}); make it readable and writable, "
+            "or choose another with --data-dir"
+        ) from None
