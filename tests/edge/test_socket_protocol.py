@@ -1,0 +1,311 @@
+"""The socket on the loop: closing, violations, coalescing, slow readers. Over real TCP."""
+
+import asyncio
+import socket as tcp
+
+import pytest
+
+from services.edge import websocket
+from services.edge.gateway import GatewayLimits
+from services.edge.socket import Handshake
+from services.edge.socket_protocol import SocketLimits, SocketProtocol, Ticker
+from tests.edge.door import (
+    Door,
+    Echo,
+    handshake_bytes,
+    open_door,
+    read_close,
+    read_frame,
+    run_on_uvloop,
+)
+from tests.edge.frames import BINARY, CLOSE, PING, PONG, TEXT, client_frame, close_payload
+from tests.edge.test_websocket import VIOLATIONS
+from tests.waiting import until
+
+SMALL = SocketLimits(frame_bytes_max=1000, close_s=0.3)
+SLOW = SocketLimits(write_high_bytes=64 * 1024, write_bytes_max=512 * 1024, close_s=0.3)
+FRAME = websocket.text_frame(b"x" * 10_000)
+
+
+async def upgraded(door: Door) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Echo]:
+    count = len(door.connections)
+    reader, writer = await door.dial_upgraded()
+    await until(lambda: len(door.connections) > count)
+    return reader, writer, door.connections[-1]
+
+
+async def lazy_client(door: Door) -> tuple[tcp.socket, Echo]:
+    """A client with a small receive buffer that reads only when asked to."""
+    loop = asyncio.get_running_loop()
+    client = tcp.socket()
+    client.setsockopt(tcp.SOL_SOCKET, tcp.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    await loop.sock_connect(client, ("127.0.0.1", door.gateway.port))
+    await loop.sock_sendall(client, handshake_bytes())
+    await until(lambda: len(door.connections) > 0)
+    return client, door.connections[-1]
+
+
+def test_each_violation_gets_its_close_code() -> None:
+    async def main() -> None:
+        async with open_door(sockets=SMALL) as door:
+            for name, (data, code) in VIOLATIONS.items():
+                reader, writer, connection = await upgraded(door)
+                writer.write(client_frame(TEXT, b"first") + data + client_frame(TEXT, b"after"))
+                assert await read_close(reader) == code, name
+                assert connection.closed == [(False, code)], name
+                assert connection.texts == [b"first"], name
+                writer.close()
+            await until(lambda: len(door.sweep) == 0)
+
+    run_on_uvloop(main())
+
+
+def test_the_reason_is_seen_by_a_client_in_the_middle_of_a_huge_frame() -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            reader, writer, _ = await upgraded(door)
+            writer.write(client_frame(TEXT, b"x" * 2_000_000))
+            assert await read_close(reader) == 1009
+            writer.close()
+
+    run_on_uvloop(main())
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 3000, 4999, None])
+def test_a_close_handshake_of_the_client_is_clean_and_answered_with_its_code(
+    code: int | None,
+) -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            reader, writer, connection = await upgraded(door)
+            writer.write(client_frame(CLOSE, close_payload(code) if code else b""))
+            assert await read_close(reader) == (code or 1005)
+            assert connection.closed == [(True, code or 1005)]
+            await until(lambda: len(door.sweep) == 0)
+            assert connection.closed == [(True, code or 1005)]
+
+    run_on_uvloop(main())
+
+
+@pytest.mark.parametrize("how", ["fin", "reset"])
+def test_a_connection_that_just_ends_is_not_clean(how: str) -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            _, writer, connection = await upgraded(door)
+            writer.close() if how == "fin" else writer.transport.abort()
+            await until(lambda: connection.closed)
+            assert connection.closed == [(False, 1006)]
+
+    run_on_uvloop(main())
+
+
+def test_a_close_of_ours_waits_for_the_answer_and_drops_what_comes_before_it() -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            reader, writer, connection = await upgraded(door)
+            connection.socket.send(websocket.text_frame(b"last"))
+            connection.socket.close(4502, "replaced")
+            connection.socket.send(websocket.text_frame(b"too late"))
+            connection.socket.close(4000)
+            assert await read_frame(reader) == (0x81, b"last")
+            assert await read_frame(reader) == (0x88, close_payload(4502, b"replaced"))
+            writer.write(client_frame(TEXT, b"dropped") + client_frame(CLOSE, close_payload(4502)))
+            assert await reader.read() == b""
+            assert connection.texts == []
+            assert connection.closed == [(False, 4502)]
+
+    run_on_uvloop(main())
+
+
+def test_a_close_that_is_not_answered_is_cut_by_the_sweep() -> None:
+    async def main() -> None:
+        async with open_door(sockets=SMALL, round_s=0.1) as door:
+            reader, _, connection = await upgraded(door)
+            connection.socket.close(4000)
+            assert await read_frame(reader) == (0x88, close_payload(4000))
+            assert connection.closed == []
+            await until(lambda: connection.closed)
+            assert connection.closed == [(False, 4000)]
+            await until(lambda: len(door.sweep) == 0)
+
+    run_on_uvloop(main())
+
+
+def test_a_violator_that_does_not_hang_up_is_cut_by_the_sweep() -> None:
+    async def main() -> None:
+        async with open_door(sockets=SMALL, round_s=0.1) as door:
+            reader, writer, _ = await upgraded(door)
+            writer.write(client_frame(TEXT, b"\xff"))
+            assert await read_close(reader) == 1007
+            writer.write(b"more")
+            await until(lambda: len(door.sweep) == 0)
+
+    run_on_uvloop(main())
+
+
+def test_the_sweep_visits_every_open_socket_and_gives_each_its_turn() -> None:
+    async def main() -> None:
+        async with open_door(round_s=0.05) as door:
+            clients = [await upgraded(door) for _ in range(4)]
+            await until(lambda: len(door.rounds) >= 9)
+            assert door.rounds[:9] == list(range(1, 10))
+            turns = []
+            for _, _, connection in clients:
+                rounds = [number for number, _ in connection.sweeps]
+                assert rounds == list(range(rounds[0], rounds[-1] + 1))
+                turns.append({number % 3 for number, in_turn in connection.sweeps if in_turn})
+            assert all(len(turn) == 1 for turn in turns)
+            assert turns[0] | turns[1] | turns[2] == {0, 1, 2}
+            assert turns[3] == turns[0]
+
+    run_on_uvloop(main())
+
+
+def test_pings_are_answered_and_pongs_handed_over() -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            reader, writer, connection = await upgraded(door)
+            writer.write(client_frame(PING, b"a") + client_frame(TEXT, b"b"))
+            assert await read_frame(reader) == (0x8A, b"a")
+            assert await read_frame(reader) == (0x81, b"b")
+            connection.socket.ping(b"round 7")
+            assert await read_frame(reader) == (0x89, b"round 7")
+            writer.write(client_frame(PONG, b"round 7"))
+            await until(lambda: connection.pongs == [b"round 7"])
+
+    run_on_uvloop(main())
+
+
+def test_binary_is_told_and_the_connection_stays() -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            reader, writer, _ = await upgraded(door)
+            writer.write(client_frame(BINARY, b"\x00\xff") + client_frame(TEXT, b"b"))
+            assert await read_frame(reader) == (0x81, b"binary")
+            assert await read_frame(reader) == (0x81, b"b")
+
+    run_on_uvloop(main())
+
+
+class RecordingTransport(asyncio.Transport):
+    """Counts writes in place of a kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        self.writes.append(data)
+
+    def writelines(self, list_of_data) -> None:  # type: ignore[no-untyped-def]
+        self.writes.append(b"".join(list_of_data))
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_first_frame_of_a_tick_goes_at_once_and_the_others_together_at_its_end() -> None:
+    async def main() -> None:
+        ticker = Ticker(asyncio.get_running_loop())
+        transport = RecordingTransport()
+        socket = SocketProtocol(ticker, SocketLimits(), 0, lambda _: None)
+        socket.attach(transport, Echo(socket, Handshake("", "")), b"")
+        for frame in (b"1", b"2", b"3"):
+            socket.send(frame)
+        assert transport.writes == [b"1"]
+        await asyncio.sleep(0)
+        assert transport.writes == [b"1", b"23"]
+        socket.send(b"4")
+        assert transport.writes == [b"1", b"23", b"4"]
+        socket.send(b"5")
+        socket.close(4000)
+        assert transport.writes[-1] == b"5" + websocket.close_frame(4000)
+        await asyncio.sleep(0)
+        assert len(transport.writes) == 4
+        socket.connection_lost(None)
+
+    run_on_uvloop(main())
+
+
+def test_much_in_one_tick_does_not_wait_for_its_end() -> None:
+    async def main() -> None:
+        transport = RecordingTransport()
+        socket = SocketProtocol(
+            Ticker(asyncio.get_running_loop()), SocketLimits(), 0, lambda _: None
+        )
+        socket.attach(transport, Echo(socket, Handshake("", "")), b"")
+        frames = [b"%04d" % i + b"x" * 996 for i in range(200)]
+        for frame in frames:
+            socket.send(frame)
+        assert sum(map(len, transport.writes)) > 100_000
+        await asyncio.sleep(0)
+        assert b"".join(transport.writes) == b"".join(frames)
+        assert len(transport.writes) == 5
+        socket.connection_lost(None)
+
+    run_on_uvloop(main())
+
+
+def test_a_slow_reader_pauses_and_resumes_its_connection() -> None:
+    async def main() -> None:
+        limits = GatewayLimits(send_buffer_bytes=4096, drain_s=0.1)
+        async with open_door(limits, SLOW) as door:
+            client, connection = await lazy_client(door)
+            sent = 0
+            while not connection.socket.paused:
+                connection.socket.send(FRAME)
+                sent += 1
+                assert sent < 40
+            assert connection.events == ["paused"]
+            loop = asyncio.get_running_loop()
+            # While paused a ping is answered once, later, with its newest payload.
+            for payload in (b"old", b"new"):
+                await loop.sock_sendall(client, client_frame(PING, payload))
+            received = b""
+            while not received.endswith(websocket.pong_frame(b"new")):
+                received += await loop.sock_recv(client, 65536)
+            assert connection.events == ["paused", "resumed"]
+            assert received.count(FRAME) == sent
+            assert websocket.pong_frame(b"old") not in received
+            client.close()
+
+    run_on_uvloop(main())
+
+
+def test_who_goes_on_sending_to_a_slow_reader_reaches_a_bound() -> None:
+    async def main() -> None:
+        limits = GatewayLimits(send_buffer_bytes=4096, drain_s=0.1)
+        async with open_door(limits, SLOW, round_s=0.1) as door:
+            client, connection = await lazy_client(door)
+            for _ in range(200):
+                connection.socket.send(FRAME)
+            transport = connection.socket._transport  # type: ignore[attr-defined]
+            assert transport.get_write_buffer_size() <= SLOW.write_bytes_max + 70_000
+            await until(lambda: connection.closed)
+            assert connection.closed == [(False, 4001)]
+            await until(lambda: len(door.sweep) == 0)
+            client.close()
+
+    run_on_uvloop(main())
+
+
+def test_an_abort_is_reported_once() -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            _reader, _writer, connection = await upgraded(door)
+            connection.socket.abort()
+            connection.socket.abort()
+            connection.socket.send(b"nothing")
+            await until(lambda: connection.closed)
+            assert connection.closed == [(False, 1006)]
+            connection.socket.abort()
+            connection.socket.close(4000)
+
+    run_on_uvloop(main())
