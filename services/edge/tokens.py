@@ -15,6 +15,7 @@ from services.chassis.subjects import name_fault
 from services.edge.entitlement import Grants, anonymous_grants, claimed_grants
 from services.edge.identity import Identity
 
+_EXPIRES_AT_MAX: Final = 1 << 53  # beyond it a float is no exact number of seconds
 TOKEN_BYTES_MAX: Final = 16 * 1024
 # The list is ours, never the token's: an `alg` of the sender's choice would let anybody sign.
 _ALGORITHMS: Final = ["HS256"]
@@ -79,10 +80,13 @@ class Authenticator:
         except (jwt.InvalidTokenError, ValueError, OverflowError):
             # Its words may quote the token. Numbers out of range raise the other two.
             return refuse(Code.TOKEN_INVALID, "The token is not one signed for this server.")
+        expires_at = claims["exp"]
+        if type(expires_at) not in (int, float) or expires_at > _EXPIRES_AT_MAX:
+            return refuse(Code.TOKEN_INVALID, "The claim `exp` is no time.")
         user = claims["sub"]
         if not isinstance(user, str) or name_fault(user):
             return refuse(Code.TOKEN_INVALID, "The claim `sub` is no user name.")
         grants = claimed_grants(user, claims.get("onward"))
         if grants is None:
             return refuse(Code.TOKEN_INVALID, "The claim `onward` is not of the agreed shape.")
-        return Caller(grants, float(claims["exp"]))
+        return Caller(grants, float(expires_at))
