@@ -1,6 +1,10 @@
-"""`onward explain`: what became of messages for a user, and why, by plain HTTP."""
+"""`onward explain`: what became of messages for a user, and why, by plain HTTP.
 
-from collections.abc import Mapping
+As JSON it prints each outcome as the server tells it (`Outcome` of `presence.proto`), and with it
+how the user's clients stand.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +16,8 @@ from rich.text import Text
 from services.cli import options
 from services.cli.outcome import run
 from services.cli.output import print_json, printable
+
+Story = Mapping[str, Any]  # a message of presence.proto, as JSON
 
 _STATE_STYLES = {
     "ACKNOWLEDGED": "green",
@@ -40,64 +46,18 @@ def explain(
     async def ask() -> None:
         async with Api(url, token=token) as api:
             story = await api.explain(user, subject, seq)
-        outcomes = [_outcome(one) for one in story.get("outcomes") or ()]
-        clients = [_client(one) for one in story.get("clients") or ()]
+        outcomes, clients = story.get("outcomes") or [], story.get("clients") or []
         if json:
-            for fields in [*outcomes, *clients]:
-                print_json(fields | {"user": user, "subject": subject})
+            for outcome in outcomes:
+                about = {"event": "outcome", "user": user, "subject": subject}
+                print_json({**about, **outcome, "clients": clients})
         else:
             _show(user, subject, outcomes, clients)
 
     run(ask())
 
 
-def _outcome(outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """An outcome in the JSON of this command."""
-    return {
-        "event": "outcome",
-        "from_seq": int(outcome.get("fromSeq", 0)),
-        "to_seq": int(outcome.get("toSeq", 0)),
-        "state": outcome.get("state", ""),
-        "reason": outcome.get("reason", ""),
-        "text": outcome.get("text", ""),
-        "notification_id": outcome.get("notificationId", ""),
-        "deliveries": [_delivery(one) for one in outcome.get("deliveries") or ()],
-        "at": outcome.get("at", ""),
-    }
-
-
-def _delivery(delivery: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "delivery_id": delivery.get("deliveryId", ""),
-        "channel": delivery.get("channel", ""),
-        "state": delivery.get("state", ""),
-        "attempts": [
-            {
-                "at": attempt.get("at", ""),
-                "outcome": attempt.get("outcome", ""),
-                "detail": attempt.get("detail", ""),
-            }
-            for attempt in delivery.get("attempts") or ()
-        ],
-        "due_at": delivery.get("dueAt", ""),
-    }
-
-
-def _client(client: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "event": "client",
-        "client_id": client.get("clientId", ""),
-        "state": client.get("state", ""),
-        "generation": int(client.get("generation", 0)),
-        "base": int(client.get("base", 0)),
-        "acked": int(client.get("acked", 0)),
-        "ended": bool(client.get("ended", False)),
-    }
-
-
-def _show(
-    user: str, subject: str, outcomes: list[dict[str, Any]], clients: list[dict[str, Any]]
-) -> None:
+def _show(user: str, subject: str, outcomes: Sequence[Story], clients: Sequence[Story]) -> None:
     console = Console(highlight=False)
     if not outcomes:
         console.print(Text(f"There is nothing to tell of {subject} for {user}."))
@@ -112,46 +72,47 @@ def _show(
         console.print(_clients_table(clients))
 
 
-def _clients_table(clients: list[dict[str, Any]]) -> Table:
+def _clients_table(clients: Sequence[Story]) -> Table:
     table = Table(title="Clients", title_justify="left")
     for column in ("Client", "State", "Session", "Follows since", "Acknowledged"):
         table.add_column(column)
     for client in clients:
-        state = f"{client['state']}, follow ended" if client["ended"] else client["state"]
+        state = str(client.get("state", ""))
         table.add_row(
-            Text(printable(client["client_id"])),
-            Text(state),
-            Text(str(client["generation"])),
-            Text(f"after {client['base']}"),
-            Text(f"up to {client['acked']}"),
+            Text(printable(client.get("clientId", ""))),
+            Text(f"{state}, follow ended" if client.get("ended") else state),
+            Text(str(client.get("generation", 0))),
+            Text(f"after {client.get('base', 0)}"),
+            Text(f"up to {client.get('acked', 0)}"),
         )
     return table
 
 
-def _seqs(outcome: dict[str, Any]) -> Text:
-    first, last = outcome["from_seq"], outcome["to_seq"]
+def _seqs(outcome: Story) -> Text:
+    first, last = outcome.get("fromSeq", 0), outcome.get("toSeq", 0)
     return Text(str(first) if first == last else f"{first}–{last}")
 
 
-def _state(outcome: dict[str, Any]) -> Text:
-    return Text(outcome["state"], style=_STATE_STYLES.get(outcome["state"], ""))
+def _state(outcome: Story) -> Text:
+    state = str(outcome.get("state", ""))
+    return Text(state, style=_STATE_STYLES.get(state, ""))
 
 
-def _why(outcome: dict[str, Any]) -> Text:
-    parts = (outcome["reason"], outcome["text"])
+def _why(outcome: Story) -> Text:
+    parts = (outcome.get("reason", ""), outcome.get("text", ""))
     return Text(printable(": ".join(part for part in parts if part)))
 
 
-def _deliveries(outcome: dict[str, Any]) -> Text:
+def _deliveries(outcome: Story) -> Text:
     lines = []
-    for delivery in outcome["deliveries"]:
-        line = f"{delivery['channel']}: {delivery['state']}"
-        if delivery["due_at"]:
-            line += f", due {_time(delivery['due_at'])}"
+    for delivery in outcome.get("deliveries") or ():
+        line = f"{delivery.get('channel', '')}: {delivery.get('state', '')}"
+        if delivery.get("dueAt"):
+            line += f", due {_time(delivery['dueAt'])}"
         lines.append(line)
-        for attempt in delivery["attempts"]:
-            detail = f" ({attempt['detail']})" if attempt["detail"] else ""
-            lines.append(f"  {_time(attempt['at'])} {attempt['outcome']}{detail}")
+        for attempt in delivery.get("attempts") or ():
+            detail = f" ({attempt['detail']})" if attempt.get("detail") else ""
+            lines.append(f"  {_time(attempt.get('at', ''))} {attempt.get('outcome', '')}{detail}")
     return Text("\n".join(printable(line) for line in lines))
 
 

@@ -36,9 +36,9 @@ def message_fields(message: Message) -> dict[str, Any]:
     else:
         fields["text"] = message.text or ""
     return fields | {
-        "content_type": message.content_type,
+        "contentType": message.content_type,
         "headers": dict(message.headers),
-        "accepted_at": message.accepted_at,
+        "acceptedAt": message.accepted_at,
         "epoch": message.epoch,
     }
 

@@ -175,17 +175,17 @@ def _status_fields(status: Status) -> dict[str, Any]:
         case Connected():
             return {
                 "event": "connected",
-                "client_id": status.client_id,
+                "clientId": status.client_id,
                 "user": status.user,
                 "generation": status.generation,
-                "session_id": status.session_id,
-                "log_id": status.log_id,
-                "edge_id": status.edge_id,
-                "log_replaced": status.log_replaced,
+                "sessionId": status.session_id,
+                "logId": status.log_id,
+                "edgeId": status.edge_id,
+                "logReplaced": status.log_replaced,
             }
         case Disconnected(reason, will_retry, code, retry_in_s):
-            fields = {"event": "disconnected", "reason": reason, "will_retry": will_retry}
-            return fields | {"code": code, "retry_in_s": round(retry_in_s, 3)}
+            fields = {"event": "disconnected", "reason": reason, "willRetry": will_retry}
+            return fields | {"code": code, "retryInS": round(retry_in_s, 3)}
         case Subscribed(subject, seq, recovered):
             fields = {"event": "subscribed", "subject": subject, "seq": seq}
             return fields | {"recovered": recovered}
@@ -194,9 +194,9 @@ def _status_fields(status: Status) -> dict[str, Any]:
             return fields | {"recovered": recovered}
         case Resynced(subject, seq, reason, from_seq, to_seq):
             fields = {"event": "gap", "subject": subject, "seq": seq, "reason": reason}
-            return fields | {"from_seq": from_seq, "to_seq": to_seq}
+            return fields | {"fromSeq": from_seq, "toSeq": to_seq}
         case TokenExpiring(expires_in_s):
-            return {"event": "token_expiring", "expires_in_s": expires_in_s}
+            return {"event": "token_expiring", "expiresInS": expires_in_s}
         case EndpointGone(uri):
             return {"event": "endpoint_gone", "uri": uri}
 

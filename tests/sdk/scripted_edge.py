@@ -119,7 +119,7 @@ async def scripted_edge() -> AsyncIterator[ScriptedEdge]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    edge.url = "http://127.0.0.1:%d" % runner.addresses[0][1]
+    edge.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield edge
     finally:

@@ -5,7 +5,7 @@ request is harmless to repeat: a publish carries its publication id, the others 
 shall be. So after a reconnect all of them are sent again, in order, before anything newer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from onward_sdk.protocol import Frame
@@ -51,10 +51,17 @@ class PendingRequests:
         """Removes and returns the request that an answer is for; None: it is not waited for."""
         return self._requests.pop(request_id, None)
 
-    def cover(self) -> None:
-        """A connect frame goes out with the whole list of subscriptions: it says what these say."""
+    def cover(self, has_list: bool, external_tokens: Collection[str]) -> None:
+        """A connect frame goes out. Requests that it says again need not be sent.
+
+        `has_list`: it has the whole list of subscriptions. `external_tokens`: those it registers.
+        """
         for request in self._requests.values():
-            request.covered = "subscribe" in request.frame or "unsubscribe" in request.frame
+            frame = request.frame
+            token = frame.get("setExternalToken", {})
+            request.covered = (token.get("uri") in external_tokens and "replaces" not in token) or (
+                has_list and ("subscribe" in frame or "unsubscribe" in frame)
+            )
 
     def covered(self) -> list[Request]:
         """Removes and returns the requests that `connected` has answered."""

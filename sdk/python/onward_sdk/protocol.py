@@ -6,7 +6,6 @@ newer server adds is passed over; what is missing has its zero value.
 """
 
 import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -181,13 +180,19 @@ def read_published(frame: Mapping[str, Any]) -> Published:
     )
 
 
-def expiry_of(token: str) -> float | None:
-    """`exp` of a JWT, in seconds since 1970, unverified; None if it is not to be found."""
+def claims_of(token: str) -> Mapping[str, Any]:
+    """The claims of a JWT, unverified; none if it is no JWT."""
     parts = token.split(".")
     if len(parts) != 3:
-        return None
+        return {}
     try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        return float(claims["exp"])
-    except (ValueError, KeyError, TypeError):
-        return None
+        claims = orjson.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def expiry_of(token: str) -> float | None:
+    """`exp` of a JWT, in seconds since 1970, unverified; None if it is not to be found."""
+    expiry = claims_of(token).get("exp")
+    return float(expiry) if isinstance(expiry, int | float) else None

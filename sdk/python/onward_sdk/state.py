@@ -354,8 +354,8 @@ class State:
         if self._options.info:
             body["info"] = dict(self._options.info)
         wanted = self._subscriptions.wanted()
+        self._pending.cover(wanted is not None, self._external_tokens)
         if wanted is not None:
-            self._pending.cover()
             body["subscriptions"] = {"list": [subscription_frame(one) for one in wanted]}
         return Send({"id": self._connect_id, "connect": body})
 
