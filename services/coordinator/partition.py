@@ -10,6 +10,7 @@ clocks. Its rules:
 - A presence event whose (session, number) is known is answered as the first was.
 - A mark is appended and never answered.
 - A watch is answered with the head as it is between the requests around it.
+- While the store is full, what would have to be appended is refused; all else is answered.
 
 Drive it: `lookup(requests)` says which facts are needed; `decide(term, requests, facts)` returns
 effects, to be carried out **in their order, after the writes are durable**, and the writes.
@@ -53,6 +54,8 @@ from services.coordinator.store import (
     Writes,
 )
 
+FULL_RETRY_MS = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Term:
@@ -63,6 +66,7 @@ class Term:
     epoch: int
     wall_ms: int
     limits: Limits = field(default_factory=Limits)
+    full: bool = False  # the store can take nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,8 @@ class _Deciding:
                 self._publish(origin, body.request, body.publish)
             elif kind == "presence":
                 self._presence(origin, body.request, body.presence)
+            elif kind == "mark" and self._term.full:
+                pass
             elif kind == "mark":
                 entry = self._next_entry()
                 entry.mark.CopyFrom(body.mark)
@@ -144,6 +150,9 @@ class _Deciding:
                 self._refuse(origin, request, refuse(Code.PUBLICATION_ID_REUSED, reused))
             else:
                 self._accept(origin, request, known, duplicate=True)
+            return
+        if self._term.full:
+            self._refuse_full(origin, request)
             return
         subject = publish.subject
         head = self._facts.heads.get(subject)
@@ -178,6 +187,9 @@ class _Deciding:
             self._tell_recorded(origin, request, known)
             # A repeat comes by a new stream, whose edge may be waiting for presence.
             self.effects.append(AwaitProcessed(origin, known.pos))
+            return
+        if self._term.full:
+            self._refuse_full(origin, request)
             return
         fault = self._event_refusal(event)
         if fault is not None:
@@ -257,6 +269,10 @@ class _Deciding:
     def _refuse(self, origin: int, request: int, refusal: Refusal) -> None:
         answer = coordinator_pb2.Appended(request=request, refusal=refusal)
         self.effects.append(Answer(origin, answer))
+
+    def _refuse_full(self, origin: int, request: int) -> None:
+        message = "The log's disk is full; nothing was accepted."
+        self._refuse(origin, request, refuse(Code.STORE_FULL, message, FULL_RETRY_MS))
 
     def _subject_refusal(self, publish: coordinator_pb2.Publish) -> Refusal | None:
         """Asked only of the first message of a subject: a known subject has passed already."""

@@ -9,7 +9,8 @@ rules:
 - A partition without a claim is taken by its target at once.
 - A claim of somebody else stands, whoever the target is. A claim of our own on a partition that
   another should have is given up, a few at a time, so that a join does not stop everything.
-- A claim under our name that we do not hold (its transaction's answer was lost) is taken up.
+- A claim under our name that we do not hold (its transaction's answer was lost) is taken up,
+  unless its epoch is spent: held before, or turned down by the store. Then its key must go first.
 - What we hold and the directory no longer shows as ours is lost.
 """
 
@@ -29,7 +30,7 @@ class Scene:
     partitions: int
     claims: Mapping[int, tuple[int, str]]  # partition: (epoch, name)
     held: Mapping[int, int]  # partition: epoch, as taken effect in the store
-    refused: Collection[tuple[int, int]]  # (partition, epoch) that the store turned down
+    spent: Mapping[int, int]  # partition: newest epoch that cannot take effect (any more)
     waiting: Collection[int]  # partitions not to be claimed for now
     revision: int
 
@@ -67,7 +68,7 @@ Step = Claim | TakeUp | Drop | Release
 
 def decide(scene: Scene, claim_max: int = 64, release_max: int = 16) -> list[Step]:
     """The next steps, in order; none: all is as it should be."""
-    drop, take_up, claim, release = [], [], [], []
+    drop, take_up, claim, release, spent = [], [], [], [], []
     others = any(name != scene.me for name in scene.live)
     for p in range(scene.partitions):
         standing = scene.claims.get(p)
@@ -82,8 +83,11 @@ def decide(scene: Scene, claim_max: int = 64, release_max: int = 16) -> list[Ste
         elif standing is None:
             if p not in scene.waiting and target(p, scene.live) == scene.me:
                 claim.append(p)
-        elif standing[1] == scene.me and (p, standing[0]) not in scene.refused:
-            take_up.append((p, standing[0]))
+        elif standing[1] == scene.me:
+            if standing[0] <= scene.spent.get(p, 0):
+                spent.append(p)
+            else:
+                take_up.append((p, standing[0]))
     steps: list[Step] = []
     if drop:
         steps.append(Drop(tuple(drop)))
@@ -91,8 +95,8 @@ def decide(scene: Scene, claim_max: int = 64, release_max: int = 16) -> list[Ste
         steps.append(TakeUp(tuple(take_up)))
     for start in range(0, len(claim), claim_max):
         steps.append(Claim(tuple(claim[start : start + claim_max])))
-    if release:
-        steps.append(Release(tuple(release[:release_max])))
+    if release or spent:
+        steps.append(Release((*spent, *release[:release_max])))
     return steps
 
 

@@ -1,0 +1,296 @@
+"""Group commit: everything that queued while the last commit was in flight goes in the next one.
+
+Knows the order of things: a request is decided inside a commit, and its effects are carried out
+when the commit is durable and this process is still an owner, never before. Must not know SQL or
+gRPC. One commit is in flight at a time, over all partitions; each partition of it is judged by
+itself by the store.
+
+Drive it: `submit(number, requests)` for what comes by a stream; `run()` commits until cancelled;
+`settled()` returns once everything submitted before has its effects.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from onward.coordinator.v1 import coordinator_pb2
+from onward.types.v1 import entry_pb2
+
+from services.chassis import logs
+from services.chassis.errors import StoreFull, Unavailable
+from services.chassis.refusals import Code, code_name, refuse
+from services.coordinator import partition as core
+from services.coordinator.effects import (
+    Answer,
+    Append,
+    AwaitProcessed,
+    Deliver,
+    Effect,
+    EndWatch,
+    Replace,
+    Request,
+    StartWatch,
+    TellClient,
+    Unwatch,
+)
+from services.coordinator.holdings import Holdings
+from services.coordinator.metrics import Metrics
+from services.coordinator.registers import Limits
+from services.coordinator.store import Facts, LogStore, Lookup, Stamp, Writes
+from services.coordinator.uplinks import Uplinks
+
+log = logs.get(__name__)
+
+_OVERLOADED_RETRY_MS = 200
+
+
+class EntryTaker(Protocol):
+    """Who is told of what was committed: the reporter, and what keeps subjects short."""
+
+    def offer(self, entry: entry_pb2.Entry) -> None:
+        """An entry has been appended to a partition held here."""
+
+    def note_length(self, partition: int, subject: str, kept: int) -> None:
+        """A subject that was appended to now keeps so many messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What one stream asked of one partition at a time."""
+
+    number: int
+    partition: int
+    epoch: int
+    requests: Sequence[Request]
+
+
+class Committer:
+    """The one writer of everything that streams ask for."""
+
+    def __init__(
+        self,
+        *,
+        store: LogStore,
+        holdings: Holdings,
+        uplinks: Uplinks,
+        takers: Sequence[EntryTaker],
+        metrics: Metrics,
+        limits: Limits,
+        partitions: int,
+        stamp: Callable[[], Stamp],
+        queue_max: int,
+        batch_max: int,
+    ) -> None:
+        self._store = store
+        self._holdings = holdings
+        self._uplinks = uplinks
+        self._takers = takers
+        self._metrics = metrics
+        self._limits = limits
+        self._partitions = partitions
+        self._stamp = stamp
+        self._queue_max = queue_max
+        self._batch_max = batch_max
+        self._queue: deque[_Work] = deque()
+        self._queued = 0
+        self._submitted = 0  # works, since the start
+        self._settled = 0
+        self._barriers: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._wake = asyncio.Event()
+
+    def submit(self, number: int, asked: coordinator_pb2.PartitionRequests) -> None:
+        """Take what a stream asks of a partition, or refuse it at once."""
+        uplink = self._uplinks.get(number)
+        if uplink is None:
+            return
+        if not self._holdings.accepts(asked.partition, asked.epoch):
+            uplink.add_not_owner(asked.partition, asked.epoch)
+            return
+        requests = _requests(number, asked)
+        if self._queued >= self._queue_max:
+            refusal = refuse(
+                Code.OVERLOADED, "The coordinator's queue is full.", _OVERLOADED_RETRY_MS
+            )
+            for append in asked.appends:
+                uplink.add_refusal(append.request, refusal)
+            self._metrics.refused.labels("OVERLOADED").inc(len(asked.appends))
+            if len(requests) > len(asked.appends):
+                # Watches and look-ups have no refusal; the edge repeats them on a new stream.
+                uplink.close()
+            return
+        if requests:
+            self._queue.append(_Work(number, asked.partition, asked.epoch, requests))
+            self._queued += len(requests)
+            self._submitted += 1
+            self._metrics.queue.set(self._queued)
+            self._wake.set()
+
+    async def settled(self) -> None:
+        """Returns once whatever was submitted before has had its effects."""
+        if self._settled < self._submitted:
+            barrier = asyncio.get_running_loop().create_future()
+            self._barriers.append((self._submitted, barrier))
+            await barrier
+
+    async def run(self) -> None:
+        """Commit what is submitted, until cancelled."""
+        while True:
+            await self._wake.wait()
+            works = self._take()
+            await self._commit(works)
+            self._settled += len(works)
+            while self._barriers and self._barriers[0][0] <= self._settled:
+                barrier = self._barriers.popleft()[1]
+                if not barrier.done():
+                    barrier.set_result(None)
+            if not self._queue:
+                self._wake.clear()
+
+    def _take(self) -> list[_Work]:
+        works, count = [], 0
+        while self._queue and count < self._batch_max:
+            work = self._queue.popleft()
+            count += len(work.requests)
+            works.append(work)
+        self._queued -= count
+        self._metrics.queue.set(self._queued)
+        self._metrics.batch.observe(count)
+        return works
+
+    async def _commit(self, works: list[_Work]) -> None:
+        groups: dict[int, list[Request]] = {}
+        terms: dict[int, int] = {}
+        taken = []
+        valid = self._holdings.valid
+        for work in works:
+            if not valid or self._holdings.epoch(work.partition) != work.epoch:
+                self._turn_away(work)
+                continue
+            taken.append(work)
+            terms[work.partition] = work.epoch
+            groups.setdefault(work.partition, []).extend(work.requests)
+        if not taken:
+            return
+        try:
+            deposed, decisions = await self._append(terms, groups, full=False)
+        except StoreFull:
+            log.error("store_full")
+            deposed, decisions = await self._append_to_full(terms, groups)
+        except Unavailable as fault:
+            log.error("commit_unknown", fault=str(fault), partitions=len(terms))
+            deposed, decisions = frozenset(terms), {}
+        if not self._holdings.valid:
+            # Durable perhaps, but somebody else may be the owner by now: tell nothing. The edges
+            # send it again to the next owner, which knows the ids.
+            deposed = frozenset(terms)
+        self._settle(taken, deposed, decisions)
+
+    async def _append(
+        self, terms: dict[int, int], groups: dict[int, list[Request]], full: bool
+    ) -> tuple[frozenset[int], dict[int, core.Decision]]:
+        stamp = self._stamp()
+        decisions: dict[int, core.Decision] = {}
+        lengths: list[tuple[int, str, int]] = []
+
+        def decide(partition: int, facts: Facts) -> Writes:
+            term = core.Term(
+                partition, self._partitions, terms[partition], stamp.wall_ms, self._limits, full
+            )
+            decision = core.decide(term, groups[partition], facts)
+            decisions[partition] = decision
+            for subject, seq in decision.writes.heads.items():
+                lengths.append((partition, subject, seq - facts.heads[subject].low))
+            return decision.writes
+
+        lookups: dict[int, Lookup] = {p: core.lookup(group) for p, group in groups.items()}
+        began = time.perf_counter()
+        deposed = await self._store.append(stamp, terms, lookups, decide)
+        self._metrics.commit_s.observe(time.perf_counter() - began)
+        for length in lengths:
+            for taker in self._takers:
+                taker.note_length(*length)
+        return deposed, decisions
+
+    async def _append_to_full(
+        self, terms: dict[int, int], groups: dict[int, list[Request]]
+    ) -> tuple[frozenset[int], dict[int, core.Decision]]:
+        """Nothing can be written: answer what needs no write, refuse the rest."""
+        try:
+            return await self._append(terms, groups, full=True)
+        except (StoreFull, Unavailable):
+            return frozenset(terms), {}
+
+    def _settle(
+        self,
+        works: list[_Work],
+        deposed: frozenset[int],
+        decisions: dict[int, core.Decision],
+    ) -> None:
+        if deposed:
+            self._metrics.deposed.inc(len(deposed))
+            for work in works:
+                if work.partition in deposed:
+                    self._turn_away(work)
+            for partition in deposed:
+                log.warning("partition_lost", partition=partition)
+                self._holdings.drop(partition)
+        epochs = {work.partition: work.epoch for work in works}
+        for partition, decision in decisions.items():
+            if partition in deposed:
+                continue
+            if decision.writes.rows:
+                tail = decision.writes.rows[-1].pos
+                self._holdings.advance(partition, epochs[partition], tail)
+            for effect in decision.effects:
+                self._carry_out(partition, effect)
+
+    def _carry_out(self, partition: int, effect: Effect) -> None:
+        match effect:
+            case Append(entry):
+                for taker in self._takers:
+                    taker.offer(entry)
+            case Answer(origin, appended):
+                self._count(appended)
+                uplink = self._uplinks.get(origin)
+                if uplink is not None:
+                    uplink.add_answer(appended)
+            case Deliver(entry):
+                self._uplinks.deliver(entry)
+            case StartWatch(origin, watched):
+                self._uplinks.watch(origin, partition, watched)
+            case EndWatch(origin, subject):
+                self._uplinks.unwatch(origin, subject)
+            case TellClient(origin, state):
+                uplink = self._uplinks.get(origin)
+                if uplink is not None:
+                    uplink.add_client(state)
+            case Replace(edge_id, session_id):
+                self._uplinks.replace(edge_id, session_id)
+            case AwaitProcessed(origin, pos):
+                self._uplinks.await_processed(origin, partition, pos)
+
+    def _count(self, appended: coordinator_pb2.Appended) -> None:
+        if appended.HasField("refusal"):
+            self._metrics.refused.labels(code_name(appended.refusal)).inc()
+        elif appended.HasField("accepted"):
+            self._metrics.accepted.inc()
+        else:
+            self._metrics.recorded.inc()
+
+    def _turn_away(self, work: _Work) -> None:
+        uplink = self._uplinks.get(work.number)
+        if uplink is not None:
+            uplink.add_not_owner(work.partition, work.epoch)
+
+
+def _requests(number: int, asked: coordinator_pb2.PartitionRequests) -> list[Request]:
+    """What is asked, in the order in which it must be decided."""
+    return [
+        *(Request(number, append) for append in asked.appends),
+        *(Request(number, watch) for watch in asked.watches),
+        *(Request(number, Unwatch(subject)) for subject in asked.unwatches),
+        *(Request(number, client) for client in asked.read_clients),
+    ]

@@ -1,0 +1,141 @@
+"""CoordinatorService over gRPC: the edges' streams, and reads for anybody.
+
+Knows the frames of coordinator.proto and which status a fault has; must not know how requests are
+decided. A stream is read into the committer and written from its uplink's outbox, each by one
+task; neither waits for the other.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
+from onward.types.v1 import entry_pb2
+
+from services.chassis import logs
+from services.chassis.errors import Fault
+from services.chassis.subjects import partition_of, subject_fault
+from services.coordinator.committer import Committer
+from services.coordinator.store import LogStore
+from services.coordinator.uplinks import Uplinks
+
+log = logs.get(__name__)
+
+READ_LIMIT_MAX = 1_000
+READ_BYTES_DEFAULT = 1024 * 1024
+READ_BYTES_MAX = 16 * 1024 * 1024
+TAILS_MAX = 1_024
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Stream = Uplink  # inside the class below, Uplink is the name of the call
+
+
+class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
+    """Serves edges and readers."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        partitions: int,
+        store: LogStore,
+        uplinks: Uplinks,
+        committer: Committer,
+    ) -> None:
+        self._name = name
+        self._partitions = partitions
+        self._store = store
+        self._uplinks = uplinks
+        self._committer = committer
+
+    async def Uplink(
+        self,
+        request_iterator: AsyncIterator[coordinator_pb2.UplinkRequest],
+        context: Context,
+    ) -> AsyncIterator[coordinator_pb2.UplinkResponse]:
+        first = await anext(request_iterator, None)
+        if first is None or not first.hello.edge_id:
+            await _invalid(context, "The first frame is hello, with an edge id.")
+        uplink = self._uplinks.open(first.hello.edge_id)
+        log.info("uplink_opened", edge_id=uplink.edge_id)
+        reader = asyncio.create_task(self._read(uplink, request_iterator))
+        try:
+            hello = coordinator_pb2.UplinkResponse.Hello(
+                coordinator=self._name, log_id=self._store.log_id, partitions=self._partitions
+            )
+            yield coordinator_pb2.UplinkResponse(hello=hello)
+            while (frame := await uplink.next()) is not None:
+                yield frame
+        finally:
+            reader.cancel()
+            self._uplinks.close(uplink)
+            log.info("uplink_closed", edge_id=uplink.edge_id)
+
+    async def _read(
+        self, uplink: Stream, frames: AsyncIterator[coordinator_pb2.UplinkRequest]
+    ) -> None:
+        try:
+            async for frame in frames:
+                if uplink.closed:
+                    return
+                batch = frame.batch
+                if batch.heartbeat:
+                    uplink.add_heartbeat(batch.heartbeat)
+                for asked in batch.partitions:
+                    for pos in asked.await_processed:
+                        self._uplinks.await_processed(uplink.number, asked.partition, pos)
+                    self._committer.submit(uplink.number, asked)
+        except (asyncio.CancelledError, grpc.aio.BaseError):
+            pass  # The stream is broken; its other half notices too.
+        except Exception:  # the end of a task: a bug must not leave a stream that is never read
+            log.exception("uplink_reader_failed", edge_id=uplink.edge_id)
+        finally:
+            uplink.close()
+
+    async def ReadMessages(
+        self, request: coordinator_pb2.ReadMessagesRequest, context: Context
+    ) -> coordinator_pb2.ReadMessagesResponse:
+        fault = subject_fault(request.subject)
+        if fault is not None:
+            await _invalid(context, fault)
+        if not 1 <= request.limit <= READ_LIMIT_MAX:
+            await _invalid(context, f"limit is 1 to {READ_LIMIT_MAX}.")
+        partition = partition_of(request.subject, self._partitions)
+        bytes_max = min(request.bytes_max or READ_BYTES_DEFAULT, READ_BYTES_MAX)
+        try:
+            page = await self._store.read_messages(
+                partition, request.subject, request.after_seq, request.limit, bytes_max
+            )
+        except Fault as error:
+            await context.abort(error.status, str(error))
+        response = coordinator_pb2.ReadMessagesResponse(
+            head=page.head, floor=page.floor, log_id=self._store.log_id
+        )
+        for stored in page.messages:
+            entry = entry_pb2.Entry.FromString(stored.entry)
+            response.messages.add(pos=stored.pos, message=entry.message)
+        return response
+
+    async def ReadTails(
+        self, request: coordinator_pb2.ReadTailsRequest, context: Context
+    ) -> coordinator_pb2.ReadTailsResponse:
+        partitions = list(request.partitions) or list(range(self._partitions))
+        if len(request.partitions) > TAILS_MAX:
+            await _invalid(context, f"At most {TAILS_MAX} partitions.")
+        if max(partitions) >= self._partitions:
+            await _invalid(context, f"There are {self._partitions} partitions.")
+        try:
+            tails = await self._store.read_tails(partitions)
+        except Fault as error:
+            await context.abort(error.status, str(error))
+        response = coordinator_pb2.ReadTailsResponse(log_id=self._store.log_id)
+        for partition in partitions:
+            response.tails.add(partition=partition, pos=tails[partition])
+        return response
+
+
+async def _invalid(context: Context, message: str) -> NoReturn:
+    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
+    raise AssertionError("abort raises")
