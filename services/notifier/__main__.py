@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 
 from services.chassis import logs, metrics, process
+from services.chassis.errors import SettingError
 from services.chassis.settings import load
 from services.notifier import email, harness
 from services.notifier.console import Console
@@ -16,10 +17,18 @@ from services.notifier.smtp_url import parse
 def build(settings: Settings) -> list[harness.Plugin]:
     """The plugins that are set up: e-mail if there is a mail server, console for the rest."""
     who = sender(settings)
-    if not settings.smtp_url:
-        return [Console()]
     limits = email.Limits(connections=settings.smtp_connections, reply_s=settings.smtp_reply_s)
-    return [Email(parse(settings.smtp_url), who, limits), Console()]
+    plugins: list[harness.Plugin] = []
+    if settings.smtp_url:
+        plugins.append(Email(parse(settings.smtp_url), who, limits))
+    if settings.console:
+        plugins.append(Console())
+    if not plugins:
+        raise SettingError(
+            "ONWARD_SMTP_URL is not set and ONWARD_NOTIFIER_CONSOLE is false, so nothing could be "
+            "sent; set ONWARD_SMTP_URL to a mail server, such as smtp://127.0.0.1:25"
+        )
+    return plugins
 
 
 async def main(stop: asyncio.Event, environ: Mapping[str, str] = os.environ) -> None:

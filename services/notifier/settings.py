@@ -22,7 +22,7 @@ class Settings(SharedSettings):
         shared=True,
         secret=True,
         doc="the mail server, as smtp://[user:password@]host[:port][?starttls=required|auto|no] "
-        "or smtps://…; empty: no e-mail, everything is printed",
+        "or smtps://…; empty: no e-mail",
     )
     smtp_from: str = setting(
         "Onward <onward@localhost>",
@@ -31,6 +31,11 @@ class Settings(SharedSettings):
     )
     reply_to: str = setting(
         "", doc="the address that answers to e-mail go to; empty: to the sender"
+    )
+    console: bool = setting(
+        True,
+        doc="true prints the notifications of every channel that nothing else serves, with their "
+        "text, on standard output; false leaves those channels to other plugins",
     )
     smtp_connections: int = setting(
         4,

@@ -37,9 +37,15 @@ def test_without_a_mail_server_the_console_serves_everything() -> None:
     ]
 
 
+def test_without_the_console_only_email_is_served() -> None:
+    mail = {"ONWARD_SMTP_URL": "smtp://127.0.0.1:25", "ONWARD_NOTIFIER_CONSOLE": "false"}
+    assert [p.name for p in build(settings(**mail))] == ["email"]
+
+
 @pytest.mark.parametrize(
     "variables",
     [
+        {"ONWARD_NOTIFIER_CONSOLE": "false"},
         {"ONWARD_SMTP_URL": "http://:hunter2@x"},
         {"ONWARD_SMTP_FROM": "nobody"},
         {"ONWARD_NOTIFIER_LISTEN": "127.0.0.1:99999"},
