@@ -25,12 +25,14 @@ from services.coordinator.retention import Retention, Rule
 from services.coordinator.servicer import CoordinatorServicer
 from services.coordinator.settings import Settings
 from services.coordinator.sqlite_store import SqliteStore
+from services.coordinator.store import LogStore
 from services.coordinator.uplinks import Uplinks
 
 log = logs.get(__name__)
 
 SERVICE = "onward.coordinator.v1.CoordinatorService"
 _ETCD_PAUSE_S = 0.3
+_CALLS_GRACE_S = 0.3
 
 
 async def main(stop: asyncio.Event) -> None:
@@ -38,125 +40,133 @@ async def main(stop: asyncio.Event) -> None:
     settings = load(Settings, "coordinator", os.environ)
     logs.configure("coordinator", settings.log_level)
     metrics.serve(settings.metrics_port)
-    server = Server(settings.listen, settings.secret, [SERVICE])
     store = SqliteStore.open(Path(settings.data_dir))
-    etcd, keys = Etcd(settings.etcd), Keys()
+    etcd = Etcd(settings.etcd)
     try:
-        partitions = await _partitions(etcd, settings.partitions, keys, stop)
+        partitions = await _partitions(etcd, settings.partitions, stop)
         if partitions:
-            await _serve(settings, server, store, etcd, keys, partitions, stop)
+            coordinator = Coordinator(settings, store, etcd, partitions, Metrics(REGISTRY))
+            await coordinator.run(stop)
     finally:
         await etcd.close()
         await store.close()
 
 
-async def _serve(
-    settings: Settings,
-    server: Server,
-    store: SqliteStore,
-    etcd: Etcd,
-    keys: Keys,
-    partitions: int,
-    stop: asyncio.Event,
-) -> None:
-    stamp = stamps()
-    directory = Directory(etcd, keys)
-    holdings = Holdings()
-    uplinks = Uplinks(settings.uplink_bytes_max)
-    reporter = Reporter(
-        store=store,
-        holdings=holdings,
-        uplinks=uplinks,
-        directory=directory,
-        secret=settings.secret,
-        entries_max=settings.report_entries_max,
-        recent_bytes_max=settings.recent_bytes_max,
-    )
-    holdings.subscribe(reporter.take, reporter.drop)
-    holdings.subscribe(lambda partition, tail: None, uplinks.drop)
-    retention = Retention(
-        rule=Rule(settings.dedupe_window_s, settings.retain_s, settings.retain_messages),
-        store=store,
-        holdings=holdings,
-        cursor=reporter.cursor,
-        stamp=stamp,
-    )
-    seen = Metrics(REGISTRY)
-    seen.report_lag.set_function(reporter.lag)
-    seen.partitions.set_function(lambda: len(holdings))
-    seen.uplinks.set_function(lambda: len(uplinks))
-    committer = Committer(
-        store=store,
-        holdings=holdings,
-        uplinks=uplinks,
-        takers=[reporter, retention],
-        metrics=seen,
-        limits=Limits(settings.clients_max, settings.external_tokens_max, settings.follows_max),
-        partitions=partitions,
-        stamp=stamp,
-        queue_max=settings.queue_appends_max,
-        batch_max=settings.batch_appends_max,
-    )
-    ownership = Ownership(
-        member=Member(settings.name, settings.era, settings.lease_ttl_s),
-        etcd=etcd,
-        keys=keys,
-        directory=directory,
-        store=store,
-        holdings=holdings,
-        settled=committer.settled,
-        on_ready=server.set_serving,
-    )
-    servicer = CoordinatorServicer(
-        name=settings.name,
-        partitions=partitions,
-        store=store,
-        uplinks=uplinks,
-        committer=committer,
-    )
-    coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(servicer, server.grpc)
-    await server.start()
-    address = settings.advertise or f"{settings.listen.rpartition(':')[0]}:{server.port}"
-    log.info("listening", address=address, name=settings.name, partitions=partitions)
-    gc.freeze()
-    async with asyncio.TaskGroup() as tasks:
-        works = [
-            tasks.create_task(work)
-            for work in (
-                directory.run(),
-                committer.run(),
-                reporter.run(),
-                retention.run(),
-                ownership.run(address),
-            )
-        ]
-        await stop.wait()
-        log.info("draining")
-        await server.set_serving(False)
-        await _drain(ownership, uplinks, settings.drain_s)
-        uplinks.close_all()
-        await server.drain(0.5)
-        for work in works:
-            work.cancel()
-    log.info("stopped")
+class Coordinator:
+    """All parts of a coordinator over a store and an etcd, wired."""
+
+    def __init__(
+        self, settings: Settings, store: LogStore, etcd: Etcd, partitions: int, seen: Metrics
+    ) -> None:
+        self.settings = settings
+        self.server = Server(settings.listen, settings.secret, [SERVICE])
+        self.directory = Directory(etcd)
+        self.holdings = Holdings()
+        self.uplinks = Uplinks(settings.uplink_bytes_max)
+        stamp = stamps()
+        self.reporter = Reporter(
+            store=store,
+            holdings=self.holdings,
+            uplinks=self.uplinks,
+            directory=self.directory,
+            secret=settings.secret,
+            entries_max=settings.report_entries_max,
+            recent_bytes_max=settings.recent_bytes_max,
+        )
+        self.retention = Retention(
+            rule=Rule(settings.dedupe_window_s, settings.retain_s, settings.retain_messages),
+            store=store,
+            holdings=self.holdings,
+            cursor=self.reporter.cursor,
+            stamp=stamp,
+        )
+        self.committer = Committer(
+            store=store,
+            holdings=self.holdings,
+            uplinks=self.uplinks,
+            takers=[self.reporter, self.retention],
+            metrics=seen,
+            limits=Limits(settings.clients_max, settings.external_tokens_max, settings.follows_max),
+            partitions=partitions,
+            stamp=stamp,
+            queue_max=settings.queue_appends_max,
+            batch_max=settings.batch_appends_max,
+        )
+        self._own(store, etcd)
+        self._listen(store, partitions)
+        self._observe(seen)
+
+    def _own(self, store: LogStore, etcd: Etcd) -> None:
+        self.holdings.subscribe(self.reporter.take, self.reporter.drop)
+        self.holdings.subscribe(lambda partition, tail: None, self.uplinks.drop)
+        settings = self.settings
+        self.ownership = Ownership(
+            member=Member(settings.name, settings.era, settings.lease_ttl_s),
+            etcd=etcd,
+            keys=Keys(),
+            directory=self.directory,
+            store=store,
+            holdings=self.holdings,
+            settled=self.committer.settled,
+            on_ready=self.server.set_serving,
+        )
+
+    def _listen(self, store: LogStore, partitions: int) -> None:
+        servicer = CoordinatorServicer(
+            name=self.settings.name,
+            partitions=partitions,
+            store=store,
+            uplinks=self.uplinks,
+            committer=self.committer,
+        )
+        coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(servicer, self.server.grpc)
+
+    def _observe(self, seen: Metrics) -> None:
+        seen.report_lag.set_function(self.reporter.lag)
+        seen.partitions.set_function(lambda: len(self.holdings))
+        seen.uplinks.set_function(lambda: len(self.uplinks))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`, then drain."""
+        await self.server.start()
+        host = self.settings.listen.rpartition(":")[0]
+        address = self.settings.advertise or f"{host}:{self.server.port}"
+        log.info("listening", address=address, name=self.settings.name)
+        gc.freeze()
+        async with asyncio.TaskGroup() as tasks:
+            works = [
+                tasks.create_task(self.directory.run()),
+                tasks.create_task(self.committer.run()),
+                tasks.create_task(self.reporter.run()),
+                tasks.create_task(self.retention.run()),
+                tasks.create_task(self.ownership.run(address)),
+            ]
+            await stop.wait()
+            log.info("draining")
+            await self.server.set_serving(False)
+            await self._drain()
+            self.uplinks.close_all()
+            await self.server.drain(_CALLS_GRACE_S)
+            for work in works:
+                work.cancel()
+        log.info("stopped")
+
+    async def _drain(self) -> None:
+        """Finish commits, push what they answered, then let the keys go."""
+        try:
+            async with asyncio.timeout(self.settings.drain_s):
+                await self.ownership.settle()
+                await self.uplinks.flush()
+                await self.ownership.leave()
+        except TimeoutError:
+            log.warning("drain_cut_short")
 
 
-async def _drain(ownership: Ownership, uplinks: Uplinks, drain_s: float) -> None:
-    """Finish commits, push what they answered, then let the keys go."""
-    try:
-        async with asyncio.timeout(drain_s):
-            await ownership.settle()
-            await uplinks.flush()
-            await ownership.leave()
-    except TimeoutError:
-        log.warning("drain_cut_short")
-
-
-async def _partitions(etcd: Etcd, wanted: int, keys: Keys, stop: asyncio.Event) -> int:
+async def _partitions(etcd: Etcd, wanted: int, stop: asyncio.Event) -> int:
     """The frozen number of partitions; waits for etcd as long as it takes. 0: stopped."""
     while not stop.is_set():
         try:
-            return await freeze_partitions(etcd, wanted, keys)
+            return await freeze_partitions(etcd, wanted)
         except Unavailable as fault:
             log.warning("waiting_for_etcd", fault=str(fault))
             await asyncio.sleep(_ETCD_PAUSE_S)

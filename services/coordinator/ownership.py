@@ -5,8 +5,8 @@ of who takes what stand in `services.coordinator.rendezvous`. A claim is a key o
 lease; it means nothing before the store has taken its epoch. What the store turns down is told in
 the log and waits for an operator: the key is removed and the claim tried again later.
 
-Drive it: `run(address)` until cancelled; at the end `settle()`, then `leave()`. `on_ready` hears whether this
-member holds everything that it should.
+Drive it: `run(address)` until cancelled; at the end `settle()`, then `leave()`. `on_ready` hears
+whether this member holds everything that it should.
 """
 
 import asyncio

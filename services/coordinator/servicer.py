@@ -19,7 +19,7 @@ from services.chassis.errors import Fault
 from services.chassis.subjects import partition_of, subject_fault
 from services.coordinator.committer import Committer
 from services.coordinator.store import LogStore
-from services.coordinator.uplinks import Uplinks
+from services.coordinator.uplinks import Uplink, Uplinks
 
 log = logs.get(__name__)
 
