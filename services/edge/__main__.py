@@ -1,0 +1,170 @@
+"""Runs an edge: `python -m services.edge`, with settings from the environment."""
+
+import asyncio
+import os
+from typing import Final
+
+from services.chassis import logs, process
+from services.chassis.cluster import Directory
+from services.chassis.etcd import Etcd
+from services.chassis.refusals import Refusal
+from services.chassis.server import Server
+from services.chassis.settings import load
+from services.edge import measures
+from services.edge.exchange import TICK_S, Exchange, ExchangeLimits
+from services.edge.exchange_backend import ExchangeBackend
+from services.edge.gateway import Gateway, GatewayLimits
+from services.edge.http_api import HttpApi
+from services.edge.hub import HubLimits
+from services.edge.identity import Identity
+from services.edge.limits import Limits
+from services.edge.outbox import OutboxLimits
+from services.edge.readers import Readers
+from services.edge.settings import Settings
+from services.edge.socket_protocol import SocketLimits
+from services.edge.sweep import Sweep
+from services.edge.term import Term
+from services.edge.tokens import Authenticator
+from services.edge.uplink import Uplinks
+
+_ROUNDS: Final = 12  # a quiet socket is pinged once in so many rounds
+_LAST_EVENTS_S: Final = 3.0  # what the sessions' last events are given to become durable
+_POLL_S: Final = 0.05
+log = logs.get(__name__)
+
+
+async def main(stop: asyncio.Event) -> None:
+    """Builds an edge and runs it until `stop` is set; then drains it."""
+    settings = load(Settings, "edge", os.environ)
+    logs.configure("edge", settings.log_level)
+    etcd = Etcd(settings.etcd)
+    directory = Directory(etcd)
+    readers = Readers(directory, settings.secret)
+    authenticator = Authenticator(settings.jwt_hs256_secret, anonymous=settings.anonymous)
+
+    def identify(token: str, user: str, client_id: str) -> Identity | Refusal:
+        caller = authenticator.identify(token, user, client_id)
+        return caller if isinstance(caller, Refusal) else caller.identity()
+
+    server = Server(settings.grpc_address, settings.secret, [])
+    await server.start()
+    async with asyncio.TaskGroup() as tasks:
+        exchange = Exchange(_exchange_limits(settings), identify, readers, tasks)
+        uplinks = Uplinks(exchange.outbox, exchange, settings.secret)
+        exchange.wake = uplinks.wake
+        term = Term(etcd, directory, exchange, uplinks, settings.lease_ttl_s)
+        backend = ExchangeBackend(exchange, readers, lambda: term.ready)
+        sweep = Sweep(exchange.begin_round, settings.round_s, _ROUNDS)
+        api = HttpApi(
+            backend,
+            authenticator,
+            lambda: term.ready,
+            body_s=settings.request_s,
+            page=settings.page,
+        )
+        gateway = _gateway(settings, exchange, sweep, api)
+        measures.follow(exchange)
+        await gateway.start()
+        address = f"{settings.address.rpartition(':')[0]}:{gateway.port}"
+        running = [
+            tasks.create_task(one)
+            for one in (
+                directory.run(),
+                uplinks.run(tasks),
+                term.run(address),
+                sweep.run(),
+                _tick(exchange),
+                _tell_health(server, term),
+            )
+        ]
+        log.info("listening", port=gateway.port, health_port=server.port)
+        await stop.wait()
+        log.info("draining", sessions=len(exchange.connections))
+        await server.set_serving(False)
+        await gateway.drain()
+        await _last_events(exchange)
+        await term.end()
+        for task in running:
+            task.cancel()
+    await readers.close()
+    await server.drain(0.1)
+    await etcd.close()
+
+
+def _gateway(settings: Settings, exchange: Exchange, sweep: Sweep, api: HttpApi) -> Gateway:
+    return Gateway(
+        settings.address,
+        exchange,
+        sweep,
+        api,
+        GatewayLimits(
+            sockets_max=settings.sockets_max,
+            requests_max=settings.requests_max,
+            body_bytes_max=settings.frame_bytes_max,
+            request_s=settings.request_s,
+            drain_s=settings.drain_s,
+            send_buffer_bytes=settings.send_buffer_bytes,
+            tcp_user_timeout_ms=settings.tcp_user_timeout_ms,
+        ),
+        SocketLimits(
+            frame_bytes_max=settings.frame_bytes_max,
+            write_high_bytes=settings.write_high_bytes,
+            write_bytes_max=settings.write_bytes_max,
+            close_s=settings.close_s,
+        ),
+    )
+
+
+def _exchange_limits(settings: Settings) -> ExchangeLimits:
+    return ExchangeLimits(
+        session=Limits(
+            content_bytes_max=settings.content_bytes_max,
+            headers_bytes_max=settings.headers_bytes_max,
+            subscriptions_max=settings.subscriptions_max,
+            external_tokens_max=settings.external_tokens_max,
+            publishes_per_s=settings.publish_rate,
+            publishes_burst=settings.publish_burst,
+            recovery_messages_max=settings.recovery_messages_max,
+            recovery_bytes_max=settings.recovery_bytes_max,
+            history_max=settings.history_max,
+            connect_s=settings.connect_s,
+            pong_s=settings.pong_s,
+            ack_s=settings.unacknowledged_s,
+            lag_s=settings.slow_s,
+            dedupe_window_ms=settings.dedupe_window_s * 1000,
+            ping_interval_ms=round(settings.round_s * _ROUNDS * 1000),
+        ),
+        hub=HubLimits(ring_messages=settings.ring_messages, ring_bytes=settings.ring_bytes),
+        outbox=OutboxLimits(publish_wait_s=settings.publish_wait_s),
+    )
+
+
+async def _tick(exchange: Exchange) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(TICK_S)
+        exchange.tick(loop.time())
+
+
+async def _tell_health(server: Server, term: Term) -> None:
+    """Health follows readiness."""
+    told = False
+    while True:
+        if term.ready != told:
+            told = term.ready
+            await server.set_serving(told)
+        await asyncio.sleep(_POLL_S)
+
+
+async def _last_events(exchange: Exchange) -> None:
+    """Waits until every session's last event is durable, for a bounded time."""
+    for _ in range(int(_LAST_EVENTS_S / _POLL_S)):
+        if not exchange.connections and not len(exchange.outbox):
+            return
+        await asyncio.sleep(_POLL_S)
+    if exchange.connections:
+        log.warning("last_events_not_durable", sessions=len(exchange.connections))
+
+
+if __name__ == "__main__":
+    process.run(main)

@@ -1,0 +1,220 @@
+"""One client: carries out what its session core decides, on its socket and the exchange.
+
+Joins socket, codec, session and exchange; decides nothing. All of it happens on the event loop's
+thread, and none of it waits: what takes time comes back as a call. It outlives its socket until
+the session's last event is durable.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from onward.client.v1 import client_pb2
+from onward.coordinator.v1 import coordinator_pb2
+from onward.types.v1 import entry_pb2
+
+from services.chassis import logs
+from services.chassis.refusals import Code, Refusal, refuse
+from services.edge import codec
+from services.edge.channel import Subscription
+from services.edge.effects import (
+    Answer,
+    AppendPresence,
+    AppendPublish,
+    AskGone,
+    Begin,
+    Close,
+    Effect,
+    Finished,
+    Leave,
+    Ping,
+    ReadClient,
+    ReadHistory,
+    Watch,
+)
+from services.edge.frames import server_frame
+from services.edge.recovery import Read
+from services.edge.session import Session
+from services.edge.socket import (
+    CLOSE_REPLACED,
+    CLOSE_SERVER_FAULT,
+    CLOSE_SLOW_CONSUMER,
+    Socket,
+)
+
+if TYPE_CHECKING:
+    from services.edge.exchange import Exchange
+
+ClientFrame = client_pb2.ClientFrame
+ServerFrame = client_pb2.ServerFrame
+log = logs.get(__name__)
+
+
+class Connection:
+    """Implements `socket.Connection` for one socket."""
+
+    __slots__ = ("_effects", "_exchange", "_held", "_performing", "_socket", "session")
+
+    def __init__(self, exchange: "Exchange", socket: Socket, session: Session) -> None:
+        self.session = session
+        self._exchange = exchange
+        self._socket = socket
+        self._held: dict[str, Subscription] = {}  # attached to the hub
+        self._effects: deque[Effect] = deque()
+        self._performing = False
+
+    # What the socket and the sweep call.
+
+    def on_text(self, text: bytes) -> None:
+        if not self._exchange.open:
+            self._socket.close(CLOSE_SERVER_FAULT, "This edge cannot work now.")
+            return
+        frame = codec.decode(text)
+        if isinstance(frame, ServerFrame):
+            self._socket.send(server_frame(frame))
+        else:
+            self.perform(self.session.on_frame(frame, _now()))
+
+    def on_binary(self) -> None:
+        error = refuse(Code.FRAME_MALFORMED, "Frames are JSON in text messages.")
+        self._socket.send(server_frame(ServerFrame(error=error)))
+
+    def on_pong(self, payload: bytes) -> None:
+        self.perform(self.session.on_pong(payload))
+
+    def on_paused(self) -> None:
+        self.session.on_paused(_now())
+        for subscription in self._held.values():
+            self._exchange.hub.pause(subscription)
+
+    def on_resumed(self) -> None:
+        self.session.on_resumed()
+        for subscription in list(self._held.values()):
+            self._exchange.carry_out(self._exchange.hub.advance(subscription))
+
+    def on_sweep(self, now: float, round_number: int, in_turn: bool) -> None:
+        self.perform(self.session.on_sweep(now, time.time(), round_number, in_turn))
+
+    def drain(self, reconnect_after_ms: int) -> None:
+        self.perform(self.session.drain(reconnect_after_ms))
+
+    def on_closed(self, clean: bool, code: int) -> None:
+        self.perform(self.session.on_closed(clean))
+
+    # What the exchange calls.
+
+    def close(self, code: int, reason: str) -> None:
+        """Ends the session for a reason of the edge's own."""
+        self.perform(self.session.close(code, reason))
+
+    def on_replaced(self) -> None:
+        """A newer session of this client is durable."""
+        self.close(CLOSE_REPLACED, "Replaced by a newer session of this client.")
+
+    def on_too_far(self) -> None:
+        """The ring has moved on."""
+        self.close(CLOSE_SLOW_CONSUMER, "Too far behind.")
+
+    def on_joined(self, subscription: Subscription, head: int, floor: int) -> None:
+        self.perform(self.session.on_watched(subscription, head, floor))
+
+    def on_client(self, follows: Sequence[str]) -> None:
+        self.perform(self.session.on_client(follows))
+
+    def on_gone(self, uris: Sequence[str]) -> None:
+        self.perform(self.session.on_gone(uris))
+
+    def on_history(self, subject: str, read: Read | None) -> None:
+        self.perform(self.session.on_history(subject, read))
+
+    def on_appended(
+        self, event: entry_pb2.PresenceEvent, outcome: coordinator_pb2.Appended
+    ) -> None:
+        if outcome.HasField("recorded"):
+            self.perform(self.session.on_recorded(event.number, outcome.recorded.generation))
+        else:
+            self.perform(self.session.on_refused(event.number, outcome.refusal, event))
+
+    def subscription(self, subject: str) -> Subscription | None:
+        """Its attachment to a subject."""
+        return self._held.get(subject)
+
+    # Carrying out.
+
+    def perform(self, effects: Sequence[Effect]) -> None:
+        """Carries out `effects` in order; what comes back meanwhile is carried out after them."""
+        self._effects.extend(effects)
+        if self._performing:
+            return
+        self._performing = True
+        try:
+            while self._effects:
+                self._carry_out(self._effects.popleft())
+        except Exception:
+            log.exception("session_failed", session=self.session.session_id)
+            self._effects.clear()
+            self._socket.close(CLOSE_SERVER_FAULT, "A fault of this edge.")
+        finally:
+            self._performing = False
+
+    def _carry_out(self, effect: Effect) -> None:
+        exchange, socket = self._exchange, self._socket
+        if isinstance(effect, Answer):
+            socket.send(server_frame(effect.frame))
+        elif isinstance(effect, AppendPublish):
+            exchange.publish(effect.publisher, effect.publish, self._publish_answer(effect))
+        elif isinstance(effect, Ping):
+            socket.ping(b"%d" % effect.round)
+        elif isinstance(effect, Begin):
+            subscription = self._held[effect.subject]
+            exchange.carry_out(exchange.hub.begin(subscription, effect, _now()))
+        elif isinstance(effect, Watch):
+            self._watch(effect.subject)
+        elif isinstance(effect, ReadHistory):
+            exchange.read_history(self, effect)
+        elif isinstance(effect, AppendPresence):
+            exchange.append_event(self, effect)
+        elif isinstance(effect, ReadClient):
+            exchange.read_client(self, effect)
+        elif isinstance(effect, AskGone):
+            exchange.ask_gone(self, effect)
+        elif isinstance(effect, Leave):
+            for subject in effect.subjects:
+                self._leave(subject)
+        elif isinstance(effect, Close):
+            socket.close(effect.code, effect.reason)
+        else:
+            assert isinstance(effect, Finished)
+            for subject in list(self._held):
+                self._leave(subject)
+            exchange.forget(self)
+
+    def _watch(self, subject: str) -> None:
+        hub = self._exchange.hub
+        subscription = self._held.get(subject)
+        if subscription is not None:
+            self._exchange.carry_out(hub.await_watch(subscription))
+            return
+        counts = not self.session.observes
+        subscription, effects = hub.join(subject, self.session.session_id, self._socket, counts)
+        self._held[subject] = subscription
+        self._exchange.carry_out(effects)
+
+    def _leave(self, subject: str) -> None:
+        subscription = self._held.pop(subject, None)
+        if subscription is not None:
+            self._exchange.hub.leave(subscription, _now())
+
+    def _publish_answer(
+        self, effect: AppendPublish
+    ) -> Callable[[client_pb2.Published | Refusal], None]:
+        def answer(outcome: client_pb2.Published | Refusal) -> None:
+            self.perform(self.session.on_published(effect.frame_id, outcome))
+
+        return answer
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,399 @@
+"""What all connections of this edge share, and where uplinks and sessions meet.
+
+Up: appends go into the outbox, and each answer finds its way back. Down: deliveries go through
+the hub to the sockets. Knows which session a fact is for; must not know what sessions do with it,
+nor how streams are kept open. Everything here runs on the event loop's thread and returns at
+once; what must be waited for is a task of `tasks`.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from onward.client.v1 import client_pb2
+from onward.coordinator.v1 import coordinator_pb2
+from onward.types.v1 import entry_pb2
+
+from services.chassis import logs
+from services.chassis.refusals import Code, Refusal, refuse
+from services.edge.channel import Entry
+from services.edge.connection import Connection
+from services.edge.effects import AppendPresence, AskGone, ReadClient, ReadHistory
+from services.edge.frames import entry_of
+from services.edge.hub import (
+    FillHole,
+    Hub,
+    HubEffect,
+    HubLimits,
+    Joined,
+    Reached,
+    StartWatch,
+    StopWatch,
+    TooFar,
+)
+from services.edge.identity import Identity
+from services.edge.limits import Limits
+from services.edge.marks import EventId, Marks
+from services.edge.outbox import Outbox, OutboxLimits, Target
+from services.edge.publishing import content_of
+from services.edge.readers import Readers
+from services.edge.recovery import Read
+from services.edge.session import Place, Session
+from services.edge.socket import CLOSE_SERVER_FAULT, Handshake, Socket
+
+TICK_S: Final = 0.05
+_FILL_RETRY_S: Final = 0.2
+_READS_MAX: Final = 32  # reads of history at once; more wait
+
+Identify = Callable[[str, str, str], Identity | Refusal]  # token, `?user=`, client id
+Published = Callable[[client_pb2.Published | Refusal], None]
+log = logs.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeLimits:
+    """The limits of its parts."""
+
+    session: Limits = field(default_factory=Limits)
+    hub: HubLimits = field(default_factory=HubLimits)
+    outbox: OutboxLimits = field(default_factory=OutboxLimits)
+
+
+class Exchange:
+    """Implements `socket.Acceptor` and `uplink.Receiver`."""
+
+    def __init__(
+        self,
+        limits: ExchangeLimits,
+        identify: Identify,
+        readers: Readers,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self.limits = limits
+        self.place = Place()
+        self.hub = Hub(0, limits.hub)
+        self.marks = Marks()
+        self.outbox = Outbox(limits.outbox)
+        self.connections: dict[str, Connection] = {}  # by session id, until the last event
+        self.wake: Callable[[], None] = lambda: None  # set to `Uplinks.wake`
+        self._identify = identify
+        self._readers = readers
+        self._tasks = tasks
+        self._appends: dict[int, Callable[[coordinator_pb2.Appended], None]] = {}
+        self._reads: dict[int, Callable[[Sequence[str]], None]] = {}
+        self._reading = asyncio.Semaphore(_READS_MAX)
+        self._pumping = False
+
+    @property
+    def open(self) -> bool:
+        """Whether sessions can begin."""
+        return bool(self.place.edge_id and self.place.log_id and self.hub.partitions)
+
+    # The edge's life.
+
+    def begin_term(self, edge_id: int) -> None:
+        """The edge has a lease; `edge_id` is its name from now on."""
+        self.place.edge_id = edge_id
+        self.marks = Marks()
+
+    def end_term(self) -> None:
+        """The lease is lost: no session of this edge may go on."""
+        self.place.edge_id = 0
+        self.close_all("This edge has lost its lease.")
+
+    def close_all(self, reason: str) -> None:
+        """Closes every session with 4004."""
+        for connection in list(self.connections.values()):
+            connection.close(CLOSE_SERVER_FAULT, reason)
+
+    def set_owner(self, partition: int, target: Target | None) -> None:
+        """Who owns a partition now."""
+        if self.outbox.owner(partition, target):
+            self.hub.interrupted(partition)
+            self.marks.repeat(partition)
+            self.wake()
+
+    def tick(self, now: float) -> None:
+        """To be called every `TICK_S`."""
+        expired = self.outbox.tick(now)
+        refusal = refuse(Code.UNAVAILABLE, "No owner has answered in time; the outcome is unknown.")
+        for request in expired:
+            answer = self._appends.pop(request, None)
+            if answer is not None:
+                answer(coordinator_pb2.Appended(request=request, refusal=refusal))
+        self.wake()
+
+    # socket.Acceptor
+
+    def accept(self, socket: Socket, handshake: Handshake) -> Connection:
+        """Makes the session of a new socket."""
+
+        def identify(token: str, client_id: str) -> Identity | Refusal:
+            return self._identify(token, handshake.user, client_id)
+
+        now = asyncio.get_running_loop().time()
+        session = Session(uuid.uuid4().hex, self.place, self.limits.session, identify, now)
+        connection = Connection(self, socket, session)
+        self.connections[session.session_id] = connection
+        return connection
+
+    def begin_round(self, now: float, round_number: int) -> None:
+        """Takes the marks of the round, of all sessions at this moment, and the notes."""
+        for partition, pos in self.marks.take(self.hub.high, self.hub.owed_from):
+            mark = entry_pb2.Mark(edge_id=self.place.edge_id, round=round_number, pos=pos)
+            if not self.place.edge_id or not self.outbox.mark(partition, mark):
+                self.marks.repeat(partition)
+        self.place.round = round_number
+        self.carry_out(self.hub.begin_round(now, round_number))
+
+    # uplink.Receiver
+
+    def on_link_up(self, coordinator: str, hello: coordinator_pb2.UplinkResponse.Hello) -> None:
+        if self.place.log_id and self.place.log_id != hello.log_id:
+            log.error("log_replaced", former=self.place.log_id, present=hello.log_id)
+            self.close_all("The log was replaced.")
+            self.hub = Hub(hello.partitions, self.limits.hub)
+        self.place.log_id = hello.log_id
+        self.hub.partitions = hello.partitions
+        self._interrupted(self.outbox.link_up(coordinator))
+
+    def on_link_down(self, coordinator: str) -> None:
+        self._interrupted(self.outbox.link_down(coordinator))
+
+    def on_batch(self, batch: coordinator_pb2.UplinkResponse.Batch) -> None:
+        now = asyncio.get_running_loop().time()
+        for refused in batch.not_owner:
+            if self.outbox.not_owner(refused.partition, refused.epoch, now):
+                self._interrupted([refused.partition])
+        for appended in batch.appended:
+            answer = self._appends.pop(appended.request, None)
+            if self.outbox.appended(appended.request) and answer is not None:
+                answer(appended)
+        tails: dict[int, int] = {}
+        for watched in batch.watched:
+            partition = self.hub.partition(watched.subject)
+            if watched.epoch == self.outbox.epoch(partition):
+                tails[partition] = max(watched.tail, tails.get(partition, 0))
+                self.carry_out(self.hub.watched(watched))
+        if batch.deliveries:
+            self.carry_out(self.hub.deliver(batch.deliveries))
+        for partition, tail in tails.items():
+            self.hub.reached(partition, tail)
+        for state in batch.clients:
+            tell = self._reads.pop(state.request, None)
+            if self.outbox.client_read(state.request) and tell is not None:
+                tell(state.follows)
+        for session_id in batch.replaced_sessions:
+            if (connection := self.connections.get(session_id)) is not None:
+                connection.on_replaced()
+        for processed in batch.processed:
+            self.outbox.processed(processed.partition, processed.pos)
+            self.marks.processed(processed.partition, processed.pos)
+        self.pump()
+        self.wake()
+
+    # What connections ask.
+
+    def publish(self, publisher: str, publish: client_pb2.Publish, answer: Published) -> None:
+        """Publishes; `publish` has been checked. `answer` is called once."""
+        if not self.hub.partitions:
+            answer(refuse(Code.UNAVAILABLE, "This edge is starting.", 500))
+            return
+        partition = self.hub.partition(publish.subject)
+        message = coordinator_pb2.Publish(
+            subject=publish.subject,
+            publisher=publisher,
+            publication_id=publish.publication_id or uuid.uuid4().hex,
+            content=content_of(publish),
+        )
+        request = self.outbox.publish(partition, message, asyncio.get_running_loop().time())
+        if isinstance(request, Refusal):
+            answer(request)
+            return
+        self._appends[request] = partial(_tell_published, answer)
+        self.wake()
+
+    def append_event(self, connection: Connection, effect: AppendPresence) -> None:
+        """Makes a presence event durable; its connection is told."""
+        if effect.after_s:
+            asyncio.get_running_loop().call_later(
+                effect.after_s,
+                self.append_event,
+                connection,
+                AppendPresence(effect.event, effect.ending),
+            )
+            return
+        event = effect.event
+        partition = self.hub.partition(event.user)
+        request = self.outbox.event(partition, event)
+        if isinstance(request, Refusal):
+            connection.on_appended(event, coordinator_pb2.Appended(refusal=request))
+            return
+        if effect.ending:
+            floors = self._floors(connection, event)
+            self.marks.ended(_event_id(event), partition, floors)
+        else:
+            self._want_marks(event)
+        self._appends[request] = partial(self._tell_appended, connection, event, partition)
+        self.wake()
+
+    def read_client(self, connection: Connection, effect: ReadClient) -> None:
+        """Looks up what a client follows."""
+        partition = self.hub.partition(effect.user)
+        request = self.outbox.read_client(partition, effect.user, effect.client_id)
+        self._reads[request] = connection.on_client
+        self.wake()
+
+    def ask_gone(self, connection: Connection, effect: AskGone) -> None:
+        """Asks presence which endpoints of a client are gone."""
+
+        async def ask() -> None:
+            connection.on_gone(await self._readers.gone_endpoints(effect.user, effect.client_id))
+
+        self.spawn(ask())
+
+    def read_history(self, connection: Connection, effect: ReadHistory) -> None:
+        """Reads messages from the ring, else from the store."""
+        subject, after_seq = effect.subject, effect.after_seq
+        limit = self.limits.session.recovery_messages_max
+        channel = self.hub.channel(subject)
+        if not effect.fresh and channel is not None:
+            entries = self.hub.after(subject, after_seq, effect.up_to, limit)
+            if entries:
+                connection.on_history(subject, Read(entries, channel.last, channel.floor))
+                return
+
+        async def read() -> None:
+            connection.on_history(subject, await self._read(subject, after_seq, limit))
+
+        self.spawn(read())
+
+    def forget(self, connection: Connection) -> None:
+        """Its last event is durable."""
+        self.connections.pop(connection.session.session_id, None)
+
+    # Parts.
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Runs it as a task of this edge."""
+        self._tasks.create_task(coroutine)
+
+    def carry_out(self, effects: Sequence[HubEffect]) -> None:
+        """Does what the hub wants done, in order."""
+        for effect in effects:
+            if isinstance(effect, Reached):
+                self.marks.moved(effect.partition, effect.pos)
+            elif isinstance(effect, StartWatch):
+                self.outbox.watch(effect.partition, effect.subject)
+                self.wake()
+            elif isinstance(effect, StopWatch):
+                self.outbox.unwatch(effect.partition, effect.subject)
+                self.wake()
+            elif isinstance(effect, FillHole):
+                self.spawn(self._fill(effect))
+            elif isinstance(effect, Joined):
+                connection = self.connections.get(effect.subscription.session_id)
+                if connection is not None:
+                    connection.on_joined(effect.subscription, effect.head, effect.floor)
+            else:
+                assert isinstance(effect, TooFar)
+                if (connection := self.connections.get(effect.session_id)) is not None:
+                    connection.on_too_far()
+
+    def pump(self) -> None:
+        """Goes on with fan-outs, a slice in each tick."""
+        if self.hub.busy and not self._pumping and self.hub.pump():
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump_on)
+
+    def _pump_on(self) -> None:
+        self._pumping = False
+        self.pump()
+
+    def _interrupted(self, partitions: Sequence[int]) -> None:
+        for partition in partitions:
+            self.hub.interrupted(partition)
+            self.marks.repeat(partition)
+
+    async def _fill(self, hole: FillHole) -> None:
+        """Reads what is missing until it can be read; the subject stands still meanwhile."""
+        hub = self.hub
+        while hub is self.hub and hub.channel(hole.subject) is not None:
+            read = await self._read(hole.subject, hole.after_seq, 1000)
+            if read is not None:
+                self.carry_out(hub.filled(hole.subject, read.entries, read.floor))
+                self.pump()
+                return
+            await asyncio.sleep(_FILL_RETRY_S)
+
+    async def _read(self, subject: str, after_seq: int, limit: int) -> Read | None:
+        async with self._reading:
+            response = await self._readers.messages(
+                self.hub.partition(subject), subject, after_seq, limit
+            )
+        if isinstance(response, Refusal):
+            return None
+        entries: list[Entry] = []
+        for delivery in response.messages:
+            if entries and delivery.message.seq != entries[-1].seq + 1:
+                break
+            entries.append(entry_of(delivery))
+        return Read(entries, response.head, response.floor)
+
+    def _floors(self, connection: Connection, event: entry_pb2.PresenceEvent) -> dict[int, int]:
+        """Per partition, the pos up to which what ends by `event` owes nothing."""
+        body = event.WhichOneof("event")
+        assert body in ("disconnected", "unfollowed", "logged_out")
+        floors: dict[int, int] = {}
+        for position in getattr(event, body).acked:
+            subscription = connection.subscription(position.subject)
+            if subscription is None:
+                continue
+            partition = subscription.channel.partition
+            floor: int | None = 0
+            if subscription.channel.established:
+                floor = self.hub.high(partition)
+                if subscription.owes:
+                    floor = subscription.floor_pos()
+            floors[partition] = min(floor or 0, floors.get(partition, floor or 0))
+        return floors
+
+    def _want_marks(self, event: entry_pb2.PresenceEvent) -> None:
+        """A subscription with something to recover is marked anew."""
+        for follow in (*event.connected.follows, *event.followed.follows):
+            channel = self.hub.channel(follow.subject)
+            if channel is not None and follow.start < channel.last:
+                self.marks.want(channel.partition, self.hub.high(channel.partition))
+
+    def _tell_appended(
+        self,
+        connection: Connection,
+        event: entry_pb2.PresenceEvent,
+        partition: int,
+        outcome: coordinator_pb2.Appended,
+    ) -> None:
+        if outcome.HasField("recorded"):
+            if self.marks.recorded(_event_id(event), outcome.recorded.pos):
+                self.outbox.await_processed(partition, outcome.recorded.pos)
+        else:
+            self.marks.dropped(_event_id(event))
+        connection.on_appended(event, outcome)
+
+
+def _event_id(event: entry_pb2.PresenceEvent) -> EventId:
+    return EventId(event.session_id, event.number)
+
+
+def _tell_published(answer: Published, outcome: coordinator_pb2.Appended) -> None:
+    if outcome.HasField("accepted"):
+        accepted = outcome.accepted
+        answer(
+            client_pb2.Published(
+                seq=accepted.seq, epoch=accepted.epoch, duplicate=accepted.duplicate
+            )
+        )
+    else:
+        answer(outcome.refusal)

@@ -1,0 +1,66 @@
+"""What the HTTP API asks, answered by the exchange and the other services.
+
+Implements `backend.Backend`. Knows no HTTP.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from onward.client.v1 import client_pb2
+from onward.presence.v1 import presence_pb2
+from onward.types.v1 import refusal_pb2
+
+from services.chassis.refusals import Code, Refusal, refuse
+from services.edge.backend import Accepted, History
+from services.edge.exchange import Exchange
+from services.edge.publishing import publish_refusal
+from services.edge.readers import Readers
+
+
+class ExchangeBackend:
+    """`is_ready` says whether every partition has an owner that can be reached."""
+
+    def __init__(self, exchange: Exchange, readers: Readers, is_ready: Callable[[], bool]) -> None:
+        self._exchange = exchange
+        self._readers = readers
+        self._is_ready = is_ready
+
+    @property
+    def ready(self) -> bool:
+        return self._is_ready()
+
+    async def publish(
+        self, publisher: str, publish: client_pb2.Publish
+    ) -> Accepted | refusal_pb2.Refusal:
+        if refusal := publish_refusal(publish, self._exchange.limits.session):
+            return refusal
+        outcome: asyncio.Future[client_pb2.Published | Refusal] = (
+            asyncio.get_running_loop().create_future()
+        )
+
+        def answer(told: client_pb2.Published | Refusal) -> None:
+            if not outcome.done():  # the caller may have gone
+                outcome.set_result(told)
+
+        self._exchange.publish(publisher, publish, answer)
+        told = await outcome
+        if isinstance(told, Refusal):
+            return told
+        return Accepted(told.seq, told.epoch, told.duplicate)
+
+    async def read_messages(
+        self, subject: str, after_seq: int, limit: int
+    ) -> History | refusal_pb2.Refusal:
+        if not self._exchange.hub.partitions:
+            return refuse(Code.UNAVAILABLE, "This edge is starting.", 500)
+        partition = self._exchange.hub.partition(subject)
+        response = await self._readers.messages(partition, subject, after_seq, limit)
+        if isinstance(response, Refusal):
+            return response
+        messages = [delivery.message for delivery in response.messages]
+        return History(messages, response.head, response.floor, response.log_id)
+
+    async def explain(
+        self, request: presence_pb2.ExplainRequest
+    ) -> presence_pb2.ExplainResponse | refusal_pb2.Refusal:
+        return await self._readers.explain(request)

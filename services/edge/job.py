@@ -1,0 +1,57 @@
+"""What a session is making durable at the moment: one frame, its subscriptions, its event. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from onward.client.v1 import client_pb2
+from onward.types.v1 import entry_pb2
+
+from services.edge.recovery import Forming
+
+
+@dataclass(slots=True)
+class Job:
+    """One frame on its way to being durable."""
+
+    frame_id: str
+    connect: client_pb2.Connect | None = None  # set if the frame is one
+    leaving: tuple[str, ...] = ()  # subjects of an unsubscribe
+    forming: dict[str, Forming] | None = None  # None: not known yet, or no subscriptions
+    gone: Sequence[str] | None = None  # of a connect: endpoints to tell of; None: not known yet
+    replaces_follows: bool = False
+    number: int = 0  # of its event; 0: not formed yet
+
+    @property
+    def formed(self) -> Iterable[Forming]:
+        return (self.forming or {}).values()
+
+    @property
+    def settled(self) -> bool:
+        """Whether its event can be formed: once."""
+        return (
+            not self.number
+            and self.forming is not None
+            and (self.connect is None or self.gone is not None)
+            and all(one.settled for one in self.formed)
+        )
+
+    def fill(self, event: entry_pb2.PresenceEvent) -> None:
+        """Says in `event` what happened."""
+        follows = [
+            entry_pb2.FollowStart(subject=one.subject, start=one.start) for one in self.formed
+        ]
+        connect = self.connect
+        if connect is None:
+            event.followed.follows.extend(follows)
+            return
+        event.connected.CopyFrom(
+            entry_pb2.PresenceEvent.Connected(
+                last_generation=connect.last_generation,
+                replaces_follows=self.replaces_follows,
+                follows=follows,
+                endpoints=[token.uri for token in connect.external_tokens],
+                acknowledges=True,
+                info=connect.info,
+                endpoints_gone_told=self.gone,
+            )
+        )

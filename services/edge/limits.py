@@ -1,0 +1,25 @@
+"""What one session may ask for and how long it may take. The settings fill it, cores obey it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a session, each with its consequence. Sizes in bytes, times in seconds."""
+
+    content_bytes_max: int = 65_536  # above: CONTENT_TOO_LARGE
+    headers_bytes_max: int = 4_096  # above: HEADERS_TOO_LARGE; of `info`: ARGUMENT_INVALID
+    subscriptions_max: int = 1_000  # above: TOO_MANY_SUBSCRIPTIONS
+    external_tokens_max: int = 16  # of a connect frame; above: TOO_MANY_EXTERNAL_TOKENS
+    frames_waiting_max: int = 64  # frames behind one that is being made durable: OVERLOADED
+    publishes_per_s: float = 100  # above, after the burst: RATE_LIMITED
+    publishes_burst: int = 200
+    recovery_messages_max: int = 1_000  # above, per subject: recovered false, TOO_MANY
+    recovery_bytes_max: int = 1024 * 1024
+    history_max: int = 1_000  # above: ARGUMENT_INVALID
+    connect_s: float = 15  # without `connect`: close 4501; unanswered by its owner: close 4004
+    pong_s: float = 10  # without the pong: close 4002
+    ack_s: float = 35  # oldest message unacknowledged for longer: close 4002
+    lag_s: float = 30  # socket full for longer: close 4001
+    dedupe_window_ms: int = 3_600_000  # told to clients; the coordinator keeps it
+    ping_interval_ms: int = 24_000  # told to clients

@@ -1,0 +1,34 @@
+"""What the edge shows of its sessions, subjects and uplinks at /metrics: read when asked for."""
+
+from collections.abc import Callable
+
+from prometheus_client import Gauge
+
+from services.edge.exchange import Exchange
+
+SESSIONS = Gauge("onward_edge_sessions", "Sessions, until their last event is durable")
+SUBSCRIPTIONS = Gauge("onward_edge_subscriptions", "Subscriptions of local sessions")
+SUBJECTS = Gauge("onward_edge_subjects", "Subjects watched")
+DELIVERED = Gauge("onward_edge_messages_sent", "Messages written to sockets since the start")
+HELD_PUBLISHES = Gauge("onward_edge_held_publishes", "Publishes that no owner has answered yet")
+HELD_BYTES = Gauge("onward_edge_held_publish_bytes", "Bytes of such publishes")
+HELD_EVENTS = Gauge("onward_edge_held_events", "Presence events that no owner has answered yet")
+OWING = Gauge(
+    "onward_edge_ended_unprocessed", "Ended sessions and follows that presence has not processed"
+)
+
+
+def follow(exchange: Exchange) -> None:
+    """Shows this exchange from now on."""
+    shown: list[tuple[Gauge, Callable[[], float]]] = [
+        (SESSIONS, lambda: len(exchange.connections)),
+        (SUBSCRIPTIONS, lambda: exchange.hub.subscriptions),
+        (SUBJECTS, lambda: len(exchange.hub)),
+        (DELIVERED, lambda: exchange.hub.delivered),
+        (HELD_PUBLISHES, lambda: exchange.outbox.publishes),
+        (HELD_BYTES, lambda: exchange.outbox.publish_bytes),
+        (HELD_EVENTS, lambda: exchange.outbox.events),
+        (OWING, lambda: len(exchange.marks)),
+    ]
+    for gauge, read in shown:
+        gauge.set_function(read)

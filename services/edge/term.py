@@ -1,0 +1,81 @@
+"""The edge's lease: its id is the edge's name, and without it no session may go on.
+
+Knows etcd's lease and the directory; must not know sessions beyond "begin" and "end". A lease
+that is lost is followed by a new one, and that is a new edge.
+"""
+
+import asyncio
+from typing import Final
+
+from services.chassis import logs
+from services.chassis.cluster import Directory, DirectoryChange, join_edge
+from services.chassis.errors import Unavailable
+from services.chassis.etcd import Etcd, Lease
+from services.edge.exchange import Exchange
+from services.edge.outbox import Target
+from services.edge.uplink import Uplinks
+
+_RETRY_S: Final = 0.5
+log = logs.get(__name__)
+
+
+class Term:
+    """Keeps the edge a member at `address`, and its uplinks where the directory says."""
+
+    def __init__(
+        self, etcd: Etcd, directory: Directory, exchange: Exchange, uplinks: Uplinks, ttl_s: int
+    ) -> None:
+        self._etcd = etcd
+        self._directory = directory
+        self._exchange = exchange
+        self._uplinks = uplinks
+        self._ttl_s = ttl_s
+        self._lease: Lease | None = None
+        directory.on_change(self._on_change)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the edge has its lease and reaches an owner of every partition."""
+        owners, up = self._directory.owners, self._uplinks.up
+        return (
+            self._exchange.open
+            and len(owners) == self._directory.partitions
+            and all(owner.coordinator in up for owner in owners.values())
+        )
+
+    async def run(self, address: str) -> None:
+        """Holds a lease, and another after it is lost, until cancelled."""
+        while True:
+            try:
+                lease = await join_edge(self._etcd, address, self._ttl_s)
+            except Unavailable:
+                log.warning("lease_not_granted")
+                await asyncio.sleep(_RETRY_S)
+                continue
+            self._lease = lease
+            log.info("term_began", edge_id=lease.id)
+            self._exchange.begin_term(lease.id)
+            self._follow()
+            await lease.keep()
+            log.error("lease_lost", edge_id=lease.id)
+            self._exchange.end_term()
+            self._follow()
+
+    async def end(self) -> None:
+        """Gives the lease back, if there is one."""
+        if self._lease is not None and not self._lease.lost.is_set():
+            try:
+                await self._lease.revoke()
+            except Unavailable:
+                log.warning("lease_not_revoked", edge_id=self._lease.id)
+
+    def _follow(self) -> None:
+        self._uplinks.follow(self._exchange.place.edge_id, self._directory.coordinators)
+
+    def _on_change(self, change: DirectoryChange) -> None:
+        if change.coordinators:
+            self._follow()
+        for partition in change.owners:
+            owner = self._directory.owner(partition)
+            target = Target(owner.coordinator, owner.epoch) if owner else None
+            self._exchange.set_owner(partition, target)

@@ -1,0 +1,203 @@
+"""One stream to each coordinator: keeps it open, writes what the outbox has, reads the answers.
+
+Knows gRPC and the heartbeat; must not know what requests mean, nor what becomes of answers
+(`Receiver`). A stream that says nothing for `SILENT_S` is dead: a frozen peer's kernel goes on
+answering TCP. What queued while a write was under way goes out with the next, without timers.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+import grpc
+import grpc.aio
+from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
+from prometheus_client import Counter
+
+from services.chassis import logs
+from services.chassis.channel import open_channel
+from services.edge.outbox import Outbox
+
+UplinkRequest = coordinator_pb2.UplinkRequest
+Call = grpc.aio.StreamStreamCall[coordinator_pb2.UplinkRequest, coordinator_pb2.UplinkResponse]
+
+HEARTBEAT_S: Final = 0.5
+SILENT_S: Final = 2.0
+_RECONNECT_S: Final = 0.1
+_BACKOFF_MAX_S: Final = 1.0
+
+BROKEN = Counter("onward_edge_uplinks_broken_total", "Streams to coordinators that broke")
+log = logs.get(__name__)
+
+
+class Receiver(Protocol):
+    """Who is told what comes by the streams; implemented by the exchange, and by tests."""
+
+    def on_link_up(self, coordinator: str, hello: coordinator_pb2.UplinkResponse.Hello) -> None:
+        """A stream is open; everything unanswered is about to be sent on it."""
+
+    def on_link_down(self, coordinator: str) -> None:
+        """It broke."""
+
+    def on_batch(self, batch: coordinator_pb2.UplinkResponse.Batch) -> None:
+        """Answers and deliveries came."""
+
+
+class Uplinks:
+    """The streams to all coordinators. `run` owns their tasks; `follow` says who is there."""
+
+    def __init__(self, outbox: Outbox, receiver: Receiver, secret: str) -> None:
+        self.outbox = outbox
+        self.receiver = receiver
+        self.secret = secret
+        self._links: dict[str, _Link] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._edge_id = 0
+
+    @property
+    def up(self) -> set[str]:
+        """Coordinators whose stream is open."""
+        return {name for name, link in self._links.items() if link.up}
+
+    def follow(self, edge_id: int, coordinators: Mapping[str, str]) -> None:
+        """Keeps a stream to each of `coordinators` (name → address), and no other.
+
+        `edge_id` 0 (no lease): none at all.
+        """
+        wanted = dict(coordinators) if edge_id else {}
+        for name, link in list(self._links.items()):
+            if wanted.get(name) != link.address or edge_id != self._edge_id:
+                del self._links[name]
+                link.stop()
+        self._edge_id = edge_id
+        if self._tasks is None:
+            return
+        for name, address in wanted.items():
+            if name not in self._links:
+                link = _Link(name, address, edge_id, self)
+                self._links[name] = link
+                link.task = self._tasks.create_task(link.run())
+
+    def wake(self) -> None:
+        """Something was put into the outbox."""
+        for name in self.outbox.waiting():
+            if (link := self._links.get(name)) is not None:
+                link.wake.set()
+
+    async def run(self, tasks: asyncio.TaskGroup) -> None:
+        """Has the streams' tasks in `tasks`, until cancelled."""
+        self._tasks = tasks
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._tasks = None
+            for link in self._links.values():
+                link.stop()
+            self._links.clear()
+
+
+class _Link:
+    """The stream to one coordinator, reopened until stopped."""
+
+    def __init__(self, name: str, address: str, edge_id: int, uplinks: Uplinks) -> None:
+        self.name = name
+        self.address = address
+        self.task: asyncio.Task[None] | None = None
+        self.wake = asyncio.Event()
+        self.up = False
+        self._edge_id = edge_id
+        self._uplinks = uplinks
+        self._heard_at = 0.0
+        self._beat = 0  # the heartbeat to send with the next write; 0: none is due
+        self._beats = 0
+
+    def stop(self) -> None:
+        self._down()
+        if self.task is not None:
+            self.task.cancel()
+
+    async def run(self) -> None:
+        pause_s = _RECONNECT_S
+        async with open_channel(self.address, self._uplinks.secret) as channel:
+            stub = coordinator_pb2_grpc.CoordinatorServiceStub(channel)
+            while True:
+                call: Call = stub.Uplink()
+                try:
+                    await self._open(call)
+                    pause_s = _RECONNECT_S
+                    await self._serve(call)
+                except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+                    pass
+                finally:
+                    call.cancel()
+                    if self.up:
+                        BROKEN.inc()
+                        log.info("uplink_broken", coordinator=self.name)
+                    self._down()
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _BACKOFF_MAX_S)
+
+    def _down(self) -> None:
+        if self.up:
+            self.up = False
+            self._uplinks.receiver.on_link_down(self.name)
+
+    async def _open(self, call: Call) -> None:
+        async with asyncio.timeout(SILENT_S):
+            hello = UplinkRequest.Hello(edge_id=self._edge_id)
+            await call.write(UplinkRequest(hello=hello))
+            answer = await call.read()
+        if not isinstance(answer, coordinator_pb2.UplinkResponse) or not answer.HasField("hello"):
+            raise asyncio.InvalidStateError("no hello")
+        self._heard_at = asyncio.get_running_loop().time()
+        self.up = True
+        self._beats = self._beat = 0
+        self._uplinks.receiver.on_link_up(self.name, answer.hello)
+        self.wake.set()
+
+    async def _serve(self, call: Call) -> None:
+        """Reads, writes and beats until the stream breaks."""
+        writing = asyncio.create_task(self._write(call))
+        beating = asyncio.create_task(self._keep_beating(call))
+        try:
+            await self._read(call)
+        finally:
+            for task in (writing, beating):
+                task.cancel()
+            await asyncio.gather(writing, beating, return_exceptions=True)
+
+    async def _read(self, call: Call) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            response = await call.read()
+            if not isinstance(response, coordinator_pb2.UplinkResponse):
+                return
+            self._heard_at = loop.time()
+            if self.up and response.HasField("batch"):
+                self._uplinks.receiver.on_batch(response.batch)
+
+    async def _write(self, call: Call) -> None:
+        outbox = self._uplinks.outbox
+        while True:
+            await self.wake.wait()
+            self.wake.clear()
+            while (batch := outbox.batch(self.name)) is not None or self._beat:
+                batch = batch or UplinkRequest.Batch()
+                batch.heartbeat, self._beat = self._beat, 0
+                try:
+                    await call.write(UplinkRequest(batch=batch))
+                except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    call.cancel()
+                    return
+
+    async def _keep_beating(self, call: Call) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            if loop.time() - self._heard_at > SILENT_S:
+                log.warning("uplink_silent", coordinator=self.name)
+                call.cancel()
+                return
+            self._beats += 1
+            self._beat = self._beats
+            self.wake.set()
