@@ -26,7 +26,8 @@ _DECIDED_HERE = frozenset(
     {"ONWARD_ETCD", "ONWARD_SECRET", "ONWARD_EDGE_ADDRESS", "ONWARD_EDGE_GRPC_ADDRESS",
      "ONWARD_COORDINATOR_LISTEN", "ONWARD_COORDINATOR_ADVERTISE", "ONWARD_COORDINATOR_NAME",
      "ONWARD_COORDINATOR_DATA_DIR", "ONWARD_COORDINATOR_ERA", "ONWARD_PRESENCE_LISTEN",
-     "ONWARD_PRESENCE_NAME", "ONWARD_PRESENCE_DATA_DIR", "ONWARD_NOTIFIER_LISTEN"}
+     "ONWARD_PRESENCE_NAME", "ONWARD_PRESENCE_DATA_DIR", "ONWARD_PRESENCE_ERA",
+     "ONWARD_NOTIFIER_LISTEN"}
 )  # fmt: skip
 # Variables with passwords, and the one service that needs each.
 _ONLY_FOR = {"ONWARD_SMTP_URL": "notifier", "ONWARD_SMTP_FROM": "notifier"}
@@ -179,6 +180,7 @@ def _decided(plan: Plan, service: str) -> dict[str, str]:
             "LISTEN": f"{HOST}:{ports.presence}",
             "NAME": "presence-1",
             "DATA_DIR": str(directory / "presence"),
+            "ERA": str(plan.era),
             # The first plugin of a channel serves it, so the user's own come before ours.
             "PLUGINS": f"{plugins},{notifier}" if plugins else notifier,
         },

@@ -1,0 +1,17 @@
+"""Presence: who is there, who must be notified, and why (not).
+
+    coordinators ══Report══▶ servicer ─▶ processing ─▶ events, handover   (cores: a user's rows)
+                                │             └─▶ outbox ─▶ decision, notifications   (cores)
+                                ▼ one transaction: cursor and effects
+                     store ◀─ sqlite_store (sqlite_users, sqlite_outbox)
+                                ▲
+          timers, handovers, fanouts, upkeep: what comes due later; each a loop on the store
+                                │
+      plugins ◀══Notify══ dispatch ─▶ claims ─▶ sending   (core: the check at send)
+
+state, change, cover    rows of a user and questions about them
+breaker, answers        when a plugin may be called; what its answers mean
+log_reader, contents    the log through a coordinator; what a notification is about
+explain                 the story of each message, in sentences
+owner, __main__         one process works at a time: lease in etcd, fence in the store
+"""

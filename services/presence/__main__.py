@@ -1,0 +1,166 @@
+"""Runs a presence service: `python -m services.presence`, all settings from the environment."""
+
+import asyncio
+import os
+
+from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+
+from services.chassis import logs, process
+from services.chassis import metrics as metrics_port
+from services.chassis.cluster import Directory, DirectoryChange, Keys
+from services.chassis.errors import Deposed, StartError, Unavailable
+from services.chassis.etcd import Etcd, Lease
+from services.chassis.server import Server
+from services.chassis.settings import load
+from services.presence import metrics
+from services.presence.owner import Ownership
+from services.presence.settings import Settings
+from services.presence.sqlite_store import SqliteStore
+from services.presence.workers import Workers
+
+log = logs.get(__name__)
+
+_SERVICES = [
+    presence_pb2.DESCRIPTOR.services_by_name[name].full_name
+    for name in ("PresenceService", "PresenceQueryService")
+]
+
+
+async def main(stop: asyncio.Event) -> None:
+    """Build the service, own presence while it can be had, drain at the end."""
+    settings = load(Settings, "presence", os.environ)
+    logs.configure("presence", settings.log_level)
+    metrics_port.serve(settings.metrics_port)
+    store = SqliteStore(settings.data_dir)
+    await store.open()
+    etcd, keys = Etcd(settings.etcd), Keys()
+    directory = Directory(etcd, keys)
+    following = asyncio.create_task(directory.run())
+    try:
+        partitions = await _partitions(directory, stop)
+        if partitions:
+            await _serve(settings, store, etcd, keys, directory, partitions, stop)
+    finally:
+        following.cancel()
+        await store.close()
+        await etcd.close()
+
+
+async def _partitions(directory: Directory, stop: asyncio.Event) -> int:
+    """The number of partitions, which the first coordinator freezes; 0: stopped before."""
+    known = asyncio.Event()
+
+    def look(_: DirectoryChange | None = None) -> None:
+        if directory.partitions:
+            known.set()
+
+    directory.on_change(look)
+    look()
+    waits = [asyncio.create_task(event.wait()) for event in (known, stop)]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    return 0 if stop.is_set() else directory.partitions
+
+
+async def _serve(
+    settings: Settings,
+    store: SqliteStore,
+    etcd: Etcd,
+    keys: Keys,
+    directory: Directory,
+    partitions: int,
+    stop: asyncio.Event,
+) -> None:
+    async def edge_is_alive(edge_id: int) -> bool:
+        return await etcd.get(keys.edge(edge_id)) is not None
+
+    workers = Workers(
+        settings,
+        store,
+        partitions,
+        coordinators=lambda: list(directory.coordinators.values()),
+        live_edges=lambda: list(directory.edges) if directory.revision else None,
+        edge_is_alive=edge_is_alive,
+    )
+
+    def on_change(change: DirectoryChange) -> None:
+        if change.edges:
+            workers.sweep_soon()
+
+    directory.on_change(on_change)
+    server = Server(settings.listen, settings.secret, _SERVICES)
+    presence_pb2_grpc.add_PresenceServiceServicer_to_server(workers.servicer, server.grpc)
+    presence_pb2_grpc.add_PresenceQueryServiceServicer_to_server(
+        workers.query_servicer, server.grpc
+    )
+    await server.start()
+    host = settings.listen.rpartition(":")[0]
+    ownership = Ownership(
+        etcd, keys, settings.name, f"{host}:{server.port}", settings.lease_ttl_s, settings.era
+    )
+    try:
+        while not stop.is_set():
+            await _term(ownership, store, partitions, workers, server, stop)
+    finally:
+        await server.drain(settings.drain_s)
+        await workers.close()
+
+
+async def _term(
+    ownership: Ownership,
+    store: SqliteStore,
+    partitions: int,
+    workers: Workers,
+    server: Server,
+    stop: asyncio.Event,
+) -> None:
+    """One membership: until the lease is lost, or the process is asked to stop."""
+    lease = await ownership.join()
+    keeping = asyncio.create_task(lease.keep())
+    owning = asyncio.create_task(_own(ownership, lease, store, partitions, workers, server))
+    ends = [asyncio.create_task(stop.wait()), asyncio.create_task(lease.lost.wait()), owning]
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if owning.done():
+            owning.result()
+        await server.set_serving(False)
+        if stop.is_set():
+            await workers.drain()
+    finally:
+        for task in (*ends, keeping):
+            task.cancel()
+        await asyncio.gather(*ends, keeping, return_exceptions=True)
+        metrics.owner.set(0)
+        try:
+            await lease.revoke()
+        except Unavailable:
+            log.warning("lease_left_to_expire")
+
+
+async def _own(
+    ownership: Ownership,
+    lease: Lease,
+    store: SqliteStore,
+    partitions: int,
+    workers: Workers,
+    server: Server,
+) -> None:
+    """Wait to be the owner, claim the store, and work until cancelled."""
+    epoch = await ownership.claim(lease)
+    if epoch is None:
+        return
+    try:
+        await store.claim(epoch, partitions)
+    except Deposed as fault:
+        raise StartError(
+            f"{fault}; if etcd was restored or replaced, set ONWARD_PRESENCE_ERA one higher"
+        ) from None
+    log.info("presence_owned", epoch=epoch)
+    metrics.owner.set(1)
+    await server.set_serving(True)
+    await workers.run()
+
+
+if __name__ == "__main__":
+    process.run(main)

@@ -1,0 +1,249 @@
+"""Tells what became of each message for a user, in plain sentences.
+
+Pure: takes what the log and the store say (`Facts`) and returns the answer. Names clients, channels
+and reasons; never a whole token, never content.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from onward.presence.v1 import presence_pb2 as pb
+
+from services.presence import cover
+from services.presence.notifications import Delivery, DeliveryState
+from services.presence.state import Follow, Message, Standing, UserState
+from services.presence.store import Attempt, Decided
+
+State = pb.Outcome.State
+
+_SENT = {DeliveryState.ACCEPTED, DeliveryState.DELIVERED}
+_SUPPRESSED = {
+    "PUBLISHER": "Not sent: the user published it.",
+    "NO_ENDPOINT": "Not sent: the user had no external token.",
+    "OPTED_OUT": "Not sent: none of the user's external tokens takes notifications.",
+    "UNSUBSCRIBED": "Not sent: the user had unsubscribed.",
+    "TRIMMED": "Not sent: the log had trimmed it before it was decided.",
+    "ENDPOINT_REMOVED": "Not sent: the external token was removed before.",
+    "ENDPOINT_MOVED": "Not sent: another user registered the external token before.",
+    "ENDPOINT_GONE": "Not sent: the provider had reported the external token gone.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a story is told from, for messages first to last of one subject."""
+
+    subject: str
+    state: UserState
+    first: int
+    last: int
+    # Kept messages: seq to position in the subject's partition.
+    positions: Mapping[int, int]
+    # How far presence has come in that partition.
+    cursor_pos: int
+    decided: Sequence[Decided]
+    # By notification id, and by delivery id.
+    deliveries: Mapping[str, Sequence[Delivery]]
+    attempts: Mapping[str, Sequence[Attempt]]
+    # Whether a plugin serves a channel.
+    is_served: Callable[[str], bool] = lambda _: True
+
+
+def story(facts: Facts) -> pb.ExplainResponse:
+    """The outcomes in order of seq, and how each client stands."""
+    return pb.ExplainResponse(
+        outcomes=[*_outcomes(facts)],
+        clients=[_standing(facts.state, follow) for follow in _newest_follows(facts.state)],
+    )
+
+
+def _outcomes(facts: Facts) -> list[pb.Outcome]:
+    outcomes: list[pb.Outcome] = []
+    rows = {row.span.to_seq: row for row in facts.decided}
+    ends = sorted(rows)
+    seq = facts.first
+    while seq <= facts.last:
+        while ends and ends[0] < seq:
+            ends.pop(0)
+        row = rows[ends[0]] if ends else None
+        if row is not None and row.span.from_seq <= seq:
+            outcomes.append(_of_row(facts, row))
+            seq = row.span.to_seq + 1
+        else:
+            outcomes.append(_undecided(facts, seq))
+            seq += 1
+    return outcomes
+
+
+# -- messages without a record -------------------------------------------------------------------
+
+
+def _undecided(facts: Facts, seq: int) -> pb.Outcome:
+    if seq not in facts.positions:
+        return _outcome(seq, seq, State.NOT_FOUND, "", "The log does not have this message.")
+    state = facts.state
+    message = Message(facts.subject, seq, facts.positions[seq])
+    follows = sorted(state.follows.values(), key=lambda follow: follow.client_id)
+    acked_by = _names(f for f in follows if cover.covers(state, f, message))
+    if acked_by:
+        return _outcome(seq, seq, State.ACKNOWLEDGED, "", f"Acknowledged by {acked_by}.")
+    answering = _names(cover.answering(state, message))
+    if answering:
+        text = f"Not acknowledged yet; {answering} is online or in its grace and answers for it."
+        return _outcome(seq, seq, State.ANSWERED_FOR, "", text)
+    if message.pos > facts.cursor_pos:
+        return _outcome(seq, seq, State.NOT_YET, "", "Presence has not come to it yet.")
+    if any(follow.base < seq for follow in follows):
+        text = "The user is offline; the message is about to be decided."
+        return _outcome(seq, seq, State.PENDING, "", text)
+    text = "The user did not follow the subject when it was published."
+    return _outcome(seq, seq, State.NOT_FOLLOWED, "", text)
+
+
+# -- messages with a record ----------------------------------------------------------------------
+
+
+def _of_row(facts: Facts, row: Decided) -> pb.Outcome:
+    span = row.span
+    if not row.notification_id:
+        if row.reason == "ACKNOWLEDGED":
+            text = "Acknowledged before the notification was sent, and taken out of it."
+            return _outcome(span.from_seq, span.to_seq, State.ACKNOWLEDGED, "", text, row.at)
+        text = _SUPPRESSED.get(row.reason, f"Not sent: {row.reason}.")
+        return _outcome(span.from_seq, span.to_seq, State.SUPPRESSED, row.reason, text, row.at)
+    deliveries = facts.deliveries.get(row.notification_id, ())
+    state, reason, text = _notified(facts, deliveries)
+    outcome = _outcome(span.from_seq, span.to_seq, state, reason, text, row.at)
+    outcome.notification_id = row.notification_id
+    outcome.deliveries.extend(_delivery(facts, delivery) for delivery in deliveries)
+    return outcome
+
+
+def _notified(facts: Facts, deliveries: Sequence[Delivery]) -> tuple[State.ValueType, str, str]:
+    """State, reason and sentence of a notification: its most hopeful delivery speaks for it."""
+    text = " ".join(_sentence(facts, delivery) for delivery in deliveries)
+    if any(delivery.state in _SENT for delivery in deliveries):
+        return State.NOTIFIED, "", text
+    waiting = [d for d in deliveries if d.due_at is not None or d.state is DeliveryState.SENDING]
+    if waiting:
+        if all(delivery.held for delivery in waiting):
+            return State.HELD, "", text
+        unserved = not any(facts.is_served(delivery.scheme) for delivery in waiting)
+        reason = "NO_CHANNEL" if unserved else waiting[0].reason
+        return State.PENDING, reason, text
+    if any(delivery.state is DeliveryState.UNKNOWN for delivery in deliveries):
+        return State.UNKNOWN, "", text
+    reason = deliveries[0].reason if deliveries else ""
+    if all(delivery.state is DeliveryState.CANCELLED for delivery in deliveries):
+        if reason == "ACKNOWLEDGED":
+            return State.ACKNOWLEDGED, "", text
+        return State.SUPPRESSED, reason, text
+    return State.FAILED, reason, text
+
+
+def _sentence(facts: Facts, delivery: Delivery) -> str:
+    channel = delivery.scheme or "an unknown channel"
+    attempts = facts.attempts.get(delivery.id, ())
+    retries = f", after {_count(len(attempts) - 1, 'retry', 'retries')}" if attempts[1:] else ""
+    ended = _time(attempts[-1].ended_at or attempts[-1].at) if attempts else ""
+    match delivery.state:
+        case DeliveryState.ACCEPTED:
+            return f"Sent by {channel} at {ended}{retries}."
+        case DeliveryState.DELIVERED:
+            return f"Delivered by {channel} at {ended}{retries}."
+        case DeliveryState.SENDING:
+            return f"Handed to the plugin for {channel} at {ended}, which has not answered yet."
+        case DeliveryState.FAILED:
+            return f"Failed by {channel} at {ended}{retries}: {delivery.reason}."
+        case DeliveryState.DEAD:
+            return f"Given up by {channel} at {ended}{retries}: {delivery.reason}."
+        case DeliveryState.EXPIRED:
+            return f"Expired before it could be sent by {channel}{retries}."
+        case DeliveryState.CANCELLED if delivery.reason == "ACKNOWLEDGED":
+            return f"Not sent by {channel}: acknowledged before."
+        case DeliveryState.CANCELLED:
+            return _SUPPRESSED.get(delivery.reason, f"Not sent by {channel}: {delivery.reason}.")
+        case DeliveryState.UNKNOWN if delivery.due_at is None:
+            return f"It is unknown whether it was sent by {channel}; it is not repeated there."
+    return _waiting_sentence(facts, delivery, channel, attempts)
+
+
+def _waiting_sentence(
+    facts: Facts, delivery: Delivery, channel: str, attempts: Sequence[Attempt]
+) -> str:
+    if delivery.held:
+        names = _names(
+            follow
+            for follow in facts.state.follows.values()
+            if not follow.ended and _stands(facts.state, follow) is not Standing.OFFLINE
+        )
+        return f"Held back from {channel}, because {names or 'a client'} answers for it."
+    if not facts.is_served(delivery.scheme):
+        return f"Waiting: no plugin serves {channel}."
+    due = _time(delivery.due_at or 0.0)
+    if not attempts:
+        return f"To be sent by {channel} from {due} on."
+    tried = _count(len(attempts), "try", "tries")
+    return f"To be tried again by {channel} from {due} on, after {tried}: {delivery.reason}."
+
+
+# -- parts of the answer -------------------------------------------------------------------------
+
+
+def _outcome(
+    first: int, last: int, state: State.ValueType, reason: str, text: str, at: float | None = None
+) -> pb.Outcome:
+    outcome = pb.Outcome(from_seq=first, to_seq=last, state=state, reason=reason, text=text)
+    if at is not None:
+        outcome.at.FromNanoseconds(int(at * 1e9))
+    return outcome
+
+
+def _delivery(facts: Facts, delivery: Delivery) -> pb.DeliveryStory:
+    told = pb.DeliveryStory(
+        delivery_id=delivery.id, channel=delivery.scheme, state=delivery.state.value
+    )
+    if delivery.due_at is not None:
+        told.due_at.FromNanoseconds(int(delivery.due_at * 1e9))
+    for attempt in facts.attempts.get(delivery.id, ()):
+        one = told.attempts.add(outcome=attempt.outcome, detail=attempt.detail)
+        one.at.FromNanoseconds(int(attempt.at * 1e9))
+    return told
+
+
+def _newest_follows(state: UserState) -> list[Follow]:
+    newest: dict[str, Follow] = {}
+    for follow in sorted(state.follows.values(), key=lambda follow: follow.opened):
+        newest[follow.client_id] = follow
+    return [newest[client_id] for client_id in sorted(newest)]
+
+
+def _standing(state: UserState, follow: Follow) -> pb.ClientStanding:
+    register = state.registers.get(follow.client_id)
+    return pb.ClientStanding(
+        client_id=follow.client_id,
+        state=_stands(state, follow).value,
+        generation=register.generation if register else 0,
+        base=follow.base,
+        acked=follow.acked,
+        ended=follow.ended,
+    )
+
+
+def _stands(state: UserState, follow: Follow) -> Standing:
+    register = state.registers.get(follow.client_id)
+    return register.standing if register else Standing.OFFLINE
+
+
+def _names(follows: Iterable[Follow]) -> str:
+    names = dict.fromkeys(follow.client_id for follow in follows)
+    return ", ".join(f"client {name}" for name in names)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

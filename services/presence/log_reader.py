@@ -1,0 +1,97 @@
+"""Reads the log store through any live coordinator.
+
+Knows the addresses of coordinators, given by a function, and their two read calls. A read is
+tried at each coordinator once, then raises `Unavailable`. What it returns was read from the store,
+never from a process's memory.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
+
+from services.chassis.channel import open_channel
+from services.chassis.errors import LogReplaced, Unavailable
+
+R = TypeVar("R")
+Stub = coordinator_pb2_grpc.CoordinatorServiceAsyncStub
+
+_READ_MESSAGES_MAX = 1_000
+_BYTES_MAX = 1024 * 1024
+
+
+class LogReader:
+    """Reads messages and tails. `addresses()` tells where coordinators are now."""
+
+    def __init__(
+        self, addresses: Callable[[], Sequence[str]], secret: str, deadline_s: float
+    ) -> None:
+        self._addresses = addresses
+        self._secret = secret
+        self._deadline_s = deadline_s
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        # The log that presence belongs to; empty: any. Reads of another are refused.
+        self.log_id = ""
+
+    async def messages(
+        self, subject: str, after_seq: int, limit: int, bytes_max: int = _BYTES_MAX
+    ) -> coordinator_pb2.ReadMessagesResponse:
+        """Messages of a subject above `after_seq`, its head and its floor."""
+        request = coordinator_pb2.ReadMessagesRequest(
+            subject=subject,
+            after_seq=after_seq,
+            limit=min(limit, _READ_MESSAGES_MAX),
+            bytes_max=bytes_max,
+        )
+
+        async def read(stub: Stub) -> coordinator_pb2.ReadMessagesResponse:
+            return await stub.ReadMessages(request, timeout=self._deadline_s)
+
+        response = await self._anywhere(read)
+        self._check_log(response.log_id)
+        return response
+
+    async def tails(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        """The last committed pos of each partition; everything committed before is below."""
+        request = coordinator_pb2.ReadTailsRequest(partitions=partitions)
+
+        async def read(stub: Stub) -> coordinator_pb2.ReadTailsResponse:
+            return await stub.ReadTails(request, timeout=self._deadline_s)
+
+        response = await self._anywhere(read)
+        self._check_log(response.log_id)
+        return {tail.partition: tail.pos for tail in response.tails}
+
+    async def close(self) -> None:
+        """Close all channels."""
+        for channel in self._channels.values():
+            await channel.close()
+        self._channels.clear()
+
+    async def _anywhere(self, read: Callable[[Stub], Awaitable[R]]) -> R:
+        addresses = self._addresses()
+        await self._forget_all_but(addresses)
+        for address in addresses:
+            try:
+                return await read(self._stub(address))
+            except grpc.aio.AioRpcError as error:
+                failed = error.code()
+        if not addresses:
+            raise Unavailable("no coordinator is there to read the log")
+        raise Unavailable(f"no coordinator could read the log (the last said {failed.name})")
+
+    def _stub(self, address: str) -> Stub:
+        if address not in self._channels:
+            self._channels[address] = open_channel(address, self._secret)
+        # Typed for aio by the stubs' declarations alone: at run time there is one class.
+        return coordinator_pb2_grpc.CoordinatorServiceStub(self._channels[address])
+
+    async def _forget_all_but(self, addresses: Sequence[str]) -> None:
+        for address in [known for known in self._channels if known not in addresses]:
+            await self._channels.pop(address).close()
+
+    def _check_log(self, log_id: str) -> None:
+        if self.log_id and log_id != self.log_id:
+            raise LogReplaced("the log is another one than presence knows; an operator must decide")

@@ -1,0 +1,364 @@
+"""The life of a notification and of its deliveries: when they begin, join, retry and end. Pure.
+
+A notification is what is due to a user on a subject; a delivery is that notification for one
+endpoint; an attempt is one try of a delivery.
+
+    pending ─claim→ sending ─┬→ accepted | delivered
+       ▲ │                   ├→ failed       (the message, or the endpoint, is at fault)
+       │ └→ cancelled        ├→ retry(due) ─claim→ sending …       (known not to be sent)
+      held                   ├→ unknown(due) ─claim→ sending …     (the channel repeats)
+                             ├→ unknown      (the channel never repeats)
+                             └→ dead | expired                     (tries, or time, ran out)
+
+Rules: a message joins a notification only while nothing of it has been handed to a plugin. Ids
+depend on the log, the user, the subject and the first message alone, so every try of every
+process carries the same. Nothing here deletes an endpoint for a fault of the plugin.
+
+Knows the rules and the limits. Must not know stores, plugins or whether the user may be sent
+anything now (`sending` decides). To drive it: call a function with rows and `now`, write its
+effects in one transaction. Times are seconds of the store's clock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from hashlib import blake2b
+
+
+class DeliveryState(Enum):
+    """Where a delivery is in its life; the value is the word that `explain` tells."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    RETRY = "retry"
+    UNKNOWN = "unknown"
+    ACCEPTED = "accepted"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    DEAD = "dead"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class Outcome(Enum):
+    """What a try came to: the plugin's word, or what the call itself came to."""
+
+    ACCEPTED = "ACCEPTED"
+    DELIVERED = "DELIVERED"
+    RETRY = "RETRY"
+    REJECTED_MESSAGE = "REJECTED_MESSAGE"
+    ENDPOINT_GONE = "ENDPOINT_GONE"
+    OPTED_OUT = "OPTED_OUT"
+    MISCONFIGURED = "MISCONFIGURED"
+    EXPIRED = "EXPIRED"
+    UNKNOWN = "UNKNOWN"
+    # The call was turned down before the plugin looked at it: nothing was sent.
+    CALL_REFUSED = "CALL_REFUSED"
+    # The call broke: it may or may not have been sent.
+    CALL_BROKEN = "CALL_BROKEN"
+
+
+# Outcomes that speak of the plugin and not of the delivery: they open its breaker.
+PLUGIN_FAULTS = frozenset({Outcome.MISCONFIGURED, Outcome.CALL_REFUSED, Outcome.CALL_BROKEN})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a notification's life, in seconds and tries; the settings explain them."""
+
+    collapse_s: float = 30.0
+    expiry_s: float = 86_400.0
+    retry_first_s: float = 2.0
+    retry_longest_s: float = 600.0
+    tries_max: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Messages of a subject decided together: one, or the rest of a long backlog."""
+
+    from_seq: int
+    to_seq: int
+    # Position of the last one in the subject's partition.
+    pos: int
+
+    @property
+    def count(self) -> int:
+        """How many messages."""
+        return self.to_seq - self.from_seq + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What is due to a user on a subject. Primary key: id."""
+
+    id: str
+    user: str
+    subject: str
+    # Gives the notification its id; never changes, also when that message is taken out.
+    first_seq: int
+    created_at: float
+    due_at: float
+    expires_at: float
+    # Nothing of it has been handed to a plugin, so messages may still join.
+    joinable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One notification for one endpoint. Primary key: id."""
+
+    id: str
+    notification_id: str
+    user: str
+    subject: str
+    uri: str
+    state: DeliveryState
+    # When it may next be claimed; None: never again.
+    due_at: float | None
+    expires_at: float
+    # A client of the user held it back when it was last looked at.
+    held: bool = False
+    # Tries begun, and those of them that count towards `tries_max`.
+    attempts: int = 0
+    tries: int = 0
+    # Whether its channel repeats a delivery of unknown outcome; known from the first claim on.
+    repeats_unknown: bool = False
+    # Why it ended as it did; empty while there is nothing to say.
+    reason: str = ""
+
+    @property
+    def scheme(self) -> str:
+        """The channel: the part of the token before the colon."""
+        return scheme_of(self.uri)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a plugin said of one delivery."""
+
+    outcome: Outcome
+    retry_after_s: float = 0.0
+    # ENDPOINT_GONE: since when, by the provider; None: since now.
+    gone_since: float | None = None
+    provider_id: str = ""
+    detail: str = ""
+
+
+# -- effects -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Record the messages as part of this notification."""
+
+    notification_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Insert the notification and its deliveries, and record the messages as part of it."""
+
+    notification: Notification
+    deliveries: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PutDelivery:
+    """Replace the delivery row."""
+
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveEndpoint:
+    """Delete the user's endpoint if it was registered before `before`, and tell its clients."""
+
+    user: str
+    uri: str
+    before: float
+
+
+@dataclass(frozen=True, slots=True)
+class OptOut:
+    """Record that nothing may be sent to this endpoint any more; the endpoint stays."""
+
+    user: str
+    uri: str
+
+
+Effect = PutDelivery | RemoveEndpoint | OptOut
+
+
+# -- ids -----------------------------------------------------------------------------------------
+
+
+def notification_id(log_id: str, user: str, subject: str, first_seq: int) -> str:
+    """The same for the same first message, in every process: 32 hex characters."""
+    return _digest(log_id, user, subject, str(first_seq))
+
+
+def delivery_id(notification: str, uri: str) -> str:
+    """The idempotency key that plugins are given: 32 hex characters."""
+    return _digest(notification, uri)
+
+
+def scheme_of(uri: str) -> str:
+    """The channel of an external token, in lower case; empty if it has none."""
+    scheme, colon, _ = uri.partition(":")
+    return scheme.lower() if colon else ""
+
+
+def _digest(*parts: str) -> str:
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode()
+        # With its length, so that no two lists of parts read the same.
+        digest.update(len(data).to_bytes(4, "big") + data)
+    return digest.hexdigest()
+
+
+# -- the rules -----------------------------------------------------------------------------------
+
+
+def place(
+    log_id: str,
+    user: str,
+    subject: str,
+    first_seq: int,
+    joinable: Notification | None,
+    uris: Sequence[str],
+    last_sent_at: float | None,
+    now: float,
+    limits: Limits,
+) -> Join | Begin:
+    """Where a message that is due goes: into the open notification, or into a new one.
+
+    The first of a (user, subject) is due at once. One that begins within `collapse_s` of the last
+    send waits until that has passed, so that those after it collapse into it.
+    """
+    if joinable is not None and joinable.joinable and now < joinable.expires_at:
+        return Join(joinable.id)
+    due_at = now if last_sent_at is None else max(now, last_sent_at + limits.collapse_s)
+    expires_at = now + limits.expiry_s
+    own_id = notification_id(log_id, user, subject, first_seq)
+    notification = Notification(own_id, user, subject, first_seq, now, due_at, expires_at)
+    deliveries = tuple(
+        Delivery(
+            id=delivery_id(own_id, uri),
+            notification_id=own_id,
+            user=user,
+            subject=subject,
+            uri=uri,
+            state=DeliveryState.PENDING,
+            due_at=due_at,
+            expires_at=expires_at,
+        )
+        for uri in uris
+    )
+    return Begin(notification, deliveries)
+
+
+def claim(delivery: Delivery, repeats_unknown: bool) -> Delivery:
+    """The delivery as it is while a plugin has it. Commit this before the call."""
+    return replace(
+        delivery,
+        state=DeliveryState.SENDING,
+        due_at=None,
+        held=False,
+        attempts=delivery.attempts + 1,
+        repeats_unknown=repeats_unknown,
+        reason="",
+    )
+
+
+def hold(delivery: Delivery, again_at: float) -> Delivery:
+    """The delivery while a client answers for its messages; it is looked at again by `again_at`."""
+    return replace(delivery, held=True, due_at=again_at)
+
+
+def cancel(delivery: Delivery, reason: str) -> Delivery:
+    """The delivery when nothing is left to send, or nowhere to send it."""
+    return replace(delivery, state=DeliveryState.CANCELLED, due_at=None, held=False, reason=reason)
+
+
+def expire(delivery: Delivery) -> Delivery:
+    """The delivery when its time has run out."""
+    return replace(delivery, state=DeliveryState.EXPIRED, due_at=None, held=False, reason="EXPIRED")
+
+
+def interrupted(delivery: Delivery, now: float) -> Delivery:
+    """A delivery that a process which is gone had claimed: nobody knows whether it was sent."""
+    due_at = now if delivery.repeats_unknown else None
+    return replace(delivery, state=DeliveryState.UNKNOWN, due_at=due_at, reason="INTERRUPTED")
+
+
+def settle(
+    delivery: Delivery, answer: Answer, now: float, chance: float, limits: Limits
+) -> list[Effect]:
+    """What an answer makes of a claimed delivery. `chance` is a random number in [0, 1)."""
+    match answer.outcome:
+        case Outcome.ACCEPTED:
+            return [_end(delivery, DeliveryState.ACCEPTED)]
+        case Outcome.DELIVERED:
+            return [_end(delivery, DeliveryState.DELIVERED)]
+        case Outcome.REJECTED_MESSAGE:
+            return [_end(delivery, DeliveryState.FAILED, "REJECTED_MESSAGE")]
+        case Outcome.EXPIRED:
+            return [_end(delivery, DeliveryState.EXPIRED, "EXPIRED")]
+        case Outcome.OPTED_OUT:
+            return [
+                _end(delivery, DeliveryState.FAILED, "OPTED_OUT"),
+                OptOut(delivery.user, delivery.uri),
+            ]
+        case Outcome.ENDPOINT_GONE:
+            before = now if answer.gone_since is None else answer.gone_since
+            return [
+                _end(delivery, DeliveryState.FAILED, "ENDPOINT_GONE"),
+                RemoveEndpoint(delivery.user, delivery.uri, before),
+            ]
+        case Outcome.RETRY:
+            return [_again(delivery, DeliveryState.RETRY, answer, now, chance, limits)]
+        case Outcome.MISCONFIGURED | Outcome.CALL_REFUSED:
+            return [_wait_for_plugin(delivery, answer.outcome, now)]
+        case Outcome.CALL_BROKEN if delivery.repeats_unknown:
+            return [_wait_for_plugin(delivery, answer.outcome, now)]
+        case Outcome.UNKNOWN if delivery.repeats_unknown:
+            return [_again(delivery, DeliveryState.UNKNOWN, answer, now, chance, limits)]
+        case Outcome.UNKNOWN | Outcome.CALL_BROKEN:
+            return [_end(delivery, DeliveryState.UNKNOWN, answer.outcome.value)]
+
+
+def _end(delivery: Delivery, state: DeliveryState, reason: str = "") -> PutDelivery:
+    return PutDelivery(replace(delivery, state=state, due_at=None, held=False, reason=reason))
+
+
+def _wait_for_plugin(delivery: Delivery, outcome: Outcome, now: float) -> PutDelivery:
+    # Due at once: the plugin's breaker says when it is asked again, for all of its deliveries.
+    # The try does not count, since it says nothing of this delivery.
+    due = replace(delivery, state=DeliveryState.RETRY, due_at=now, reason=outcome.value)
+    return PutDelivery(due)
+
+
+def _again(
+    delivery: Delivery,
+    state: DeliveryState,
+    answer: Answer,
+    now: float,
+    chance: float,
+    limits: Limits,
+) -> PutDelivery:
+    tries = delivery.tries + 1
+    counted = replace(delivery, tries=tries)
+    if tries >= limits.tries_max:
+        return _end(counted, DeliveryState.DEAD, "TRIES_EXHAUSTED")
+    due_at = now + max(answer.retry_after_s, retry_delay_s(tries, chance, limits))
+    if due_at >= delivery.expires_at:
+        return _end(counted, DeliveryState.EXPIRED, "EXPIRED")
+    return PutDelivery(replace(counted, state=state, due_at=due_at, reason=answer.outcome.value))
+
+
+def retry_delay_s(tries: int, chance: float, limits: Limits) -> float:
+    """Full jitter: anything from nothing to the doubled delay, so that retries do not gather."""
+    longest = min(limits.retry_longest_s, limits.retry_first_s * 2.0 ** (tries - 1))
+    return chance * longest

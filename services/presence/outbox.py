@@ -1,0 +1,127 @@
+"""Writes what cores decided, inside a transaction: rows of users, decisions, notifications.
+
+Knows which effect goes where, and asks `decision` and `notifications` about messages that are due.
+Must not know logs, timers or plugins. To drive it: `Outbox(…).write(tx, user, effects, …)` with the
+effects of one core call in their order; then, after the commit, act on the `News` it returns.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from onward.types.v1 import entry_pb2
+
+from services.presence import metrics, state
+from services.presence.decision import Due, Facts, decide
+from services.presence.notifications import Begin, Limits, Span, place
+from services.presence.store import Decided, Transaction
+
+# One page of what was decided before in a range; ranges are read page by page.
+_PAGE = 1_000
+
+
+@dataclass(slots=True)
+class News:
+    """What others should look at after the commit."""
+
+    deliveries: bool = False
+    graces: bool = False
+    handovers: bool = False
+    fanouts: bool = False
+    # Messages that somebody is likely to be notified of soon.
+    messages: list[entry_pb2.Message] = field(default_factory=list)
+
+
+class Outbox:
+    """Records decisions. The settings give its limits and the window of suppressions."""
+
+    def __init__(self, limits: Limits, suppression_window_s: float) -> None:
+        self._limits = limits
+        self._window_s = suppression_window_s
+
+    def write(
+        self,
+        tx: Transaction,
+        user: str,
+        effects: Sequence[state.Effect],
+        publisher_of: Callable[[int], str | None] = lambda _: None,
+        news: News | None = None,
+    ) -> News:
+        """Write the effects in their order. `publisher_of(seq)` tells who wrote a message."""
+        news = news or News()
+        for effect in effects:
+            match effect:
+                case state.Notify(subject, seq, pos):
+                    span = Span(seq, seq, pos)
+                    news.deliveries |= self.notify(tx, user, subject, span, publisher_of(seq))
+                case state.Suppress(subject, from_seq, to_seq, reason):
+                    for span in undecided(tx, user, subject, Span(from_seq, to_seq, 0)):
+                        self._suppress(tx, user, subject, span, reason.value)
+                case _:
+                    tx.write_user(user, effect)
+                    news.graces |= isinstance(effect, state.ScheduleGrace)
+                    news.handovers |= isinstance(effect, state.PutHandover)
+                    news.deliveries |= isinstance(effect, state.Wake)
+        return news
+
+    def notify(
+        self, tx: Transaction, user: str, subject: str, due: Span, publisher: str | None
+    ) -> bool:
+        """Decide messages that are due as far as presence goes; those decided before stay so.
+
+        Returns whether there is something to send now or later.
+        """
+        begun = False
+        for span in undecided(tx, user, subject, due):
+            uris = tx.uris(user)
+            refused = frozenset(uri for uri, opted_out in uris.items() if opted_out)
+            decided = decide(Facts(user, publisher, tuple(uris), refused))
+            if isinstance(decided, Due):
+                self._place(tx, user, subject, span, decided.uris)
+                begun = True
+            else:
+                self._suppress(tx, user, subject, span, decided.reason)
+        return begun
+
+    def _place(
+        self, tx: Transaction, user: str, subject: str, span: Span, uris: Sequence[str]
+    ) -> None:
+        placed = place(
+            tx.log_id(),
+            user,
+            subject,
+            span.from_seq,
+            tx.joinable(user, subject),
+            uris,
+            tx.last_sent_at(user, subject),
+            tx.now(),
+            self._limits,
+        )
+        if isinstance(placed, Begin):
+            tx.begin(placed.notification, placed.deliveries)
+            metrics.notifications.inc()
+            own_id = placed.notification.id
+        else:
+            own_id = placed.notification_id
+        tx.put_decided(user, subject, Decided(span, own_id, "", tx.now()))
+        metrics.decisions.labels("DUE").inc(span.count)
+
+    def _suppress(self, tx: Transaction, user: str, subject: str, span: Span, reason: str) -> None:
+        tx.put_decided(user, subject, Decided(span, "", reason, tx.now()))
+        tx.suppress(user, subject, reason, span, self._window_s)
+        metrics.decisions.labels(reason).inc(span.count)
+
+
+def undecided(tx: Transaction, user: str, subject: str, span: Span) -> Iterator[Span]:
+    """The parts of `span` that nothing was decided of, in order."""
+    first = span.from_seq
+    while first <= span.to_seq:
+        page = tx.decided_in(user, subject, first, span.to_seq, _PAGE)
+        for row in page:
+            if first < row.span.from_seq:
+                # The position of its last message is not known; that of the whole stands above.
+                yield Span(first, row.span.from_seq - 1, span.pos)
+            first = row.span.to_seq + 1
+        if len(page) < _PAGE:
+            break
+    if first <= span.to_seq:
+        yield Span(first, span.to_seq, span.pos)

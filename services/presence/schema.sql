@@ -1,0 +1,127 @@
+-- The presence store. Times are seconds of the store's clock; what the rows mean stands in
+-- store.py, state.py and notifications.py.
+
+-- One value each: log_id, epoch (the fence), partitions.
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+-- How far each partition of the log has taken effect, and the epoch of its last entry.
+CREATE TABLE IF NOT EXISTS cursors (
+  partition INTEGER PRIMARY KEY, pos INTEGER NOT NULL, epoch INTEGER NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS registers (
+  user TEXT NOT NULL, client_id TEXT NOT NULL,
+  generation INTEGER NOT NULL, session_id TEXT NOT NULL, edge_id INTEGER NOT NULL,
+  standing TEXT NOT NULL, grace_until REAL NOT NULL, number INTEGER NOT NULL,
+  connected INTEGER NOT NULL, ended INTEGER NOT NULL, acknowledges INTEGER NOT NULL,
+  PRIMARY KEY (user, client_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS registers_in_grace ON registers (grace_until)
+  WHERE standing = 'grace';
+CREATE INDEX IF NOT EXISTS registers_by_edge ON registers (edge_id);
+CREATE INDEX IF NOT EXISTS registers_online ON registers (edge_id) WHERE standing = 'online';
+
+CREATE TABLE IF NOT EXISTS follows (
+  user TEXT NOT NULL, subject TEXT NOT NULL, client_id TEXT NOT NULL, opened INTEGER NOT NULL,
+  base INTEGER NOT NULL, acked INTEGER NOT NULL, acked_pos INTEGER NOT NULL,
+  ended INTEGER NOT NULL, session_id TEXT NOT NULL, round INTEGER NOT NULL,
+  first_generation INTEGER NOT NULL, last_generation INTEGER NOT NULL,
+  PRIMARY KEY (user, subject, client_id, opened)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS follows_ended ON follows (subject, user) WHERE ended = 1;
+
+-- Live messages find their recipients here, and nowhere else.
+CREATE TABLE IF NOT EXISTS waiting (
+  subject TEXT NOT NULL, user TEXT NOT NULL, client_id TEXT NOT NULL,
+  PRIMARY KEY (subject, user, client_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS waiting_by_user ON waiting (user);
+
+-- Messages of more waiting users than one transaction decides.
+CREATE TABLE IF NOT EXISTS fanouts (
+  subject TEXT NOT NULL, seq INTEGER NOT NULL, pos INTEGER NOT NULL, publisher TEXT NOT NULL,
+  after_user TEXT NOT NULL,
+  PRIMARY KEY (subject, seq)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS handovers (
+  user TEXT NOT NULL, subject TEXT NOT NULL, client_id TEXT NOT NULL, opened INTEGER NOT NULL,
+  after INTEGER NOT NULL, run INTEGER NOT NULL,
+  PRIMARY KEY (user, subject, client_id, opened)
+) WITHOUT ROWID;
+
+-- clients: a JSON list, sorted. opted_out: the plugin said that nothing is wanted here.
+CREATE TABLE IF NOT EXISTS endpoints (
+  user TEXT NOT NULL, uri TEXT NOT NULL, clients TEXT NOT NULL, registered_at REAL NOT NULL,
+  opted_out INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (user, uri)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS endpoints_by_uri ON endpoints (uri);
+
+-- Endpoints that a provider reported gone, for each client until it has been told.
+CREATE TABLE IF NOT EXISTS gone (
+  user TEXT NOT NULL, client_id TEXT NOT NULL, uri TEXT NOT NULL, at REAL NOT NULL,
+  PRIMARY KEY (user, client_id, uri)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS holds (
+  user TEXT NOT NULL, subject TEXT NOT NULL, first_seq INTEGER NOT NULL, client_id TEXT NOT NULL,
+  since REAL NOT NULL, acked INTEGER NOT NULL, acked_pos INTEGER NOT NULL,
+  PRIMARY KEY (user, subject, first_seq, client_id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS holds_by_age ON holds (since);
+
+CREATE TABLE IF NOT EXISTS marks (
+  edge_id INTEGER NOT NULL, partition INTEGER NOT NULL,
+  round INTEGER NOT NULL, pos INTEGER NOT NULL, at REAL NOT NULL,
+  PRIMARY KEY (edge_id, partition)
+) WITHOUT ROWID;
+
+-- One row for each decided message, or for the rest of a long backlog: (from_seq, to_seq].
+-- notification_id: what it became part of, empty if it was suppressed; then reason says why.
+CREATE TABLE IF NOT EXISTS decided (
+  user TEXT NOT NULL, subject TEXT NOT NULL, to_seq INTEGER NOT NULL, from_seq INTEGER NOT NULL,
+  pos INTEGER NOT NULL, notification_id TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL,
+  PRIMARY KEY (user, subject, to_seq)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS decided_by_notification ON decided (notification_id, to_seq)
+  WHERE notification_id <> '';
+CREATE INDEX IF NOT EXISTS decided_by_age ON decided (at);
+
+-- How much was suppressed, and why, in each window of time.
+CREATE TABLE IF NOT EXISTS suppressions (
+  user TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL, window_from REAL NOT NULL,
+  from_seq INTEGER NOT NULL, to_seq INTEGER NOT NULL, count INTEGER NOT NULL, at REAL NOT NULL,
+  PRIMARY KEY (user, subject, reason, window_from)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS suppressions_by_age ON suppressions (at);
+
+CREATE TABLE IF NOT EXISTS notifications (
+  id TEXT PRIMARY KEY, user TEXT NOT NULL, subject TEXT NOT NULL, first_seq INTEGER NOT NULL,
+  created_at REAL NOT NULL, due_at REAL NOT NULL, expires_at REAL NOT NULL,
+  joinable INTEGER NOT NULL, sent_at REAL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS notifications_by_user ON notifications (user, subject, sent_at);
+CREATE INDEX IF NOT EXISTS notifications_joinable ON notifications (user, subject)
+  WHERE joinable = 1;
+CREATE INDEX IF NOT EXISTS notifications_by_age ON notifications (created_at);
+
+CREATE TABLE IF NOT EXISTS deliveries (
+  id TEXT PRIMARY KEY, notification_id TEXT NOT NULL, user TEXT NOT NULL, subject TEXT NOT NULL,
+  uri TEXT NOT NULL, scheme TEXT NOT NULL, state TEXT NOT NULL, due_at REAL,
+  expires_at REAL NOT NULL, held INTEGER NOT NULL, attempts INTEGER NOT NULL,
+  tries INTEGER NOT NULL, repeats_unknown INTEGER NOT NULL, reason TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (scheme, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS deliveries_expiring ON deliveries (expires_at)
+  WHERE due_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS deliveries_sending ON deliveries (state) WHERE state = 'sending';
+CREATE INDEX IF NOT EXISTS deliveries_by_notification ON deliveries (notification_id);
+CREATE INDEX IF NOT EXISTS deliveries_by_user ON deliveries (user, subject);
+
+-- Every try; outcome is empty while it is under way.
+CREATE TABLE IF NOT EXISTS attempts (
+  delivery_id TEXT NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, ended_at REAL,
+  plugin TEXT NOT NULL, outcome TEXT NOT NULL, provider_id TEXT NOT NULL, detail TEXT NOT NULL,
+  PRIMARY KEY (delivery_id, number)
+) WITHOUT ROWID;

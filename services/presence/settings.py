@@ -1,0 +1,148 @@
+"""The settings of the presence service."""
+
+from dataclasses import dataclass
+
+from services.chassis.settings import setting
+from services.chassis.shared_settings import SharedSettings
+from services.presence.breaker import BreakerLimits
+from services.presence.notifications import Limits
+from services.presence.state import Graces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(SharedSettings):
+    """Read from `ONWARD_PRESENCE_…`, once, in `__main__`."""
+
+    name: str = setting(
+        "presence-1", doc="name of this member, stable over restarts; a second one replaces it"
+    )
+    listen: str = setting("127.0.0.1:0", doc="host:port of the gRPC server; port 0 draws one")
+    data_dir: str = setting(doc="directory of the presence store; one process at a time uses it")
+    era: int = setting(
+        0,
+        least=0,
+        most=32_767,
+        doc="top bits of every epoch; raise it by one after etcd lost or replaced its data",
+    )
+    metrics_port: int = setting(
+        0, least=0, most=65535, doc="port of /metrics on 127.0.0.1; 0: no metrics"
+    )
+    plugins: tuple[str, ...] = setting(
+        (), doc="host:port of each notifier plugin, parted by commas; the first wins a channel"
+    )
+
+    grace_s: float = setting(
+        10.0,
+        least=0.05,
+        most=3600,
+        doc="seconds that a client which vanished still answers for its messages; longer spares "
+        "notifications to those who return, and delays them to those who do not",
+    )
+    grace_clean_s: float = setting(
+        3.0, least=0.05, most=3600, doc="the same after a clean close, in seconds"
+    )
+    grace_dead_edge_s: float = setting(
+        15.0,
+        least=0.05,
+        most=3600,
+        doc="the same when an edge died with its clients, who need time to find another",
+    )
+    hold_max_s: float = setting(
+        120.0,
+        least=0.05,
+        most=3600,
+        doc="longest time that a client which came back, and acknowledges nothing, holds one "
+        "notification back, in seconds",
+    )
+    hold_check_s: float = setting(
+        1.0,
+        least=0.01,
+        most=60,
+        doc="how often a notification held back is looked at, in seconds; sooner finds an "
+        "acknowledgement sooner and costs a transaction each",
+    )
+    collapse_s: float = setting(
+        30.0,
+        least=0,
+        most=86_400,
+        doc="seconds between two notifications of one subject to one user; messages in between "
+        "are told together",
+    )
+    expiry_s: float = setting(
+        86_400.0, least=1, doc="seconds after which a notification is not sent any more"
+    )
+    retry_first_s: float = setting(
+        2.0, least=0.001, doc="longest wait before the first retry, in seconds; doubles with each"
+    )
+    retry_longest_s: float = setting(
+        600.0, least=0.001, doc="longest wait before any retry, in seconds"
+    )
+    retry_tries_max: int = setting(
+        8, least=1, most=100, doc="tries of one delivery; then it is a dead letter"
+    )
+    breaker_first_s: float = setting(
+        1.0, least=0.01, doc="seconds that a plugin which failed as a whole is left alone at first"
+    )
+    breaker_longest_s: float = setting(
+        60.0, least=0.01, doc="the same at most, after failures in a row"
+    )
+    notify_deadline_s: float = setting(
+        30.0, least=0.05, doc="seconds that a plugin has for one batch; then its fate is unknown"
+    )
+    plugins_wait_s: float = setting(
+        5.0,
+        least=0,
+        doc="seconds after the start that nothing is sent while a configured plugin has not said "
+        "what it serves, so that none of its notifications goes to a plugin for any channel",
+    )
+    read_deadline_s: float = setting(
+        2.0, least=0.05, doc="seconds that a coordinator has for a read of the log"
+    )
+    handovers_max: int = setting(
+        8, least=1, most=256, doc="handovers at a time; more catch up sooner and delay live work"
+    )
+    handover_messages_max: int = setting(
+        100,
+        least=1,
+        most=1_000,
+        doc="messages of one subject that a handover decides one by one; the rest is one record",
+    )
+    report_entries_max: int = setting(
+        500, least=1, doc="log entries in one transaction; fewer keep other work waiting less"
+    )
+    fanout_users_max: int = setting(
+        200,
+        least=1,
+        doc="waiting users of one message decided in one transaction; those of a larger crowd "
+        "follow in further ones, interleaved with other work",
+    )
+    sweep_every_s: float = setting(
+        60.0, least=0.05, doc="how often sessions of edges that died are looked for, in seconds"
+    )
+    suppression_window_s: float = setting(
+        3600.0, least=1, doc="suppressions for one reason are counted together for this long"
+    )
+    records_keep_s: float = setting(
+        604_800.0, least=60, doc="seconds that records of notifications and suppressions are kept"
+    )
+    drain_s: float = setting(
+        3.0, least=0, most=60, doc="seconds that calls under way have to end at a stop"
+    )
+
+    def graces(self) -> Graces:
+        """The graces, as the core takes them."""
+        return Graces(self.grace_s, self.grace_clean_s, self.grace_dead_edge_s)
+
+    def limits(self) -> Limits:
+        """The bounds of a notification's life."""
+        return Limits(
+            self.collapse_s,
+            self.expiry_s,
+            self.retry_first_s,
+            self.retry_longest_s,
+            self.retry_tries_max,
+        )
+
+    def breaker_limits(self) -> BreakerLimits:
+        """The bounds of a plugin's breaker."""
+        return BreakerLimits(self.breaker_first_s, self.breaker_longest_s)

@@ -1,0 +1,127 @@
+"""All that works on the store of presence: built once, run for as long as this process owns it.
+
+Knows the parts and who tells whom of news. Must not know etcd, nor how the process began. To drive
+it: `Workers(…)`, serve its `servicers`; per term of ownership `await store.claim(…)`, then run
+`run()` until the term ends, `drain()` first if it ends in peace.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+from services.presence.contents import Contents
+from services.presence.dispatch import Dispatcher, DispatchSettings
+from services.presence.fanouts import FanOuts
+from services.presence.handovers import Handovers
+from services.presence.log_reader import LogReader
+from services.presence.outbox import News, Outbox
+from services.presence.plugins import Plugins
+from services.presence.processing import Processing
+from services.presence.servicer import PresenceQueryServicer, PresenceServicer
+from services.presence.settings import Settings
+from services.presence.store import Store
+from services.presence.timers import Timers, TimerSettings
+from services.presence.upkeep import Upkeep
+
+
+class Workers:
+    """The parts of the service on one store.
+
+    `coordinators()` tells where the log can be read; `live_edges()` is what the directory knows,
+    None while it knows nothing; `edge_is_alive(id)` asks etcd.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        partitions: int,
+        coordinators: Callable[[], Sequence[str]],
+        live_edges: Callable[[], Sequence[int] | None],
+        edge_is_alive: Callable[[int], Awaitable[bool]],
+    ) -> None:
+        graces, limits = settings.graces(), settings.limits()
+        self._store = store
+        self._drain_s = settings.drain_s
+        self._reader = LogReader(coordinators, settings.secret, settings.read_deadline_s)
+        self._plugins = Plugins(
+            settings.plugins, settings.secret, settings.breaker_limits(), settings.plugins_wait_s
+        )
+        contents = Contents(self._reader)
+        outbox = Outbox(limits, settings.suppression_window_s)
+        processing = Processing(outbox, graces, settings.fanout_users_max)
+        self._dispatcher = Dispatcher(
+            store,
+            self._plugins,
+            contents,
+            DispatchSettings(
+                limits, settings.hold_max_s, settings.hold_check_s, settings.notify_deadline_s
+            ),
+            random.random,
+        )
+        self._handovers = Handovers(
+            store,
+            self._reader,
+            contents,
+            outbox,
+            settings.handovers_max,
+            settings.handover_messages_max,
+            self._tell,
+        )
+        self._fanouts = FanOuts(store, processing, self._tell)
+        self._timers = Timers(
+            store,
+            self._reader,
+            outbox,
+            TimerSettings(graces, partitions, settings.sweep_every_s),
+            live_edges,
+            edge_is_alive,
+            self._tell,
+        )
+        self._upkeep = Upkeep(store, self._reader, settings.records_keep_s, live_edges)
+        self.servicer = PresenceServicer(
+            store, processing, contents, self._reader, settings.report_entries_max, self._tell
+        )
+        self.query_servicer = PresenceQueryServicer(
+            store,
+            self._reader,
+            partitions,
+            lambda scheme: self._plugins.plugin_for(scheme) is not None,
+        )
+
+    async def run(self) -> None:
+        """Resume what the store holds, then work until cancelled."""
+        self._reader.log_id = await self._store.read(lambda tx: tx.log_id())
+        await self._dispatcher.recover()
+        async with asyncio.TaskGroup() as group:
+            for part in (
+                self._plugins,
+                self._dispatcher,
+                self._handovers,
+                self._fanouts,
+                self._timers,
+                self._upkeep,
+            ):
+                group.create_task(part.run())
+
+    def sweep_soon(self) -> None:
+        """Edges have changed."""
+        self._timers.sweep_soon()
+
+    async def drain(self) -> None:
+        """Begin no more calls to plugins; give those under way their time to end."""
+        await self._dispatcher.drain(self._drain_s)
+
+    async def close(self) -> None:
+        """After the last run."""
+        await self._reader.close()
+
+    def _tell(self, news: News) -> None:
+        if news.deliveries:
+            self._dispatcher.wake()
+        if news.graces:
+            self._timers.wake()
+        if news.handovers:
+            self._handovers.wake()
+        if news.fanouts:
+            self._fanouts.wake()

@@ -1,0 +1,221 @@
+"""The life of notifications and deliveries, as lists of effects."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.presence.notifications import (
+    Answer,
+    Begin,
+    Delivery,
+    DeliveryState,
+    Join,
+    Limits,
+    Notification,
+    OptOut,
+    Outcome,
+    PutDelivery,
+    RemoveEndpoint,
+    claim,
+    delivery_id,
+    interrupted,
+    notification_id,
+    place,
+    retry_delay_s,
+    settle,
+)
+
+LIMITS = Limits(
+    collapse_s=30, expiry_s=1_000, retry_first_s=2, retry_longest_s=600, tries_max=3
+)
+MAIL = "mailto:ann@example.org"
+
+
+def placed(joinable=None, last_sent_at=None, now=100.0, seq=7):
+    return place("log", "ann", "/a", seq, joinable, [MAIL], last_sent_at, now, LIMITS)
+
+
+def delivery(**changes) -> Delivery:
+    begin = placed()
+    assert isinstance(begin, Begin)
+    return replace(begin.deliveries[0], **changes)
+
+
+def sending(repeats_unknown=True, **changes) -> Delivery:
+    return claim(delivery(**changes), repeats_unknown)
+
+
+def settled(outcome: Outcome, of: Delivery, chance=0.5, **answer):
+    return settle(of, Answer(outcome, **answer), 200.0, chance, LIMITS)
+
+
+def test_ids_are_those_of_the_first_message_and_the_endpoint_alone():
+    own_id = notification_id("log", "ann", "/a", 7)
+    begin = placed()
+    assert isinstance(begin, Begin)
+    assert begin.notification.id == own_id == notification_id("log", "ann", "/a", 7)
+    assert begin.deliveries[0].id == delivery_id(own_id, MAIL)
+    assert len(own_id) == len(begin.deliveries[0].id) == 32
+
+
+def test_ids_differ_where_parts_could_run_together():
+    assert notification_id("log", "ann", "/a", 7) != notification_id("loga", "nn", "/a", 7)
+    assert notification_id("log", "ann", "/a1", 7) != notification_id("log", "ann", "/a", 17)
+
+
+def test_the_first_notification_of_a_subject_goes_at_once():
+    own_id = notification_id("log", "ann", "/a", 7)
+    assert placed() == Begin(
+        Notification(own_id, "ann", "/a", 7, 100.0, 100.0, 1_100.0),
+        (
+            Delivery(
+                id=delivery_id(own_id, MAIL),
+                notification_id=own_id,
+                user="ann",
+                subject="/a",
+                uri=MAIL,
+                state=DeliveryState.PENDING,
+                due_at=100.0,
+                expires_at=1_100.0,
+            ),
+        ),
+    )
+
+
+def test_a_later_one_waits_until_the_collapse_time_after_the_last_send():
+    begin = placed(last_sent_at=90.0)
+    assert isinstance(begin, Begin)
+    assert begin.deliveries[0].due_at == begin.notification.due_at == 120.0
+
+
+def test_one_long_after_the_last_send_goes_at_once():
+    begin = placed(last_sent_at=10.0)
+    assert isinstance(begin, Begin)
+    assert begin.deliveries[0].due_at == 100.0
+
+
+def test_a_message_joins_an_open_notification():
+    begin = placed()
+    assert isinstance(begin, Begin)
+    assert placed(joinable=begin.notification, seq=8) == Join(begin.notification.id)
+
+
+@pytest.mark.parametrize("change", [{"joinable": False}, {"expires_at": 100.0}])
+def test_a_message_does_not_join_what_was_sent_or_has_expired(change):
+    begin = placed()
+    assert isinstance(begin, Begin)
+    other = placed(joinable=replace(begin.notification, **change), seq=8)
+    assert isinstance(other, Begin)
+    assert other.notification.id == notification_id("log", "ann", "/a", 8)
+
+
+def test_a_claim_counts_the_attempt_and_is_not_due_again():
+    assert claim(delivery(held=True), True) == delivery(
+        state=DeliveryState.SENDING, due_at=None, attempts=1, repeats_unknown=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "reason"),
+    [
+        (Outcome.ACCEPTED, DeliveryState.ACCEPTED, ""),
+        (Outcome.DELIVERED, DeliveryState.DELIVERED, ""),
+        (Outcome.REJECTED_MESSAGE, DeliveryState.FAILED, "REJECTED_MESSAGE"),
+        (Outcome.EXPIRED, DeliveryState.EXPIRED, "EXPIRED"),
+    ],
+)
+def test_outcomes_that_end_a_delivery(outcome, state, reason):
+    one = sending()
+    assert settled(outcome, one) == [PutDelivery(replace(one, state=state, reason=reason))]
+
+
+def test_a_retry_waits_for_the_jittered_time():
+    one = sending()
+    assert settled(Outcome.RETRY, one, chance=0.25) == [
+        PutDelivery(
+            replace(one, state=DeliveryState.RETRY, due_at=200.5, tries=1, reason="RETRY")
+        )
+    ]
+
+
+def test_retry_after_is_a_floor():
+    [put] = settled(Outcome.RETRY, sending(), retry_after_s=60.0)
+    assert put.delivery.due_at == 260.0
+
+
+def test_the_last_try_leaves_a_dead_letter():
+    one = sending(tries=2)
+    assert settled(Outcome.RETRY, one) == [
+        PutDelivery(replace(one, state=DeliveryState.DEAD, tries=3, reason="TRIES_EXHAUSTED"))
+    ]
+
+
+def test_a_retry_that_would_come_after_the_expiry_expires_now():
+    [put] = settled(Outcome.RETRY, sending(), retry_after_s=5_000.0)
+    assert put.delivery.state is DeliveryState.EXPIRED
+
+
+def test_jitter_is_full_doubles_and_is_bounded():
+    assert [retry_delay_s(n, 1.0, LIMITS) for n in (1, 2, 3, 30)] == [2.0, 4.0, 8.0, 600.0]
+    assert retry_delay_s(5, 0.0, LIMITS) == 0.0
+
+
+@pytest.mark.parametrize("outcome", [Outcome.MISCONFIGURED, Outcome.CALL_REFUSED])
+def test_a_fault_of_the_plugin_deletes_nothing_and_uses_up_no_try(outcome):
+    one = sending(tries=2, repeats_unknown=False)
+    assert settled(outcome, one) == [
+        PutDelivery(
+            replace(one, state=DeliveryState.RETRY, due_at=200.0, reason=outcome.value)
+        )
+    ]
+
+
+def test_a_broken_call_is_repeated_where_the_channel_repeats_and_uses_up_no_try():
+    one = sending(tries=2)
+    [put] = settled(Outcome.CALL_BROKEN, one)
+    assert (put.delivery.state, put.delivery.due_at, put.delivery.tries) == (
+        DeliveryState.RETRY,
+        200.0,
+        2,
+    )
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNKNOWN, Outcome.CALL_BROKEN])
+def test_an_unknown_outcome_is_never_repeated_where_the_channel_does_not(outcome):
+    one = claim(delivery(), repeats_unknown=False)
+    assert settled(outcome, one) == [
+        PutDelivery(replace(one, state=DeliveryState.UNKNOWN, reason=outcome.value))
+    ]
+
+
+def test_an_unknown_outcome_is_repeated_with_the_same_id_where_the_channel_does():
+    one = sending()
+    assert settled(Outcome.UNKNOWN, one) == [
+        PutDelivery(
+            replace(one, state=DeliveryState.UNKNOWN, due_at=201.0, tries=1, reason="UNKNOWN")
+        )
+    ]
+
+
+def test_a_gone_endpoint_fails_the_delivery_and_is_removed_if_registered_before():
+    one = sending()
+    failed = PutDelivery(replace(one, state=DeliveryState.FAILED, reason="ENDPOINT_GONE"))
+    assert settled(Outcome.ENDPOINT_GONE, one) == [failed, RemoveEndpoint("ann", MAIL, 200.0)]
+    assert settled(Outcome.ENDPOINT_GONE, one, gone_since=150.0) == [
+        failed,
+        RemoveEndpoint("ann", MAIL, 150.0),
+    ]
+
+
+def test_an_opt_out_is_kept_for_the_endpoint():
+    one = sending()
+    assert settled(Outcome.OPTED_OUT, one) == [
+        PutDelivery(replace(one, state=DeliveryState.FAILED, reason="OPTED_OUT")),
+        OptOut("ann", MAIL),
+    ]
+
+
+def test_a_claim_whose_process_is_gone_is_unknown_and_repeated_by_channel():
+    assert interrupted(sending(), 300.0).due_at == 300.0
+    assert interrupted(claim(delivery(), False), 300.0).due_at is None
+    assert interrupted(sending(), 300.0).state is DeliveryState.UNKNOWN
