@@ -1,11 +1,13 @@
 """Runs an edge: `python -m services.edge`, with settings from the environment."""
 
 import asyncio
+import gc
 import os
 from typing import Final
 
 from services.chassis import logs, process
 from services.chassis.cluster import Directory
+from services.chassis.errors import SettingError
 from services.chassis.etcd import Etcd
 from services.chassis.refusals import Refusal
 from services.chassis.server import Server
@@ -20,7 +22,7 @@ from services.edge.identity import Identity
 from services.edge.limits import Limits
 from services.edge.outbox import OutboxLimits
 from services.edge.readers import Readers
-from services.edge.settings import Settings
+from services.edge.settings import Settings, check
 from services.edge.socket_protocol import SocketLimits
 from services.edge.sweep import Sweep
 from services.edge.term import Term
@@ -30,13 +32,22 @@ from services.edge.uplink import Uplinks
 _ROUNDS: Final = 12  # a quiet socket is pinged once in so many rounds
 _LAST_EVENTS_S: Final = 3.0  # what the sessions' last events are given to become durable
 _POLL_S: Final = 0.05
+_GC_THRESHOLDS: Final = (50_000, 20, 20)
 log = logs.get(__name__)
 
 
 async def main(stop: asyncio.Event) -> None:
     """Builds an edge and runs it until `stop` is set; then drains it."""
     settings = load(Settings, "edge", os.environ)
+    check(settings)
     logs.configure("edge", settings.log_level)
+    try:
+        await _serve(settings, stop)
+    except* SettingError as errors:
+        raise _first(errors) from None
+
+
+async def _serve(settings: Settings, stop: asyncio.Event) -> None:
     etcd = Etcd(settings.etcd)
     directory = Directory(etcd)
     readers = Readers(directory, settings.secret)
@@ -48,47 +59,68 @@ async def main(stop: asyncio.Event) -> None:
 
     server = Server(settings.grpc_address, settings.secret, [])
     await server.start()
-    async with asyncio.TaskGroup() as tasks:
-        exchange = Exchange(_exchange_limits(settings), identify, readers, tasks)
-        uplinks = Uplinks(exchange.outbox, exchange, settings.secret)
-        exchange.wake = uplinks.wake
-        term = Term(etcd, directory, exchange, uplinks, settings.lease_ttl_s)
-        backend = ExchangeBackend(exchange, readers, lambda: term.ready)
-        sweep = Sweep(exchange.begin_round, settings.round_s, _ROUNDS)
-        api = HttpApi(
-            backend,
-            authenticator,
-            lambda: term.ready,
-            body_s=settings.request_s,
-            page=settings.page,
-        )
-        gateway = _gateway(settings, exchange, sweep, api)
-        measures.follow(exchange)
-        await gateway.start()
-        address = f"{settings.address.rpartition(':')[0]}:{gateway.port}"
-        running = [
-            tasks.create_task(one)
-            for one in (
-                directory.run(),
-                uplinks.run(tasks),
-                term.run(address),
-                sweep.run(),
-                _tick(exchange),
-                _tell_health(server, term),
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            exchange = Exchange(_exchange_limits(settings), identify, readers, tasks)
+            uplinks = Uplinks(exchange.outbox, exchange, settings.secret)
+            exchange.wake = uplinks.wake
+            term = Term(etcd, directory, exchange, uplinks, settings.lease_ttl_s)
+            sweep = Sweep(exchange.begin_round, settings.round_s, _ROUNDS)
+            api = HttpApi(
+                ExchangeBackend(exchange, readers, lambda: term.ready),
+                authenticator,
+                lambda: term.ready and not stop.is_set(),
+                body_s=settings.request_s,
+                page=settings.page,
             )
-        ]
-        log.info("listening", port=gateway.port, health_port=server.port)
-        await stop.wait()
-        log.info("draining", sessions=len(exchange.connections))
-        await server.set_serving(False)
-        await gateway.drain()
-        await _last_events(exchange)
-        await term.end()
-        for task in running:
-            task.cancel()
+            gateway = _gateway(settings, exchange, sweep, api)
+            measures.follow(exchange)
+            await gateway.start()
+            address = f"{settings.address.rpartition(':')[0]}:{gateway.port}"
+            tasks.create_task(directory.run())
+            tasks.create_task(uplinks.run(tasks))
+            tasks.create_task(term.run(address))
+            tasks.create_task(sweep.run())
+            tasks.create_task(_tick(exchange))
+            health = tasks.create_task(_tell_health(server, term))
+            _settle_memory()
+            log.info("listening", port=gateway.port, health_port=server.port)
+            await stop.wait()
+            log.info("draining", sessions=len(exchange.connections))
+            health.cancel()
+            await server.set_serving(False)
+            await gateway.drain()
+            await _last_events(exchange)
+            await term.end()
+            raise _Drained
+    except* _Drained:
+        pass  # the way to end every task of the group
     await readers.close()
     await server.drain(0.1)
     await etcd.close()
+
+
+class _Drained(Exception):
+    """Everything that was to be done is done."""
+
+
+def _settle_memory() -> None:
+    """Keeps the garbage collector from what stays: no collection need look at it again.
+
+    The thresholds are raised because a connection makes few objects that only a collection frees.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+
+
+def _first(errors: BaseExceptionGroup[SettingError]) -> SettingError:
+    """One of the reasons why the edge cannot start: the first is enough to go on."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, SettingError)
+    return error
 
 
 def _gateway(settings: Settings, exchange: Exchange, sweep: Sweep, api: HttpApi) -> Gateway:

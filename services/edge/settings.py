@@ -1,7 +1,9 @@
 """Settings of the edge: limits and times of the client protocol, and how this process is set up."""
 
+import ipaddress
 from dataclasses import dataclass
 
+from services.chassis.errors import SettingError
 from services.chassis.settings import setting
 from services.chassis.shared_settings import SharedSettings
 
@@ -159,3 +161,36 @@ class Settings(SharedSettings):
     ring_bytes: int = setting(
         1_048_576, least=65_536, doc="bytes of such messages, for each subject"
     )
+
+
+_SECRET_BYTES_MIN = 16
+_JWT_SECRET_BYTES_MIN = 32  # RFC 7518, section 3.2: as long as the hash
+
+
+def check(settings: Settings) -> None:
+    """Raises SettingError for what no single setting shows."""
+    if len(settings.secret.encode()) < _SECRET_BYTES_MIN:
+        raise SettingError(
+            f"ONWARD_SECRET is too short; set it to {_SECRET_BYTES_MIN} characters or more"
+        )
+    if 0 < len(settings.jwt_hs256_secret.encode()) < _JWT_SECRET_BYTES_MIN:
+        raise SettingError(
+            "ONWARD_EDGE_JWT_HS256_SECRET is too short; set it to a key of at least "
+            f"{_JWT_SECRET_BYTES_MIN} bytes"
+        )
+    if settings.anonymous and not _is_loopback(settings.address.rpartition(":")[0]):
+        raise SettingError(
+            f"ONWARD_EDGE_ANONYMOUS is true and ONWARD_EDGE_ADDRESS {settings.address} can be "
+            "reached from other machines; set the first to false, or the second to 127.0.0.1:port"
+        )
+    if settings.write_bytes_max < settings.write_high_bytes:
+        raise SettingError(
+            "ONWARD_EDGE_WRITE_BYTES_MAX is below ONWARD_EDGE_WRITE_HIGH_BYTES; raise it"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
