@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 _LIMIT: Final = 100  # messages or outcomes, if the request names no limit
 _LIMIT_MAX: Final = 1_000
-_UINT64_MAX: Final = (1 << 64) - 1
+_SEQ_MAX: Final = (1 << 63) - 1  # stores count in signed 64 bits
 _HTTP_CLIENT: Final = "http"  # makes the user `anon:http` of who gives no name
 _PAGE: Final = Path(__file__).with_name("page.html")
 
@@ -87,7 +87,7 @@ class HttpApi:
         """`GET /v1/history?subject=&after=&limit=`, or `&last=` for the newest."""
         caller = self._caller(request, request.query.get("user", ""))
         subject = request.query.get("subject", "")
-        after = _number(request, "after", 0, _UINT64_MAX, default=0)
+        after = _number(request, "after", 0, _SEQ_MAX, default=0)
         limit = _number(request, "limit", 1, _LIMIT_MAX, default=_LIMIT)
         last = _number(request, "last", 1, _LIMIT_MAX, default=0)
         if last and ("after" in request.query or "limit" in request.query):
@@ -97,7 +97,7 @@ class HttpApi:
         if not caller.may_subscribe(subject):
             raise Refused(refuse(Code.SUBJECT_FORBIDDEN, "Reading that subject is not granted."))
         if last:
-            end = _unless_refused(await self._backend.read_messages(subject, _UINT64_MAX, 1))
+            end = _unless_refused(await self._backend.read_messages(subject, _SEQ_MAX, 1))
             after, limit = max(end.floor, end.head - last), last
         history = _unless_refused(await self._backend.read_messages(subject, after, limit))
         return json_response(_history_object(subject, history))
@@ -107,7 +107,7 @@ class HttpApi:
         user, subject = request.query.get("user", ""), request.query.get("subject", "")
         # Here `user` says whom the question is about.
         caller = self._caller(request, "")
-        seq = _number(request, "seq", 0, _UINT64_MAX, default=0)
+        seq = _number(request, "seq", 0, _SEQ_MAX, default=0)
         limit = _number(request, "limit", 1, _LIMIT_MAX, default=_LIMIT)
         if fault := name_fault(user):
             raise Refused(refuse(Code.ARGUMENT_INVALID, f"`user` cannot be taken. {fault}"))

@@ -178,7 +178,7 @@ def test_history_starts_where_it_is_asked_to(query: str, first: int, final: int)
     [
         "subject=/a&after=x",
         "subject=/a&after=-1",
-        "subject=/a&after=18446744073709551616",
+        "subject=/a&after=9223372036854775808",
         "subject=/a&after=" + "9" * 5000,
         "subject=/a&after=1_0",
         "subject=/a&limit=0",
