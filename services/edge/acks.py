@@ -24,8 +24,7 @@ def acknowledge(
         subscription = subscriptions.get(position.subject)
         if subscription is None or not subscription.begun:
             continue
-        sent = max(subscription.channel.last, subscription.sent)
-        subscription.acked = max(subscription.acked, min(position.seq, sent))
+        subscription.acked = max(subscription.acked, min(position.seq, subscription.sent))
 
 
 def acknowledge_by_pong(subscriptions: Iterable[Subscription], round_number: int) -> None:

@@ -41,7 +41,8 @@ from services.edge.outbox import Outbox, OutboxLimits, Target
 from services.edge.publishing import content_of
 from services.edge.readers import Readers
 from services.edge.recovery import Read
-from services.edge.session import Place, Session
+from services.edge.session import Session
+from services.edge.session_state import Place
 from services.edge.socket import CLOSE_SERVER_FAULT, Handshake, Socket
 
 TICK_S: Final = 0.05
@@ -85,6 +86,7 @@ class Exchange:
         self._appends: dict[int, Callable[[coordinator_pb2.Appended], None]] = {}
         self._reads: dict[int, Callable[[Sequence[str]], None]] = {}
         self._reading = asyncio.Semaphore(_READS_MAX)
+        self._spawned: set[asyncio.Task[None]] = set()
         self._pumping = False
 
     @property
@@ -279,7 +281,14 @@ class Exchange:
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Runs it as a task of this edge."""
-        self._tasks.create_task(coroutine)
+        task = self._tasks.create_task(coroutine)
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
+
+    def stop(self) -> None:
+        """Ends its tasks."""
+        for task in self._spawned:
+            task.cancel()
 
     def carry_out(self, effects: Sequence[HubEffect]) -> None:
         """Does what the hub wants done, in order."""

@@ -15,7 +15,7 @@ from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
 from prometheus_client import Counter
 
 from services.chassis import logs
-from services.chassis.channel import open_channel
+from services.chassis.channel import credentials, open_channel
 from services.edge.outbox import Outbox
 
 UplinkRequest = coordinator_pb2.UplinkRequest
@@ -118,10 +118,12 @@ class _Link:
 
     async def run(self) -> None:
         pause_s = _RECONNECT_S
-        async with open_channel(self.address, self._uplinks.secret) as channel:
+        # The secret goes with the call: an intercepted stream is slower, and leaves tasks behind.
+        secret = credentials(self._uplinks.secret)
+        async with open_channel(self.address, None) as channel:
             stub = coordinator_pb2_grpc.CoordinatorServiceStub(channel)
             while True:
-                call: Call = stub.Uplink()
+                call: Call = stub.Uplink(metadata=secret)
                 try:
                     await self._open(call)
                     pause_s = _RECONNECT_S
