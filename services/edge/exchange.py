@@ -86,7 +86,6 @@ class Exchange:
         self._appends: dict[int, Callable[[coordinator_pb2.Appended], None]] = {}
         self._reads: dict[int, Callable[[Sequence[str]], None]] = {}
         self._reading = asyncio.Semaphore(_READS_MAX)
-        self._spawned: set[asyncio.Task[None]] = set()
         self._pumping = False
 
     @property
@@ -281,14 +280,7 @@ class Exchange:
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Runs it as a task of this edge."""
-        task = self._tasks.create_task(coroutine)
-        self._spawned.add(task)
-        task.add_done_callback(self._spawned.discard)
-
-    def stop(self) -> None:
-        """Ends its tasks."""
-        for task in self._spawned:
-            task.cancel()
+        self._tasks.create_task(coroutine)
 
     def carry_out(self, effects: Sequence[HubEffect]) -> None:
         """Does what the hub wants done, in order."""

@@ -166,7 +166,9 @@ class _Link:
         finally:
             for task in (writing, beating):
                 task.cancel()
-            await asyncio.gather(writing, beating, return_exceptions=True)
+            for outcome in await asyncio.gather(writing, beating, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    raise outcome
 
     async def _read(self, call: Call) -> None:
         loop = asyncio.get_running_loop()
