@@ -31,6 +31,7 @@ class Term:
         self._uplinks = uplinks
         self._ttl_s = ttl_s
         self._lease: Lease | None = None
+        self._ending = False
         directory.on_change(self._on_change)
 
     @property
@@ -57,12 +58,15 @@ class Term:
             self._exchange.begin_term(lease.id)
             self._follow()
             await lease.keep()
+            if self._ending:
+                return
             log.error("lease_lost", edge_id=lease.id)
             self._exchange.end_term()
             self._follow()
 
     async def end(self) -> None:
-        """Gives the lease back, if there is one."""
+        """Gives the lease back, if there is one; no other is asked for."""
+        self._ending = True
         if self._lease is not None and not self._lease.lost.is_set():
             try:
                 await self._lease.revoke()
