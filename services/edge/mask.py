@@ -1,6 +1,6 @@
 """Unmasks the payload of a client's WebSocket frame (RFC 6455, section 5.3).
 
-Pure. Uses the C routine that aiohttp is built with; a platform without it gets a slower one with
+Uses the C routine that aiohttp is built with; a platform without it gets a slower one with
 the same effect.
 """
 
