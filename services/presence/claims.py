@@ -7,8 +7,9 @@ unknown in between.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from services.presence.cover import first_unacknowledged
 from services.presence.notifications import (
     Delivery,
     Notification,
@@ -20,7 +21,7 @@ from services.presence.notifications import (
 )
 from services.presence.plugins import Description
 from services.presence.sending import may_send
-from services.presence.state import Cancel, Held, Message, Send
+from services.presence.state import Cancel, Held, Message, Send, UserState
 from services.presence.store import Attempt, Transaction
 
 
@@ -64,10 +65,11 @@ def _judge(
         return _end(tx, delivery, cancel(delivery, "ENDPOINT_REMOVED"))
     if notification is None or not spans:
         return _end(tx, delivery, cancel(delivery, "ACKNOWLEDGED"))
-    # A span of several messages is judged by its last one.
+    # A span of several messages is judged by its last one, and told without those acknowledged.
     messages = [Message(delivery.subject, span.to_seq, span.pos) for span in spans.values()]
+    state_now = tx.load_user(delivery.user, delivery.subject)
     verdict = may_send(
-        tx.load_user(delivery.user, delivery.subject),
+        state_now,
         messages,
         tx.holds(delivery.user, delivery.subject, messages[0].seq),
         tx.now(),
@@ -76,7 +78,9 @@ def _judge(
     match verdict:
         case Send(left, acknowledged):
             _take_out(tx, notification, acknowledged)
-            return tuple(spans[message.seq] for message in left)
+            return tuple(
+                _unacknowledged(state_now, delivery.subject, spans[message.seq]) for message in left
+            )
         case Held(until, holds):
             for put in holds:
                 tx.write_user(delivery.user, put)
@@ -84,6 +88,11 @@ def _judge(
             return ()
         case Cancel(reason):
             return _end(tx, delivery, cancel(delivery, reason.value))
+
+
+def _unacknowledged(state_now: UserState, subject: str, span: Span) -> Span:
+    first = first_unacknowledged(state_now, subject, span.from_seq, span.to_seq)
+    return span if first > span.to_seq else replace(span, from_seq=first)
 
 
 def _take_out(tx: Transaction, notification: Notification, acknowledged: Sequence[Message]) -> None:

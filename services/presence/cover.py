@@ -51,6 +51,24 @@ def is_acknowledged(state: UserState, message: Message) -> bool:
     return any(covers(state, follow, message) for follow in state.follows.values())
 
 
+def first_unacknowledged(state: UserState, subject: str, from_seq: int, to_seq: int) -> int:
+    """The first of these messages of which no follow's `acked` speaks; to_seq + 1 if all have it.
+
+    For a range whose positions are not known, so marks do not count.
+    """
+    first = from_seq
+    # Each pass that moves it uses up a follow, so this ends.
+    while True:
+        beyond = [
+            follow.acked + 1
+            for follow in state.follows.values()
+            if follow.subject == subject and follow.base < first <= follow.acked
+        ]
+        if not beyond or first > to_seq:
+            return min(first, to_seq + 1)
+        first = max(beyond)
+
+
 def answering(state: UserState, message: Message) -> list[Follow]:
     """The follows whose clients answer for the message, by client."""
     found = [follow for follow in state.follows.values() if answers(state, follow, message)]

@@ -71,7 +71,7 @@ def decide_backlog(
         effects += _decide_trimmed(state, row, after + 1, floor)
     for message in messages:
         if message.seq > after:
-            _add(effects, _decide_ended(state, message))
+            effects += _decide_ended(state, message)
     if last:
         effects.append(DropHandover(row.key))
     elif messages:
@@ -115,20 +115,6 @@ def _decide_ended(state: UserState, message: Message) -> list[Effect]:
     if _is_followed(state, message):
         return [Notify(message.subject, message.seq, message.pos)]
     return [Suppress(message.subject, message.seq, message.seq, Reason.UNSUBSCRIBED)]
-
-
-def _add(effects: list[Effect], more: list[Effect]) -> None:
-    """Appends, and makes one of two suppressions that follow each other."""
-    if more and effects:
-        last, new = effects[-1], more[0]
-        if (
-            isinstance(last, Suppress)
-            and isinstance(new, Suppress)
-            and (last.reason, last.to_seq + 1) == (new.reason, new.from_seq)
-        ):
-            effects[-1] = replace(last, to_seq=new.to_seq)
-            return
-    effects += more
 
 
 def _decide_trimmed(state: UserState, row: Handover, first: int, floor: int) -> list[Effect]:

@@ -2,8 +2,9 @@
 
 A handover row is there until its last decision is recorded, in the same transaction; so a start
 finds every one that was under way, and goes on. The log is never read before the row is committed:
-what is accepted later finds the user waiting. Up to a bound, messages are decided one by one; the
-rest of a long backlog is one record for each stretch on which nothing changes for any client.
+what is accepted later finds the user waiting. A backlog that begins with acknowledged messages is
+read on; of what is left, messages are decided one by one up to a bound, and the rest is one record
+for each stretch on which nothing changes for any client.
 
 Knows the store, the log reader and the core. Must not know plugins. To drive it: `run()`, and
 `wake()` after a commit that inserted handover rows.
@@ -19,6 +20,7 @@ from services.chassis import logs
 from services.chassis.errors import Fault
 from services.presence import metrics, state
 from services.presence.contents import MESSAGES_MAX, Contents
+from services.presence.cover import is_acknowledged
 from services.presence.handover import decide_backlog, read_after
 from services.presence.log_reader import LogReader
 from services.presence.notifications import Span
@@ -112,7 +114,7 @@ class Handovers:
             await asyncio.sleep(_FAULT_PAUSE_S)
 
     async def _step(self, user: str, key: FollowKey) -> bool:
-        """Decide the backlog as the log has it now; True once the row is gone."""
+        """Decide the backlog, or a first part of it; True once the row is gone."""
 
         def begin(tx: Transaction) -> tuple[Handover, int] | None:
             row = tx.handover(user, key)
@@ -125,13 +127,14 @@ class Handovers:
             return True
         row, after = begun
         backlog = await self._read(key.subject, after)
-        news = await self._store.write(lambda tx: self._decide(tx, user, row, backlog))
-        if news is None:
+        decided = await self._store.write(lambda tx: self._decide(tx, user, row, backlog))
+        if decided is None:
             return False
         for message in backlog.messages[-MESSAGES_MAX:]:
             self._contents.remember(message)
+        news, last = decided
         self._tell(news)
-        return True
+        return last
 
     async def _read(self, subject: str, after: int) -> Backlog:
         response = await self._reader.messages(subject, after, self._messages_max, _READ_BYTES_MAX)
@@ -145,21 +148,26 @@ class Handovers:
                 rest = Span(reached + 1, newest[0].message.seq, newest[0].pos)
         return Backlog(messages, positions, rest, response.floor)
 
-    def _decide(self, tx: Transaction, user: str, row: Handover, backlog: Backlog) -> News | None:
-        """Record all decisions and delete the row; None if the row has changed."""
+    def _decide(
+        self, tx: Transaction, user: str, row: Handover, backlog: Backlog
+    ) -> tuple[News, bool] | None:
+        """Record the decisions, and whether they were the last; None if the row has changed."""
         subject = row.key.subject
         state_now = tx.load_user(user, subject)
-        spans = {span.to_seq: span for span in stretches(state_now, backlog.rest)}
         messages = [
             Message(subject, message.seq, pos)
             for message, pos in zip(backlog.messages, backlog.positions, strict=True)
         ]
+        # After the death of an edge, most of a backlog is acknowledged by its last mark, which
+        # ends at a position: summed up with what follows it, it would be notified all the same.
+        last = backlog.rest is None or not is_acknowledged(state_now, messages[-1])
+        spans = {span.to_seq: span for span in stretches(state_now, backlog.rest) if last}
         messages += [Message(subject, span.to_seq, span.pos) for span in spans.values()]
-        effects = decide_backlog(state_now, row, messages, backlog.floor, last=True)
+        effects = decide_backlog(state_now, row, messages, backlog.floor, last)
         if not effects:
             return None
         publishers = {message.seq: message.publisher for message in backlog.messages}
-        return self._record(tx, user, effects, spans, publishers)
+        return self._record(tx, user, effects, spans, publishers), last
 
     def _record(
         self,

@@ -212,7 +212,8 @@ def _edge_steps(world: World, bounds: Bounds, index: int, edge: Edge) -> Iterato
         yield Step(f"edge {index} begins round {began.round}", after, False)
     if edge.round > 1:
         marked = (edge.round, _markable(world, bounds, edge, mine))
-        if marked[1] > 0 and marked != edge.marked and marked >= edge.marked:
+        # The marks of a partition never fall: a later round waits for those that owe.
+        if marked[1] >= max(edge.marked[1], 1) and marked != edge.marked:
             after = world._replace(
                 subject_log=(*world.subject_log, Entry(0, index, *marked)),
                 edges=put(world.edges, index, edge._replace(marked=marked)),

@@ -49,6 +49,16 @@ def test_a_mark_says_nothing_of_a_follow_that_the_session_did_not_subscribe_with
     assert not cover.is_acknowledged(ann.state, SEVEN)
 
 
+def test_a_range_is_cut_where_acknowledgements_end() -> None:
+    ann = Ann()
+    ann.take(connected("a", 1, {"/s": 0}), disconnected("a", 1, {"/s": 5}))
+    ann.take(connected("b", 1, {"/s": 4}), disconnected("b", 1, {"/s": 8}))
+    ann.take(connected("c", 1, {"/t": 0}), disconnected("c", 1, {"/t": 99}))
+    cut = [cover.first_unacknowledged(ann.state, "/s", 1, to) for to in (3, 8, 20)]
+    assert cut == [4, 9, 9]
+    assert cover.first_unacknowledged(ann.state, "/s", 12, 20) == 12
+
+
 def test_narrowed_to_the_clients_of_an_endpoint_nobody_else_silences_it() -> None:
     ann = Ann()
     ann.take(connected("a", 1, {"/s": 6}), connected("b", 1, {"/s": 6}), disconnected("a", 1))

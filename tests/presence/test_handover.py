@@ -97,8 +97,8 @@ def test_the_backlog_of_the_last_follow_is_suppressed_when_it_has_ended() -> Non
     ann = Ann()
     ann.take(connected("a", 1, {"/s": 5}), unfollowed("a", 1, {"/s": 6}, number=2))
     row = ann.state.handovers[KEY]
-    effects = handover.decide_backlog(ann.state, row, messages(7, 8), floor=0, last=True)
-    assert effects == [Suppress("/s", 7, 8, Reason.UNSUBSCRIBED), DropHandover(KEY)]
+    effects = handover.decide_backlog(ann.state, row, messages(7), floor=0, last=True)
+    assert effects == [Suppress("/s", 7, 7, Reason.UNSUBSCRIBED), DropHandover(KEY)]
 
 
 def test_following_anew_below_what_was_left_takes_the_rest_over() -> None:
