@@ -42,7 +42,7 @@ _LOOK_EVERY_S = 1.0
 _FAULT_PAUSE_S = 0.5
 # A batch is cut where its contents reach this many bytes; far below what a gRPC message may be.
 _BATCH_BYTES_MAX = 8 * 1024 * 1024
-_EXPIRE_EVERY_S = 5.0
+_EXPIRE_EVERY_S = 2.0
 _PAGE = 500
 
 

@@ -6,7 +6,7 @@ never from a process's memory.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 import grpc.aio
@@ -16,7 +16,8 @@ from services.chassis.channel import open_channel
 from services.chassis.errors import LogReplaced, Unavailable
 
 R = TypeVar("R")
-Stub = coordinator_pb2_grpc.CoordinatorServiceAsyncStub
+if TYPE_CHECKING:
+    Stub = coordinator_pb2_grpc.CoordinatorServiceAsyncStub
 
 _READ_MESSAGES_MAX = 1_000
 _BYTES_MAX = 1024 * 1024
@@ -46,7 +47,7 @@ class LogReader:
             bytes_max=bytes_max,
         )
 
-        async def read(stub: Stub) -> coordinator_pb2.ReadMessagesResponse:
+        async def read(stub: "Stub") -> coordinator_pb2.ReadMessagesResponse:
             return await stub.ReadMessages(request, timeout=self._deadline_s)
 
         response = await self._anywhere(read)
@@ -57,7 +58,7 @@ class LogReader:
         """The last committed pos of each partition; everything committed before is below."""
         request = coordinator_pb2.ReadTailsRequest(partitions=partitions)
 
-        async def read(stub: Stub) -> coordinator_pb2.ReadTailsResponse:
+        async def read(stub: "Stub") -> coordinator_pb2.ReadTailsResponse:
             return await stub.ReadTails(request, timeout=self._deadline_s)
 
         response = await self._anywhere(read)
@@ -70,7 +71,7 @@ class LogReader:
             await channel.close()
         self._channels.clear()
 
-    async def _anywhere(self, read: Callable[[Stub], Awaitable[R]]) -> R:
+    async def _anywhere(self, read: "Callable[[Stub], Awaitable[R]]") -> R:
         addresses = self._addresses()
         await self._forget_all_but(addresses)
         for address in addresses:
@@ -82,7 +83,7 @@ class LogReader:
             raise Unavailable("no coordinator is there to read the log")
         raise Unavailable(f"no coordinator could read the log (the last said {failed.name})")
 
-    def _stub(self, address: str) -> Stub:
+    def _stub(self, address: str) -> "Stub":
         if address not in self._channels:
             self._channels[address] = open_channel(address, self._secret)
         # Typed for aio by the stubs' declarations alone: at run time there is one class.

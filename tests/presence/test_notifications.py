@@ -25,9 +25,7 @@ from services.presence.notifications import (
     settle,
 )
 
-LIMITS = Limits(
-    collapse_s=30, expiry_s=1_000, retry_first_s=2, retry_longest_s=600, tries_max=3
-)
+LIMITS = Limits(collapse_s=30, expiry_s=1_000, retry_first_s=2, retry_longest_s=600, tries_max=3)
 MAIL = "mailto:ann@example.org"
 
 
@@ -132,9 +130,7 @@ def test_outcomes_that_end_a_delivery(outcome, state, reason):
 def test_a_retry_waits_for_the_jittered_time():
     one = sending()
     assert settled(Outcome.RETRY, one, chance=0.25) == [
-        PutDelivery(
-            replace(one, state=DeliveryState.RETRY, due_at=200.5, tries=1, reason="RETRY")
-        )
+        PutDelivery(replace(one, state=DeliveryState.RETRY, due_at=200.5, tries=1, reason="RETRY"))
     ]
 
 
@@ -164,9 +160,7 @@ def test_jitter_is_full_doubles_and_is_bounded():
 def test_a_fault_of_the_plugin_deletes_nothing_and_uses_up_no_try(outcome):
     one = sending(tries=2, repeats_unknown=False)
     assert settled(outcome, one) == [
-        PutDelivery(
-            replace(one, state=DeliveryState.RETRY, due_at=200.0, reason=outcome.value)
-        )
+        PutDelivery(replace(one, state=DeliveryState.RETRY, due_at=200.0, reason=outcome.value))
     ]
 
 

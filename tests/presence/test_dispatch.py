@@ -1,0 +1,320 @@
+"""Deliveries against a real plugin on the wire that answers well, badly, or not at all."""
+
+import asyncio
+
+import grpc
+import grpc.aio
+from onward.notifier.v1 import notifier_pb2
+from onward.presence.v1 import presence_pb2
+
+from tests.presence.stage import Client, FakePlugin, Stage, staged
+from tests.waiting import until
+
+MAIL = "mailto:ann@example.org"
+PHONE = "tel:+491700000000"
+R = notifier_pb2.Result
+
+
+async def send(stage: Stage, *uris: str, subject="/a") -> None:
+    """One message is due to ann, who is offline, at these endpoints."""
+    ann = Client(stage.log, "ann")
+    ann.connect(subject, endpoints=uris or [MAIL])
+    ann.disconnect()
+    stage.log.publish(subject, "hello")
+    await stage.report()
+
+
+async def story(stage: Stage, subject="/a") -> presence_pb2.Outcome:
+    [outcome] = (await stage.explain("ann", subject, 1)).outcomes
+    return outcome
+
+
+async def deliveries(stage: Stage) -> list[presence_pb2.DeliveryStory]:
+    return list((await story(stage)).deliveries)
+
+
+def in_state(stage: Stage, *states: str):
+    async def reached() -> bool:
+        return [delivery.state for delivery in await deliveries(stage)] == list(states)
+
+    return reached
+
+
+async def uris_of(stage: Stage) -> list[str]:
+    return list(await stage.store.read(lambda tx: tx.uris("ann")))
+
+
+def answer(**fields):
+    """A step of a script: this result for every delivery."""
+
+    def step(request, _):
+        return notifier_pb2.NotifyResponse(
+            results=[R(delivery_id=d.delivery_id, **fields) for d in request.deliveries]
+        )
+
+    return step
+
+
+async def hang(request, context):
+    await asyncio.sleep(30)
+
+
+def test_two_retries_then_accepted_are_one_delivery_with_three_attempts(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [answer(outcome=R.RETRY, detail="451 busy")] * 2
+        async with staged(tmp_path, plugin) as stage:
+            await send(stage)
+            await until(in_state(stage, "accepted"))
+            [delivery] = await deliveries(stage)
+            assert [(a.outcome, a.detail) for a in delivery.attempts] == [
+                ("RETRY", "451 busy"),
+                ("RETRY", "451 busy"),
+                ("ACCEPTED", ""),
+            ]
+            assert len({d.delivery_id for d in plugin.deliveries}) == 1
+            assert [d.attempt for d in plugin.deliveries] == [1, 2, 3]
+            outcome = await story(stage)
+            assert outcome.state == presence_pb2.Outcome.NOTIFIED
+            assert "Sent by mailto at" in outcome.text
+            assert "after 2 retries" in outcome.text
+
+    run(claim())
+
+
+def test_retry_after_is_obeyed(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        step = answer(outcome=R.RETRY, retry_after={"nanos": 400_000_000})
+        plugin.script = [step]
+        async with staged(tmp_path, plugin) as stage:
+            await send(stage)
+            await until(lambda: len(plugin.calls) == 2)
+            first, second = (await deliveries(stage))[0].attempts
+            waited_s = (second.at.ToNanoseconds() - first.at.ToNanoseconds()) / 1e9
+            assert 0.4 <= waited_s < 3
+
+    run(claim())
+
+
+def test_too_many_retries_leave_a_dead_letter(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [R.RETRY] * 10
+        async with staged(tmp_path, plugin, retry_tries_max=3) as stage:
+            await send(stage)
+            await until(in_state(stage, "dead"))
+            assert len(plugin.calls) == 3
+            assert (await story(stage)).state == presence_pb2.Outcome.FAILED
+
+    run(claim())
+
+
+def test_a_gone_endpoint_is_removed_and_told_at_the_next_connect(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [answer(outcome=R.ENDPOINT_GONE, detail="550 5.1.1")]
+        async with staged(tmp_path, plugin) as stage:
+            await send(stage)
+            await until(in_state(stage, "failed"))
+            assert await uris_of(stage) == []
+            ask = presence_pb2.ListGoneEndpointsRequest(user="ann", client_id="ann-1")
+            assert list((await stage.query.ListGoneEndpoints(ask)).uris) == [MAIL]
+            ann = Client(stage.log, "ann")
+            ann.generation = 1
+            ann.connect("/a", endpoints_gone_told=[MAIL])
+            await stage.report()
+            assert list((await stage.query.ListGoneEndpoints(ask)).uris) == []
+
+    run(claim())
+
+
+def test_an_endpoint_registered_after_it_was_gone_stays(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [answer(outcome=R.ENDPOINT_GONE, gone_since={"seconds": 1_000})]
+        async with staged(tmp_path, plugin) as stage:
+            await send(stage)
+            await until(in_state(stage, "failed"))
+            assert await uris_of(stage) == [MAIL]
+
+    run(claim())
+
+
+def test_a_misconfigured_plugin_is_left_alone_and_nothing_is_lost(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [R.MISCONFIGURED] * 4
+        async with staged(tmp_path, plugin, retry_tries_max=2) as stage:
+            await send(stage)
+            await until(lambda: plugin.calls)
+            await until(lambda: not stage.workers._plugins.list[0].breaker.closed)
+            await until(in_state(stage, "accepted"))
+            assert await uris_of(stage) == [MAIL]
+            assert len(plugin.calls) == 5
+            assert stage.workers._plugins.list[0].breaker.closed
+
+    run(claim())
+
+
+def test_an_opt_out_is_never_sent_to_again(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [R.OPTED_OUT]
+        async with staged(tmp_path, plugin) as stage:
+            await send(stage)
+            await until(in_state(stage, "failed"))
+            stage.log.publish("/a", "more")
+            await stage.report()
+            [outcome] = (await stage.explain("ann", "/a", 2)).outcomes
+            assert outcome.reason == "OPTED_OUT"
+            assert len(plugin.calls) == 1
+
+    run(claim())
+
+
+def test_an_unknown_outcome_is_repeated_by_mail_and_never_by_phone(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin(mailto=True, tel=False)
+        plugin.script = [R.UNKNOWN]
+        async with staged(tmp_path, plugin) as stage:
+            await send(stage, MAIL, PHONE)
+            await until(in_state(stage, "accepted", "unknown"))
+            sent = [delivery.endpoint for delivery in plugin.deliveries]
+            assert sorted(sent) == [MAIL, MAIL, PHONE]
+
+    run(claim())
+
+
+def test_missing_answers_are_unknown_and_uninvited_ones_are_passed_over(run, tmp_path):
+    async def claim():
+        def step(request, _):
+            return notifier_pb2.NotifyResponse(
+                results=[R(delivery_id="0" * 32, outcome=R.ENDPOINT_GONE), R(outcome=R.ACCEPTED)]
+            )
+
+        plugin = FakePlugin(mailto=False)
+        plugin.script = [step]
+        async with staged(tmp_path, plugin) as stage:
+            await send(stage)
+            await until(in_state(stage, "unknown"))
+            assert await uris_of(stage) == [MAIL]
+            assert (await story(stage)).state == presence_pb2.Outcome.UNKNOWN
+
+    run(claim())
+
+
+def test_a_hanging_plugin_meets_its_deadline_and_others_are_not_kept_waiting(run, tmp_path):
+    async def claim():
+        slow, quick = FakePlugin("slow"), FakePlugin("quick", tel=False)
+        slow.script = [hang]
+        async with staged(tmp_path, slow, quick, notify_deadline_s=0.5) as stage:
+            await send(stage, MAIL, PHONE)
+            await until(in_state(stage, "sending", "accepted"))
+            await until(in_state(stage, "accepted", "accepted"))
+            [mail, _] = await deliveries(stage)
+            assert [a.outcome for a in mail.attempts] == ["CALL_BROKEN", "ACCEPTED"]
+
+    run(claim())
+
+
+def test_a_call_that_the_plugin_turned_down_is_repeated_on_any_channel(run, tmp_path):
+    async def claim():
+        async def refuse(_, context):
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
+
+        plugin = FakePlugin(mailto=False)
+        plugin.script = [refuse]
+        async with staged(tmp_path, plugin) as stage:
+            await send(stage)
+            await until(in_state(stage, "accepted"))
+            assert len(plugin.calls) == 2
+
+    run(claim())
+
+
+def test_a_claim_found_after_a_restart_is_unknown_by_channel(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin(mailto=True, tel=False)
+        plugin.script = [hang]
+        async with staged(tmp_path, plugin) as stage:
+            await send(stage, MAIL, PHONE)
+            await until(in_state(stage, "sending", "sending"))
+            await stage.restart()
+            await until(in_state(stage, "accepted", "unknown"))
+            mail, phone = await deliveries(stage)
+            assert [a.outcome for a in mail.attempts] == ["UNKNOWN", "ACCEPTED"]
+            assert [a.outcome for a in phone.attempts] == ["UNKNOWN"]
+            assert len({d.delivery_id for d in plugin.deliveries if d.endpoint == MAIL}) == 1
+
+    run(claim())
+
+
+def test_a_channel_that_nobody_serves_waits_and_says_so(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        async with staged(tmp_path, plugin) as stage:
+            await send(stage, "fcm:abc")
+            await until(in_state(stage, "pending"))
+            outcome = await story(stage)
+            assert (outcome.state, outcome.reason) == (presence_pb2.Outcome.PENDING, "NO_CHANNEL")
+            assert outcome.text == "Waiting: no plugin serves fcm."
+
+    run(claim())
+
+
+def test_what_nobody_could_send_expires(run, tmp_path):
+    async def claim():
+        async with staged(tmp_path, expiry_s=1) as stage:
+            await send(stage)
+            await until(in_state(stage, "expired"), 15)
+
+    run(claim())
+
+
+def test_a_removed_endpoint_is_not_sent_to(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [R.RETRY]
+        async with staged(tmp_path, plugin, retry_first_s=5) as stage:
+            ann = Client(stage.log, "ann")
+            ann.connect("/a", endpoints=[MAIL])
+            stage.log.publish("/a", "hello")
+            ann.disconnect()
+            await stage.report()
+            await until(lambda: plugin.calls)
+            ann.connect()
+            ann.remove_endpoint(MAIL)
+            ann.disconnect()
+            await stage.report()
+            await until(in_state(stage, "cancelled"))
+            assert (await story(stage)).reason == "ENDPOINT_REMOVED"
+
+    run(claim())
+
+
+def test_a_plugin_for_the_channel_wins_over_one_for_any_also_while_it_is_away(run, tmp_path):
+    async def claim():
+        everything, mail = FakePlugin("everything", any=True), FakePlugin("mail")
+        async with staged(tmp_path, everything, mail) as stage:
+            await until(lambda: stage.workers._plugins.routes())
+            await mail.stop()
+            await send(stage, MAIL, PHONE)
+            await until(in_state(stage, "pending", "accepted"))
+            assert [d.endpoint for d in everything.deliveries] == [PHONE]
+            await mail.start()
+            await until(in_state(stage, "accepted", "accepted"))
+            assert [d.endpoint for d in mail.deliveries] == [MAIL]
+
+    run(claim())
+
+
+def test_no_token_is_told_by_explain(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        async with staged(tmp_path, plugin) as stage:
+            await send(stage)
+            await until(in_state(stage, "accepted"))
+            assert "ann@example.org" not in str(await stage.explain("ann", "/a"))
+
+    run(claim())

@@ -1,0 +1,41 @@
+"""What plugins say of themselves, and who gets which channel."""
+
+from onward.notifier.v1 import notifier_pb2
+
+from services.presence.plugins import Description, description_of, route
+
+
+def plugin(*schemes: str) -> Description:
+    return Description("p", dict.fromkeys(schemes, True), 100, 4)
+
+
+def test_an_exact_channel_wins_over_any():
+    assert route("mailto", [plugin("*"), plugin("mailto")]) == 1
+
+
+def test_any_takes_what_nobody_names():
+    assert route("tel", [plugin("mailto"), plugin("*")]) == 1
+
+
+def test_of_equals_the_first_wins():
+    assert route("mailto", [plugin("mailto"), plugin("mailto")]) == 0
+    assert route("tel", [plugin("*"), plugin("*")]) == 0
+
+
+def test_a_plugin_that_has_said_nothing_serves_nothing():
+    assert route("mailto", [None, plugin("*")]) == 1
+    assert route("mailto", [None]) is None
+
+
+def test_missing_numbers_become_defaults_and_wild_ones_the_bounds():
+    plain = description_of(notifier_pb2.DescribeResponse(name="x"), "host:1")
+    assert (plain.batch_max, plain.concurrency_max) == (100, 4)
+    wild = notifier_pb2.DescribeResponse(batch_max=10**6, concurrency_max=10**6)
+    bounded = description_of(wild, "host:1")
+    assert (bounded.name, bounded.batch_max, bounded.concurrency_max) == ("host:1", 1_000, 64)
+
+
+def test_a_channel_repeats_as_its_own_entry_says_before_that_of_any():
+    both = Description("p", {"*": True, "tel": False}, 1, 1)
+    assert both.repeats_unknown("mailto")
+    assert not both.repeats_unknown("tel")
