@@ -144,6 +144,7 @@ def _gateway(settings: Settings, exchange: Exchange, sweep: Sweep, api: HttpApi)
             write_bytes_max=settings.write_bytes_max,
             close_s=settings.close_s,
         ),
+        local_only=settings.anonymous,
     )
 
 

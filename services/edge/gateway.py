@@ -20,6 +20,7 @@ from services.edge.handoff import is_upgraded, switch_protocols, take_transport
 from services.edge.handshake import VERSION, Declined, read_handshake
 from services.edge.http_api import HttpApi
 from services.edge.http_log import http_logger
+from services.edge.http_origin import only_from_here
 from services.edge.http_refusal import refusals_in_json, refused
 from services.edge.metrics import HANDSHAKES_REFUSED
 from services.edge.socket import Acceptor, Handshake
@@ -45,7 +46,10 @@ class GatewayLimits:
 
 
 class Gateway:
-    """Serves `api` and `GET /v1/connect` on `address` (`host:port`; port 0 draws one)."""
+    """Serves `api` and `GET /v1/connect` on `address` (`host:port`; port 0 draws one).
+
+    `local_only`: answers only what this machine asks, and none of other sites' pages.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,8 @@ class Gateway:
         api: HttpApi,
         limits: GatewayLimits,
         socket_limits: SocketLimits,
+        *,
+        local_only: bool,
     ) -> None:
         self._address = address
         self._acceptor = acceptor
@@ -68,7 +74,7 @@ class Gateway:
         app = web.Application(
             client_max_size=limits.body_bytes_max,
             logger=http_logger(),
-            middlewares=[refusals_in_json],
+            middlewares=[only_from_here, refusals_in_json] if local_only else [refusals_in_json],
         )
         app.add_routes(api.routes())
         app.router.add_get("/v1/connect", self._connect, allow_head=False)

@@ -1,11 +1,11 @@
 """Settings of the edge: limits and times of the client protocol, and how this process is set up."""
 
-import ipaddress
 from dataclasses import dataclass
 
 from services.chassis.errors import SettingError
 from services.chassis.settings import setting
 from services.chassis.shared_settings import SharedSettings
+from services.edge.http_origin import is_loopback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ def check(settings: Settings) -> None:
             "ONWARD_EDGE_JWT_HS256_SECRET is too short; set it to a key of at least "
             f"{_JWT_SECRET_BYTES_MIN} bytes"
         )
-    if settings.anonymous and not _is_loopback(settings.address.rpartition(":")[0]):
+    if settings.anonymous and not is_loopback(settings.address.rpartition(":")[0].strip("[]")):
         raise SettingError(
             f"ONWARD_EDGE_ANONYMOUS is true and ONWARD_EDGE_ADDRESS {settings.address} can be "
             "reached from other machines; set the first to false, or the second to 127.0.0.1:port"
@@ -187,10 +187,3 @@ def check(settings: Settings) -> None:
         raise SettingError(
             "ONWARD_EDGE_WRITE_BYTES_MAX is below ONWARD_EDGE_WRITE_HIGH_BYTES; raise it"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

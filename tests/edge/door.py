@@ -141,7 +141,9 @@ class Door:
         self.sweep = Sweep(self.begin_round, round_s, rounds=3)
         authenticator = Authenticator(SECRET, anonymous=anonymous)
         api = HttpApi(self.backend, authenticator, lambda: self.backend.ready, body_s=0.5)
-        self.gateway = Gateway("127.0.0.1:0", self, self.sweep, api, limits, sockets)
+        self.gateway = Gateway(
+            "127.0.0.1:0", self, self.sweep, api, limits, sockets, local_only=anonymous
+        )
 
     def accept(self, socket: Socket, handshake: Handshake) -> Connection:
         self.connections.append(Echo(socket, handshake))
@@ -191,7 +193,7 @@ async def open_door(
 def handshake_bytes(*extra: str, path: str = "/v1/connect", without: str = "") -> bytes:
     lines = [
         f"GET {path} HTTP/1.1",
-        "Host: edge",
+        "Host: localhost",
         "Upgrade: websocket",
         "Connection: keep-alive, Upgrade",
         "Sec-WebSocket-Version: 13",

@@ -41,7 +41,11 @@ async def ask(door: Door, request: bytes) -> tuple[int, str, bytes]:
 
 
 REFUSED = {
-    "a plain GET": (b"GET /v1/connect HTTP/1.1\r\nHost: e\r\n\r\n", 426, b"ARGUMENT_INVALID"),
+    "a plain GET": (
+        b"GET /v1/connect HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        426,
+        b"ARGUMENT_INVALID",
+    ),
     "HTTP/1.0": (handshake_bytes().replace(b"HTTP/1.1", b"HTTP/1.0"), 426, b"ARGUMENT_INVALID"),
     "another upgrade": (
         handshake_bytes("Upgrade: h2c", without="Upgrade"),
@@ -115,7 +119,7 @@ def test_a_connection_goes_on_as_http_after_a_refused_handshake() -> None:
             writer.write(handshake_bytes("Sec-WebSocket-Protocol: chat"))
             assert " 400 " in await read_head(reader)
             await reader.readuntil(b"}")
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: e\r\n\r\n")
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert " 200 " in await read_head(reader)
             writer.close()
 
@@ -176,8 +180,8 @@ def test_what_a_client_sends_never_reaches_a_log(caplog: pytest.LogCaptureFixtur
     canary = b"canary-7f3a"
     attacks = [
         canary + b" nonsense\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: e\r\nBad " + canary + b"\r\n\r\n",
-        b"GET /v1/history?subject=/" + canary + b" HTTP/1.1\r\nHost: e\r\nX: \x00" + canary,
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nBad " + canary + b"\r\n\r\n",
+        b"GET /v1/history?subject=/" + canary + b" HTTP/1.1\r\nHost: localhost\r\nX: \x00" + canary,
         b"\x16\x03\x01" + canary + b"\r\n\r\n",
         handshake_bytes() + client_frame(TEXT, canary, key=None),
     ]
@@ -205,7 +209,7 @@ def test_a_fault_of_a_handler_is_logged_by_its_place_alone(
     async def main() -> None:
         async with open_door() as door:
             door.backend.fault = ValueError("canary-7f3a")
-            query = b"GET /v1/history?subject=/a HTTP/1.1\r\nHost: e\r\n\r\n"
+            query = b"GET /v1/history?subject=/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
             assert (await ask(door, query))[0] == 500
 
     with caplog.at_level(logging.DEBUG):
@@ -239,7 +243,7 @@ def test_a_draining_door_takes_no_handshake() -> None:
     async def main() -> None:
         async with open_door() as door:
             reader, writer = await door.dial()
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: e\r\n\r\n")
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await read_head(reader)
             door.gateway.draining = True
             await reader.readuntil(b"}")
@@ -292,5 +296,44 @@ def test_a_violation_closes_with_its_code_over_a_real_socket() -> None:
             writer.write(client_frame(TEXT, b"hi", key=None))
             assert await read_close(reader) == 1002
             writer.close()
+
+    run_on_uvloop(main())
+
+
+LOCAL_HOSTS = ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "127.8.0.1", "[::1]:8080"]
+OTHER_HOSTS = ["edge.example.org", "127.0.0.1.example.org", "10.0.0.1", "", "[", "localhost@evil"]
+
+
+@pytest.mark.parametrize("host", [*LOCAL_HOSTS, *OTHER_HOSTS])
+@pytest.mark.parametrize("anonymous", [True, False])
+def test_without_tokens_only_this_machine_is_answered(host: str, anonymous: bool) -> None:
+    async def main() -> None:
+        async with open_door(anonymous=anonymous) as door:
+            request = handshake_bytes(f"Host: {host}", without="Host")
+            status, _, body = await ask(door, request)
+            if host in LOCAL_HOSTS or not anonymous:
+                assert status == 101
+            else:
+                assert (status, b"FORBIDDEN" in body) == (403, True)
+
+    run_on_uvloop(main())
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        ("http://localhost:8080", 101),
+        ("http://localhost:9090", 403),
+        ("https://evil.example.org", 403),
+        ("null", 403),
+        ("", 403),
+    ],
+)
+def test_without_tokens_no_page_of_another_site_may_ask(origin: str, expected: int) -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            headers = ("Host: localhost:8080", f"Origin: {origin}")
+            status, _, _ = await ask(door, handshake_bytes(*headers, without="Host"))
+            assert status == expected
 
     run_on_uvloop(main())

@@ -1,0 +1,46 @@
+"""Keeps web pages from elsewhere out of an edge that asks nobody for a token.
+
+Without tokens, whoever reaches the port may do everything, and a browser on this machine reaches
+it for every page that it shows. So where anonymous access is on, a request must name this machine
+as its host (a name that an attacker lets point here does not), and if it comes from a page, that
+page must be from here. Knows the headers Host and Origin; must not know paths or users.
+"""
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from services.chassis.refusals import Code, refuse
+from services.edge.http_refusal import refused
+
+
+@web.middleware
+async def only_from_here(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Refuses requests for another host, or from another host's page, with 403."""
+    host = request.headers.get("Host", "")
+    origin = request.headers.get("Origin")
+    if not is_loopback(_hostname(f"//{host}")):
+        message = "Without tokens this server answers to localhost and loopback addresses only."
+        return refused(refuse(Code.FORBIDDEN, message))
+    if origin is not None and origin.partition("://")[2] != host:
+        return refused(refuse(Code.FORBIDDEN, "Without tokens no other site's page may ask."))
+    return await handler(request)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, a name or an address without brackets, can only be this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _hostname(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
