@@ -89,7 +89,8 @@ def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     async def main() -> None:
         async with open_door() as door:
             reader, writer = await door.dial()
-            writer.write(b"POST /v1/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+            head = b"POST /v1/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+            writer.write(head + b"{")
             assert b" 408 " in await reader.readuntil(b"\r\n")
             writer.close()
 

@@ -1,5 +1,7 @@
 """The pure WebSocket core: what is accepted, what breaks the protocol and with which code."""
 
+import random
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -243,7 +245,7 @@ def feed_cut(parser: Parser, data: bytes, sizes: list[int]) -> list[Event]:
     return events
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(any_frames, max_size=8).map(b"".join), cuts)
 def test_any_bytes_mean_the_same_wherever_they_are_cut(data: bytes, sizes: list[int]) -> None:
     whole = parse(data, 400)
@@ -252,7 +254,7 @@ def test_any_bytes_mean_the_same_wherever_they_are_cut(data: bytes, sizes: list[
     assert not any(ends[:-1])
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(good_frames, max_size=6), cuts)
 def test_good_frames_never_break_the_protocol(frames: list[bytes], sizes: list[int]) -> None:
     events = feed_cut(Parser(400 * 4), b"".join(frames), sizes)
@@ -260,19 +262,16 @@ def test_good_frames_never_break_the_protocol(frames: list[bytes], sizes: list[i
     assert not any(isinstance(event, Violation) for event in events)
 
 
-@settings(max_examples=2000, deadline=None)
-@given(
-    st.lists(good_frames, min_size=1, max_size=4).map(b"".join),
-    st.lists(st.tuples(st.integers(0, 1 << 12), st.integers(0, 255)), max_size=4),
-)
-def test_mutated_frames_neither_crash_nor_leave_the_bounds(
-    data: bytes, changes: list[tuple[int, int]]
-) -> None:
-    mutated = bytearray(data)
-    for at, value in changes:
-        mutated[at % len(mutated)] = value
-    for event in parse(bytes(mutated), 2000):
-        if isinstance(event, TextMessage):
-            event.payload.decode()
-        if isinstance(event, TextMessage | BinaryMessage | Ping | Pong):
-            assert len(event.payload) <= 2000
+@settings(max_examples=400, deadline=None)
+@given(st.lists(good_frames, min_size=1, max_size=4).map(b"".join), st.integers())
+def test_mutated_frames_neither_crash_nor_leave_the_bounds(data: bytes, seed: int) -> None:
+    dice = random.Random(seed)
+    for _ in range(20):
+        mutated = bytearray(data)
+        for _ in range(dice.randint(1, 4)):
+            mutated[dice.randrange(len(mutated))] = dice.randrange(256)
+        for event in parse(bytes(mutated), 2000):
+            if isinstance(event, TextMessage):
+                event.payload.decode()
+            if isinstance(event, TextMessage | BinaryMessage | Ping | Pong):
+                assert len(event.payload) <= 2000
