@@ -3,9 +3,9 @@
 Rules:
 - A follow with base < n covers n if n ≤ acked, or if n stands at or below acked_pos or at or below
   the mark that speaks for its subscription. Ended follows cover what they covered.
-- A mark speaks for a subscription if it is of the edge, alive or dead, of the client's register; the
-  follow was last subscribed by that register's session, whose end presence has not processed; and
-  the mark's round is above the round in which the subscription was formed.
+- A mark speaks for a subscription if it is of the edge, alive or dead, of the client's register;
+  if the follow was last subscribed by that register's session, whose end presence has not
+  processed; and if the mark's round is above the round in which the subscription was formed.
 - A client answers for n if it follows the subject with base < n, and is online or in grace.
 
 Knows: rows and marks. Must not know: what is done about the answers.
