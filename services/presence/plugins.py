@@ -72,10 +72,7 @@ class Plugin:
         self.description: Description | None = None
         self.connected = asyncio.Event()
         self.breaker = Breaker(limits)
-        self._channel = open_channel(address, secret)
-        self._stub: notifier_pb2_grpc.NotifierServiceAsyncStub = (
-            notifier_pb2_grpc.NotifierServiceStub(self._channel)
-        )
+        self._secret = secret
 
     @property
     def label(self) -> str:
@@ -85,11 +82,15 @@ class Plugin:
     async def notify(
         self, request: notifier_pb2.NotifyRequest, deadline_s: float
     ) -> notifier_pb2.NotifyResponse:
-        """Hand over a batch. Raises grpc.aio.AioRpcError."""
+        """Hand over a batch, while connected. Raises grpc.aio.AioRpcError."""
         return await self._stub.Notify(request, timeout=deadline_s)
 
     async def run(self, changed: Callable[[], None]) -> None:
-        """Keep the connection and ask what the plugin serves; `changed()` after each change."""
+        """Connect, and ask what the plugin serves; `changed()` after each change. May run again."""
+        self._channel = open_channel(self.address, self._secret)
+        self._stub: notifier_pb2_grpc.NotifierServiceAsyncStub = (
+            notifier_pb2_grpc.NotifierServiceStub(self._channel)
+        )
         try:
             while True:
                 await self._reach(grpc.ChannelConnectivity.READY)
@@ -104,6 +105,7 @@ class Plugin:
                 metrics.plugin_connected.labels(self.label).set(0)
                 log.warning("plugin_lost", plugin=self.label)
         finally:
+            self.connected.clear()
             await self._channel.close()
 
     async def _describe(self) -> bool:

@@ -284,6 +284,14 @@ class Stage:
         await self.workers.close()
         await self.store.close()
 
+    async def new_term(self) -> None:
+        """Lose ownership, wherever the workers are, and gain it again in the same process."""
+        self._running.cancel()
+        await asyncio.gather(self._running, return_exceptions=True)
+        self.epoch += 1
+        await self.store.claim(self.epoch, PARTITIONS)
+        self._running = asyncio.create_task(self.workers.run())
+
     async def restart(self) -> None:
         await self.stop()
         await self.start()

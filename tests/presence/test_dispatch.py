@@ -250,6 +250,20 @@ def test_a_claim_found_after_a_restart_is_unknown_by_channel(run, tmp_path):
     run(claim())
 
 
+def test_a_new_term_in_the_same_process_sends_on(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [hang]
+        async with staged(tmp_path, plugin) as stage:
+            await send(stage)
+            await until(in_state(stage, "sending"))
+            await stage.new_term()
+            await until(in_state(stage, "accepted"))
+            assert len(plugin.calls) == 2
+
+    run(claim())
+
+
 def test_a_channel_that_nobody_serves_waits_and_says_so(run, tmp_path):
     async def claim():
         plugin = FakePlugin()

@@ -1,0 +1,122 @@
+"""The story of each message, in sentences."""
+
+from onward.presence.v1 import presence_pb2
+
+from services.presence.explain import Facts, story
+from services.presence.notifications import Delivery, DeliveryState, Span
+from services.presence.state import Follow, Register, Standing, UserState
+from services.presence.store import Attempt, Decided
+
+NAME = presence_pb2.Outcome.State.Name
+
+
+def user(standing=Standing.OFFLINE, base=0, acked=0) -> UserState:
+    follow = Follow("/a", "c", 1, base, acked)
+    register = Register("c", 4, "s", 7, standing)
+    return UserState("ann", registers={"c": register}, follows={follow.key: follow})
+
+
+def told(state=None, last=1, cursor_pos=100, decided=(), deliveries=(), attempts=(), served=True):
+    facts = Facts(
+        subject="/a",
+        state=state or user(),
+        first=1,
+        last=last,
+        positions={n: n * 10 for n in range(1, last + 1)},
+        cursor_pos=cursor_pos,
+        decided=decided,
+        deliveries={"n": deliveries},
+        attempts={"d": attempts},
+        is_served=lambda _: served,
+    )
+    return [(o.from_seq, o.to_seq, NAME(o.state), o.text) for o in story(facts).outcomes]
+
+
+def sent(state: DeliveryState, **changes) -> Delivery:
+    values = {
+        "id": "d", "notification_id": "n", "user": "ann", "subject": "/a", "expires_at": 9e9,
+        "uri": "mailto:ann@example.org", "state": state, "due_at": None,
+    }  # fmt: skip
+    return Delivery(**(values | changes))
+
+
+NOTIFIED = Decided(Span(1, 1, 10), "n", "", 50.0)
+
+
+def test_a_message_without_a_record_is_told_by_how_the_clients_stand():
+    assert told(user(acked=1)) == [(1, 1, "ACKNOWLEDGED", "Acknowledged by client c.")]
+    answered = "Not acknowledged yet; client c is online or in its grace and answers for it."
+    assert told(user(Standing.ONLINE)) == [(1, 1, "ANSWERED_FOR", answered)]
+    assert told(user(Standing.GRACE)) == [(1, 1, "ANSWERED_FOR", answered)]
+    assert told(cursor_pos=5) == [(1, 1, "NOT_YET", "Presence has not come to it yet.")]
+    pending = "The user is offline; the message is about to be decided."
+    assert told() == [(1, 1, "PENDING", pending)]
+    unfollowed = "The user did not follow the subject when it was published."
+    assert told(user(base=1, acked=1)) == [(1, 1, "NOT_FOLLOWED", unfollowed)]
+
+
+def test_ranges_stand_among_single_messages_in_order():
+    rows = [
+        Decided(Span(2, 4, 40), "", "TRIMMED", 5.0),
+        Decided(Span(6, 6, 60), "", "PUBLISHER", 5.0),
+    ]
+    assert [outcome[:3] for outcome in told(user(acked=5), 7, decided=rows)] == [
+        (1, 1, "ACKNOWLEDGED"),
+        (2, 4, "SUPPRESSED"),
+        (5, 5, "ACKNOWLEDGED"),
+        (6, 6, "SUPPRESSED"),
+        (7, 7, "PENDING"),
+    ]
+
+
+def test_a_sent_notification_says_how_when_and_after_how_many_retries():
+    tries = [Attempt("d", n, 10.0 * n, "email", "RETRY", 10.0 * n) for n in (1, 2)]
+    tries.append(Attempt("d", 3, 30.0, "email", "ACCEPTED", 31.0))
+    accepted = [sent(DeliveryState.ACCEPTED)]
+    text = "Sent by mailto at 1970-01-01 00:00:31 UTC, after 2 retries."
+    assert told(decided=[NOTIFIED], deliveries=accepted, attempts=tries) == [
+        (1, 1, "NOTIFIED", text)
+    ]
+
+
+def test_one_held_back_says_by_whom():
+    held = [sent(DeliveryState.PENDING, due_at=60.0, held=True)]
+    text = "Held back from mailto, because client c answers for it."
+    assert told(user(Standing.ONLINE), decided=[NOTIFIED], deliveries=held) == [
+        (1, 1, "HELD", text)
+    ]
+
+
+def test_one_that_no_plugin_serves_says_so():
+    waits = [sent(DeliveryState.PENDING, due_at=60.0)]
+    assert told(decided=[NOTIFIED], deliveries=waits, served=False) == [
+        (1, 1, "PENDING", "Waiting: no plugin serves mailto.")
+    ]
+
+
+def test_one_that_waits_says_until_when():
+    waits = [sent(DeliveryState.PENDING, due_at=60.0)]
+    assert told(decided=[NOTIFIED], deliveries=waits) == [
+        (1, 1, "PENDING", "To be sent by mailto from 1970-01-01 00:01:00 UTC on.")
+    ]
+
+
+def test_the_ends_of_deliveries_are_told_apart():
+    def state_of(state: DeliveryState, reason: str = "") -> str:
+        [outcome] = told(decided=[NOTIFIED], deliveries=[sent(state, reason=reason)])
+        return outcome[2]
+
+    assert state_of(DeliveryState.FAILED, "ENDPOINT_GONE") == "FAILED"
+    assert state_of(DeliveryState.DEAD) == "FAILED"
+    assert state_of(DeliveryState.EXPIRED) == "FAILED"
+    assert state_of(DeliveryState.UNKNOWN) == "UNKNOWN"
+    assert state_of(DeliveryState.CANCELLED, "ACKNOWLEDGED") == "ACKNOWLEDGED"
+    assert state_of(DeliveryState.CANCELLED, "ENDPOINT_REMOVED") == "SUPPRESSED"
+
+
+def test_each_client_stands_with_its_newest_follow():
+    old, new = Follow("/a", "c", 1, 0, 3, ended=True), Follow("/a", "c", 9, 5, 8)
+    state = UserState("ann", follows={old.key: old, new.key: new})
+    facts = Facts("/a", state, 1, 0, {}, 0, [], {}, {})
+    [client] = story(facts).clients
+    assert (client.base, client.acked, client.ended, client.state) == (5, 8, False, "offline")

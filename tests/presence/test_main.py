@@ -1,0 +1,187 @@
+"""The real process with a real etcd: who owns, who serves, how it ends."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+
+from services.chassis.channel import open_channel
+from services.chassis.cluster import Directory, freeze_partitions
+from services.chassis.etcd import Etcd
+from tests.presence.stage import PARTITIONS, SECRET
+from tests.real_etcd import running
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def etcd_address(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("etcd")) as server:
+        yield server.address
+
+
+def environ(tmp_path, etcd: str, **variables: str) -> dict[str, str]:
+    own = {
+        "ONWARD_ETCD": etcd,
+        "ONWARD_SECRET": SECRET,
+        "ONWARD_LEASE_TTL_S": "3",
+        "ONWARD_PRESENCE_DATA_DIR": str(tmp_path / "data"),
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}",
+        "PATH": os.environ["PATH"],
+    }
+    return own | variables
+
+
+@contextmanager
+def presence(env: dict[str, str]):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.presence"],
+        cwd=ROOT,
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+class Watcher:
+    """The directory, as everybody else sees it."""
+
+    def __init__(self, address: str) -> None:
+        self.etcd = Etcd(address)
+        self.directory = Directory(self.etcd)
+
+    async def start(self) -> "Watcher":
+        await freeze_partitions(self.etcd, PARTITIONS)
+        self._running = asyncio.create_task(self.directory.run())
+        return self
+
+    async def stop(self) -> None:
+        self._running.cancel()
+        await self.etcd.close()
+
+    async def serving(self) -> bool:
+        address = self.directory.presence_address()
+        return address is not None and await is_serving(address)
+
+
+async def is_serving(address: str) -> bool:
+    channel = open_channel(address, SECRET)
+    try:
+        check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        return (await check).status == health_pb2.HealthCheckResponse.SERVING
+    except grpc.aio.AioRpcError:
+        return False
+    finally:
+        await channel.close()
+
+
+async def report(address: str) -> int:
+    channel = open_channel(address, SECRET)
+    try:
+        request = presence_pb2.ReportRequest(log_id="log")
+        request.partitions.add(partition=1, epoch=1)
+        response = await presence_pb2_grpc.PresenceServiceStub(channel).Report(request)
+        return response.cursors[0].pos
+    finally:
+        await channel.close()
+
+
+def test_it_serves_when_it_owns_and_ends_in_peace(run, tmp_path, etcd_address):
+    async def claim():
+        watcher = await Watcher(etcd_address).start()
+        with presence(environ(tmp_path, etcd_address)) as process:
+            await until(watcher.serving, 20)
+            assert await report(watcher.directory.presence_address()) == 0
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, 10) == 0
+            await until(lambda: not watcher.directory.presences, 2)
+            assert watcher.directory.presence_owner is None
+        await watcher.stop()
+
+    run(claim())
+
+
+def test_a_killed_one_comes_back_under_its_name_without_waiting(run, tmp_path, etcd_address):
+    async def claim():
+        watcher = await Watcher(etcd_address).start()
+        env = environ(tmp_path, etcd_address, ONWARD_LEASE_TTL_S="60")
+        with presence(env):
+            await until(watcher.serving, 20)
+            first = watcher.directory.presence_address()
+        assert watcher.directory.presence_owner == "presence-1"
+        with presence(env):
+            await until(lambda: watcher.directory.presence_address() not in (None, first), 20)
+            await until(watcher.serving, 10)
+        await watcher.stop()
+
+    run(claim())
+
+
+def test_a_second_one_waits_and_takes_over(run, tmp_path, etcd_address):
+    async def claim():
+        watcher = await Watcher(etcd_address).start()
+        other = {
+            "ONWARD_PRESENCE_NAME": "presence-2",
+            "ONWARD_PRESENCE_DATA_DIR": str(tmp_path / "other"),
+        }
+        with presence(environ(tmp_path, etcd_address)) as first:
+            await until(lambda: watcher.directory.presence_owner == "presence-1", 20)
+            with presence(environ(tmp_path, etcd_address, **other)):
+                await until(lambda: "presence-2" in watcher.directory.presences, 20)
+                assert not await is_serving(watcher.directory.presences["presence-2"])
+                with pytest.raises(grpc.aio.AioRpcError) as raised:
+                    await report(watcher.directory.presences["presence-2"])
+                assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+                first.send_signal(signal.SIGKILL)
+                await until(lambda: watcher.directory.presence_owner == "presence-2", 10)
+                await until(watcher.serving, 5)
+        await watcher.stop()
+
+    run(claim())
+
+
+def test_one_that_slept_past_its_lease_serves_again_under_a_new_one(run, tmp_path, etcd_address):
+    async def claim():
+        watcher = await Watcher(etcd_address).start()
+        with presence(environ(tmp_path, etcd_address)) as process:
+            await until(watcher.serving, 20)
+            process.send_signal(signal.SIGSTOP)
+            await until(lambda: watcher.directory.presence_owner is None, 15)
+            process.send_signal(signal.SIGCONT)
+            await until(watcher.serving, 10)
+        await watcher.stop()
+
+    run(claim())
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"ONWARD_PRESENCE_GRACE_S": "soon"}, "ONWARD_PRESENCE_GRACE_S"),
+        ({"ONWARD_PRESENCE_GRACES": "1"}, "ONWARD_PRESENCE_GRACES"),
+        ({"ONWARD_PRESENCE_DATA_DIR": "/dev/null/x"}, "ONWARD_PRESENCE_DATA_DIR"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_and_code_2(tmp_path, variables, sentence):
+    with presence(environ(tmp_path, "127.0.0.1:1", **variables)) as process:
+        assert process.wait(20) == 2
+        assert process.stderr is not None
+        [line] = process.stderr.read().strip().splitlines()
+        assert sentence in line
