@@ -268,13 +268,13 @@ class Hub:
         channel = self._channels.get(subject)
         if channel is None or channel.hole_to <= channel.last:
             return []
+        if floor > channel.last:
+            self._skip(channel, floor)
         news: dict[Channel, list[Entry]] = {}
         for entry in entries:
             if entry.seq == channel.last + 1:
                 self._apply(channel, entry, news)
         effects = self._spread(news)
-        if floor > channel.last:
-            self._skip(channel, floor)
         if channel.last < channel.hole_to:
             return [*effects, FillHole(subject, channel.last)]
         return effects + self._close_hole(channel)

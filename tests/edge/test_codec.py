@@ -66,9 +66,7 @@ def test_a_refusal_quotes_nothing_of_the_frame() -> None:
 
 def test_an_ack_alone_and_one_that_rides_are_frames() -> None:
     alone = codec.decode(b'{"ack":{"positions":[{"subject":"/a","seq":"7"}]}}')
-    riding = codec.decode(
-        b'{"id":"1","logout":{},"ack":{"positions":[{"subject":"/a","seq":7}]}}'
-    )
+    riding = codec.decode(b'{"id":"1","logout":{},"ack":{"positions":[{"subject":"/a","seq":7}]}}')
     position = client_pb2.Position(subject="/a", seq=7)
     assert alone == ClientFrame(ack=client_pb2.Ack(positions=[position]))
     assert riding == ClientFrame(
@@ -141,9 +139,7 @@ publishes = st.fixed_dictionaries(
 acks = st.fixed_dictionaries(
     {
         "positions": st.lists(
-            st.fixed_dictionaries(
-                {"subject": texts, "seq": st.integers(0, 2**64 - 1).map(str)}
-            ),
+            st.fixed_dictionaries({"subject": texts, "seq": st.integers(0, 2**64 - 1).map(str)}),
             max_size=4,
         )
     }
@@ -152,9 +148,7 @@ acks = st.fixed_dictionaries(
 
 @given(
     st.fixed_dictionaries({}, optional={"id": st.text("ab", max_size=3)}),
-    st.one_of(
-        st.fixed_dictionaries({"publish": publishes}), st.fixed_dictionaries({"ack": acks})
-    ),
+    st.one_of(st.fixed_dictionaries({"publish": publishes}), st.fixed_dictionaries({"ack": acks})),
 )
 @settings(max_examples=120, deadline=None)
 def test_the_hand_written_way_up_equals_json_format(head: dict[str, Any], body: Any) -> None:

@@ -1,0 +1,207 @@
+from typing import Any
+
+from onward.coordinator.v1 import coordinator_pb2
+from onward.types.v1 import entry_pb2
+
+from services.chassis.refusals import Code, Refusal
+from services.edge.outbox import NOT_OWNER_RETRY_S, Outbox, OutboxLimits, Target
+
+P = 3
+
+
+def publish(text: str = "x") -> coordinator_pb2.Publish:
+    return coordinator_pb2.Publish(
+        subject="/a", publication_id=text, content=entry_pb2.Content(text=text)
+    )
+
+
+def owned(limits: OutboxLimits | None = None) -> Outbox:
+    """Partition 3 is c1's in epoch 7, and c1's stream is up."""
+    outbox = Outbox(limits or OutboxLimits())
+    outbox.owner(P, Target("c1", 7))
+    outbox.link_up("c1")
+    return outbox
+
+
+def sent(outbox: Outbox, coordinator: str = "c1") -> list[Any]:
+    """What the next write holds: (epoch, requests of appends) per partition."""
+    batch = outbox.batch(coordinator)
+    return [
+        (one.epoch, [append.request for append in one.appends])
+        for one in (batch.partitions if batch else ())
+    ]
+
+
+def add(outbox: Outbox, now: float = 0.0) -> int:
+    request = outbox.publish(P, publish(), now)
+    assert isinstance(request, int)
+    return request
+
+
+def test_whatever_queued_goes_in_one_write_and_only_once() -> None:
+    outbox = owned()
+    requests = [add(outbox), add(outbox)]
+    assert list(outbox.waiting()) == ["c1"]
+    assert sent(outbox) == [(7, requests)]
+    assert sent(outbox) == [] and list(outbox.waiting()) == []
+    assert sent(outbox, "c2") == []
+
+
+def test_without_an_owner_or_a_stream_everything_waits() -> None:
+    outbox = Outbox(OutboxLimits())
+    request = add(outbox)
+    assert list(outbox.waiting()) == []
+    outbox.owner(P, Target("c1", 7))
+    assert outbox.batch("c1") is None
+    outbox.link_up("c1")
+    assert sent(outbox) == [(7, [request])]
+
+
+def test_a_change_of_owner_sends_all_unanswered_in_order_before_anything_newer() -> None:
+    outbox = owned()
+    first, second = add(outbox), add(outbox)
+    sent(outbox)
+    third = add(outbox)
+    assert outbox.appended(first)
+    assert outbox.owner(P, Target("c2", 9))
+    assert sent(outbox) == []
+    outbox.link_up("c2")
+    fourth = add(outbox)
+    assert sent(outbox, "c2") == [(9, [second, third, fourth])]
+
+
+def test_the_same_owner_is_no_change() -> None:
+    outbox = owned()
+    add(outbox)
+    sent(outbox)
+    assert not outbox.owner(P, Target("c1", 7))
+    assert sent(outbox) == []
+
+
+def test_a_broken_stream_sends_all_unanswered_again() -> None:
+    outbox = owned()
+    requests = [add(outbox), add(outbox)]
+    sent(outbox)
+    assert outbox.link_down("c1") == [P]
+    assert outbox.batch("c1") is None
+    outbox.link_up("c1")
+    assert sent(outbox) == [(7, requests)]
+
+
+def test_an_owner_that_is_none_is_asked_again_a_little_later() -> None:
+    outbox = owned()
+    requests = [add(outbox)]
+    sent(outbox)
+    assert not outbox.not_owner(P, 6, 1.0)  # of an epoch asked before
+    assert outbox.not_owner(P, 7, 1.0)
+    requests.append(add(outbox))
+    assert sent(outbox) == []
+    outbox.tick(1.0 + NOT_OWNER_RETRY_S / 2)
+    assert sent(outbox) == []
+    outbox.tick(1.0 + NOT_OWNER_RETRY_S)
+    assert sent(outbox) == [(7, requests)]
+
+
+def test_a_new_owner_need_not_wait_for_that() -> None:
+    outbox = owned()
+    request = add(outbox)
+    outbox.link_up("c2")
+    outbox.not_owner(P, 7, 1.0)
+    outbox.owner(P, Target("c2", 9))
+    assert sent(outbox, "c2") == [(9, [request])]
+    outbox.tick(2.0)
+    assert sent(outbox) == [] and sent(outbox, "c2") == []
+
+
+def test_an_answer_counts_once() -> None:
+    outbox = owned()
+    request = add(outbox)
+    assert outbox.appended(request)
+    assert not outbox.appended(request) and not outbox.appended(999)
+    assert len(outbox) == 0 and outbox.publish_bytes == 0
+
+
+def test_a_publish_waits_for_a_bounded_time() -> None:
+    outbox = owned(OutboxLimits(publish_wait_s=10))
+    early, late = add(outbox, 100.0), add(outbox, 105.0)
+    assert outbox.tick(109.9) == []
+    assert outbox.tick(110.0) == [early]
+    assert sent(outbox) == [(7, [late])]
+    assert not outbox.appended(early)
+    outbox.appended(late)
+    assert outbox.tick(999.0) == []
+
+
+def test_too_many_or_too_large_publishes_are_refused() -> None:
+    outbox = owned(OutboxLimits(publishes_max=2, publish_bytes_max=1000))
+    big = outbox.publish(P, publish("x" * 1000), 0.0)
+    assert isinstance(big, Refusal) and big.code == Code.OVERLOADED
+    add(outbox)
+    request = add(outbox)
+    full = outbox.publish(P, publish(), 0.0)
+    assert isinstance(full, Refusal) and full.code == Code.OVERLOADED
+    outbox.appended(request)
+    add(outbox)
+
+
+def test_new_sessions_are_refused_when_too_many_events_wait_but_never_an_end() -> None:
+    outbox = owned(OutboxLimits(events_max=1))
+    begin, end = entry_pb2.PresenceEvent(), entry_pb2.PresenceEvent()
+    begin.connected.SetInParent()
+    end.disconnected.SetInParent()
+    assert isinstance(outbox.event(P, begin), int)
+    assert isinstance(outbox.event(P, begin), Refusal)
+    assert isinstance(outbox.event(P, end), int)
+    assert outbox.tick(1e9) == []  # an event waits for ever
+
+
+def test_watches_look_ups_and_awaited_positions_are_sent_again_on_a_new_stream() -> None:
+    outbox = owned()
+    outbox.watch(P, "/a")
+    outbox.watch(P, "/b")
+    outbox.unwatch(P, "/b")
+    read = outbox.read_client(P, "ann", "c1")
+    outbox.await_processed(P, 40)
+    outbox.await_processed(P, 50)
+    for again in (False, True):
+        batch = outbox.batch("c1")
+        assert batch is not None
+        requests = batch.partitions[0]
+        assert [one.subject for one in requests.watches] == ["/a"]
+        assert list(requests.unwatches) == ([] if again else ["/b"])
+        assert [one.request for one in requests.read_clients] == [read]
+        assert list(requests.await_processed) == [40, 50]
+        assert outbox.batch("c1") is None
+        outbox.link_down("c1")
+        outbox.link_up("c1")
+    assert outbox.client_read(read) and not outbox.client_read(read)
+    outbox.processed(P, 40)
+    batch = outbox.batch("c1")
+    assert batch is not None and list(batch.partitions[0].await_processed) == [50]
+    assert not batch.partitions[0].read_clients
+
+
+def test_a_mark_is_sent_or_dropped_but_never_kept() -> None:
+    outbox = Outbox(OutboxLimits())
+    assert not outbox.mark(P, entry_pb2.Mark(pos=1))
+    outbox = owned()
+    assert outbox.mark(P, entry_pb2.Mark(pos=1))
+    batch = outbox.batch("c1")
+    assert batch is not None and batch.partitions[0].appends[0].mark.pos == 1
+    outbox.link_down("c1")
+    outbox.link_up("c1")
+    assert outbox.batch("c1") is None and len(outbox) == 0
+
+
+def test_a_large_backlog_goes_in_several_writes_in_order() -> None:
+    outbox = owned()
+    requests = [add(outbox) for _ in range(12_000)]
+    outbox.owner(4, Target("c1", 8))
+    outbox.watch(4, "/other")
+    written: list[int] = []
+    batches = 0
+    while (batch := outbox.batch("c1")) is not None:
+        batches += 1
+        for one in batch.partitions:
+            written += [append.request for append in one.appends]
+    assert written == requests and batches > 1
