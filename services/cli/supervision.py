@@ -10,8 +10,9 @@ Its rules:
   forgotten once the child has run for long enough.
 - A child that ends with code 2 says that it cannot start as it is set up. Before the first Ready
   this ends everything, with code 2. It is believed only once what the child needs is ready.
-- A stop ends one child after the other. Each has its share of the time; when that is over it is
-  killed and the next one's turn has come. A second stop kills all at once.
+- A stop ends one child after the other. Each has its share of the time, and what those before it
+  left of theirs; when that is over it is killed and the next one's turn has come. A second stop
+  kills all at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -107,6 +108,7 @@ class Supervision:
     _code: int = 0
     _turn: str | None = None  # the child that is being stopped
     _turn_ends_at: float = 0.0
+    _turns_end_at: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         assert set(self.children) == set(self.stop_shares)
@@ -160,6 +162,10 @@ class Supervision:
         if self._stopping:
             return [self._kill(name) for name, c in self._state.items() if c.running]
         self._stopping = True
+        end = now
+        for name, share_s in self.stop_shares.items():
+            end += share_s
+            self._turns_end_at[name] = end
         return self._go_on_stopping(now)
 
     def next_deadline(self) -> float | None:
@@ -187,10 +193,10 @@ class Supervision:
                     return []
                 effects += [Report(f"{self._turn} takes too long to stop"), self._kill(self._turn)]
             self._turn = None
-        for name, share_s in self.stop_shares.items():
+        for name, end in self._turns_end_at.items():
             child = self._state[name]
             if child.running and not child.killed:
-                self._turn, self._turn_ends_at = name, now + share_s
+                self._turn, self._turn_ends_at = name, end
                 return [*effects, Terminate(name)]
         if not any(child.running for child in self._state.values()):
             effects.append(End(self._code))

@@ -1,4 +1,4 @@
-"""What an SMTP reply means for a delivery. Pure, a table.
+"""What an SMTP reply means for a delivery. Pure: a table.
 
 Sources: RFC 5321 section 4.2 (reply codes), RFC 3463 and RFC 5248 (enhanced status codes). A code
 is looked up from the most special to the most general: the enhanced code `5.1.1`, then `5.1`;

@@ -126,6 +126,15 @@ def test_one_that_takes_too_long_is_killed_and_the_next_ones_turn_comes() -> Non
     assert core.exited("etcd", 0, 11.3) == [End(0)]
 
 
+def test_what_one_leaves_of_its_share_the_next_may_take() -> None:
+    core = ready()
+    core.stop(10)
+    core.exited("edge", 0, 10.1)
+    assert core.next_deadline() == 12
+    core.exited("coordinator", 0, 11.9)
+    assert core.next_deadline() == 13
+
+
 def test_one_that_ends_out_of_turn_is_not_terminated() -> None:
     core = ready()
     core.stop(10)
