@@ -1,8 +1,10 @@
-"""How the rest of a long backlog is cut into stretches."""
+"""How a long backlog is read, and how the rest of it is cut into stretches."""
 
 from services.presence.handovers import stretches
 from services.presence.notifications import Span
 from services.presence.state import Follow, UserState
+from tests.presence.stage import Client, FakePlugin, staged
+from tests.waiting import until
 
 
 def state(*follows: Follow) -> UserState:
@@ -31,3 +33,57 @@ def test_it_is_cut_where_another_client_began_and_where_its_acknowledgements_end
 def test_cuts_at_its_ends_make_no_empty_stretch():
     other = Follow("/a", "d", 2, base=100, acked=500)
     assert stretches(state(other), Span(101, 500, 900)) == [Span(101, 500, 900)]
+
+
+MAIL = "mailto:ann@example.org"
+
+
+def test_a_long_backlog_that_a_mark_covers_is_read_past(run, tmp_path):
+    """Else the 17 read messages and the 3 unread ones would be one record of 20."""
+
+    async def claim():
+        plugin = FakePlugin()
+        async with staged(tmp_path, plugin, handover_messages_max=5) as stage:
+            stage.live_edges.add(9)
+            ann = Client(stage.log, "ann", edge_id=9)
+            ann.connect("/a", endpoints=[MAIL])
+            for number in range(1, 18):
+                stage.log.publish("/a", f"m{number}")
+            stage.log.mark("/a", edge_id=9, round_=2)
+            for number in range(18, 21):
+                stage.log.publish("/a", f"m{number}")
+            await stage.report()
+            stage.live_edges.discard(9)
+            await until(lambda: plugin.calls)
+            [delivery] = plugin.deliveries
+            assert (delivery.first_seq, delivery.last_seq, delivery.count) == (18, 20, 3)
+
+    run(claim())
+
+
+def test_a_range_is_told_without_what_was_acknowledged_since(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        async with staged(tmp_path, plugin, handover_messages_max=5) as stage:
+            ann = Client(stage.log, "ann")
+            ann.connect("/a", endpoints=[MAIL])
+            ann.disconnect(a=0)
+            for number in range(1, 21):
+                stage.log.publish("/a", f"m{number}")
+            # What is due waits for a plugin that does not answer yet.
+            await plugin.stop()
+            await stage.report()
+            await until(lambda: decided(stage, 20))
+            ann.connect("/a", start=0)
+            ann.disconnect(a=15)
+            await stage.report()
+            await plugin.start()
+            await until(lambda: plugin.calls)
+            [delivery] = plugin.deliveries
+            assert (delivery.first_seq, delivery.last_seq, delivery.count) == (16, 20, 5)
+
+    run(claim())
+
+
+async def decided(stage, seq: int) -> bool:
+    return bool(await stage.store.read(lambda tx: tx.decided_in("ann", "/a", seq, seq)))
