@@ -7,6 +7,8 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
+from tests.path.stack import free_port
+
 
 class Mailbox:
     """`answers` holds replies to give to the next deliveries, per stage, before it accepts."""
@@ -16,7 +18,7 @@ class Mailbox:
         self.refusals: list[str] = []  # replies to DATA, used up in order
         self.unknown_recipients: set[str] = set()
         self.attempts = 0
-        self._controller = Controller(self, hostname="127.0.0.1", port=0)
+        self._controller = Controller(self, hostname="127.0.0.1", port=free_port())
 
     async def handle_RCPT(  # noqa: N802, RUF100 - the name that aiosmtpd looks for
         self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
