@@ -84,7 +84,7 @@ def _undecided(facts: Facts, seq: int) -> pb.Outcome:
         return _outcome(seq, seq, State.NOT_FOUND, "", "The log does not have this message.")
     state = facts.state
     message = Message(facts.subject, seq, facts.positions[seq])
-    follows = sorted(state.follows.values(), key=lambda follow: follow.client_id)
+    follows = _by_client(state)
     acked_by = _names(f for f in follows if cover.covers(state, f, message))
     if acked_by:
         return _outcome(seq, seq, State.ACKNOWLEDGED, "", f"Acknowledged by {acked_by}.")
@@ -114,6 +114,12 @@ def _of_row(facts: Facts, row: Decided) -> pb.Outcome:
         return _outcome(span.from_seq, span.to_seq, State.SUPPRESSED, row.reason, text, row.at)
     deliveries = facts.deliveries.get(row.notification_id, ())
     state, reason, text = _notified(facts, deliveries)
+    last = Message(facts.subject, span.to_seq, span.pos)
+    acked_by = _names(f for f in _by_client(facts.state) if cover.covers(facts.state, f, last))
+    if acked_by and state in (State.PENDING, State.HELD):
+        # It is found when the delivery falls due; until then its row does not know.
+        state, reason = State.ACKNOWLEDGED, ""
+        text = f"Acknowledged by {acked_by}; nothing will be sent."
     outcome = _outcome(span.from_seq, span.to_seq, state, reason, text, row.at)
     outcome.notification_id = row.notification_id
     outcome.deliveries.extend(_delivery(facts, delivery) for delivery in deliveries)
@@ -210,6 +216,10 @@ def _delivery(facts: Facts, delivery: Delivery) -> pb.DeliveryStory:
         one = told.attempts.add(outcome=attempt.outcome, detail=attempt.detail)
         one.at.FromNanoseconds(int(attempt.at * 1e9))
     return told
+
+
+def _by_client(state: UserState) -> list[Follow]:
+    return sorted(state.follows.values(), key=lambda follow: follow.client_id)
 
 
 def _newest_follows(state: UserState) -> list[Follow]:

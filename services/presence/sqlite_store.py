@@ -166,7 +166,7 @@ class SqliteStore:
             self._db.execute("BEGIN IMMEDIATE")
             result = work(tx)
             self._db.execute("COMMIT")
-        except BaseException as error:
+        except BaseException as error:  # Whatever ended the work undoes it, and is passed on.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError) and (

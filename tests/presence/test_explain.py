@@ -87,6 +87,13 @@ def test_one_held_back_says_by_whom():
     ]
 
 
+def test_one_that_was_acknowledged_while_it_waited_says_that_nothing_will_be_sent():
+    waits = [sent(DeliveryState.PENDING, due_at=60.0)]
+    assert told(user(acked=1), decided=[NOTIFIED], deliveries=waits) == [
+        (1, 1, "ACKNOWLEDGED", "Acknowledged by client c; nothing will be sent.")
+    ]
+
+
 def test_one_that_no_plugin_serves_says_so():
     waits = [sent(DeliveryState.PENDING, due_at=60.0)]
     assert told(decided=[NOTIFIED], deliveries=waits, served=False) == [
