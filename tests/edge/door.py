@@ -133,14 +133,22 @@ class Door:
     """The gateway, and every connection it made."""
 
     def __init__(
-        self, *, limits: GatewayLimits, sockets: SocketLimits, anonymous: bool, round_s: float
+        self,
+        *,
+        limits: GatewayLimits,
+        sockets: SocketLimits,
+        anonymous: bool,
+        round_s: float,
+        page: bool,
     ) -> None:
         self.connections: list[Echo] = []
         self.rounds: list[int] = []
         self.backend = FakeBackend()
         self.sweep = Sweep(self.begin_round, round_s, rounds=3)
         authenticator = Authenticator(SECRET, anonymous=anonymous)
-        api = HttpApi(self.backend, authenticator, lambda: self.backend.ready, body_s=0.5)
+        api = HttpApi(
+            self.backend, authenticator, lambda: self.backend.ready, body_s=0.5, page=page
+        )
         self.gateway = Gateway(
             "127.0.0.1:0", self, self.sweep, api, limits, sockets, local_only=anonymous
         )
@@ -177,8 +185,9 @@ async def open_door(
     *,
     anonymous: bool = True,
     round_s: float = 60.0,
+    page: bool = False,
 ) -> AsyncIterator[Door]:
-    door = Door(limits=limits, sockets=sockets, anonymous=anonymous, round_s=round_s)
+    door = Door(limits=limits, sockets=sockets, anonymous=anonymous, round_s=round_s, page=page)
     await door.gateway.start()
     sweeping = asyncio.create_task(door.sweep.run())
     try:

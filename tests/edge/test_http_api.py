@@ -307,3 +307,17 @@ def test_requests_are_served_side_by_side() -> None:
             assert all(status == 200 for status, _ in answers)
 
     run_on_uvloop(main())
+
+
+def test_the_page_is_served_where_it_is_wanted() -> None:
+    async def main() -> None:
+        async with (
+            open_door(page=True) as door,
+            aiohttp.ClientSession() as session,
+            session.get(door.url + "/") as response,
+        ):
+            assert response.status == 200
+            assert response.content_type == "text/html"
+            assert "<html" in await response.text()
+
+    run_on_uvloop(main())

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket as tcp
+import struct
 
 import pytest
 
@@ -307,5 +308,38 @@ def test_an_abort_is_reported_once() -> None:
             assert connection.closed == [(False, 1006)]
             connection.socket.abort()
             connection.socket.close(4000)
+
+    run_on_uvloop(main())
+
+
+def test_clients_that_vanish_in_the_middle_of_a_burst_harm_nobody_else() -> None:
+    async def main() -> None:
+        faults: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+        async with open_door() as door:
+            clients = [await upgraded(door) for _ in range(20)]
+            reader, kept, last = await upgraded(door)
+            rude = clients[::2]
+            for burst in range(30):
+                for _, writer, _ in rude:
+                    if burst == 5:
+                        raw = writer.get_extra_info("socket")
+                        linger = struct.pack("ii", 1, 0)  # closing sends a reset
+                        raw.setsockopt(tcp.SOL_SOCKET, tcp.SO_LINGER, linger)
+                        writer.transport.abort()
+                for _, _, connection in [*clients, (None, None, last)]:
+                    for _ in range(10):
+                        connection.socket.send(FRAME[:1000])
+                await asyncio.sleep(0)
+            await until(lambda: all(connection.closed for _, _, connection in rude))
+            last.socket.send(b"\x81\x03end")
+            received = b""
+            while not received.endswith(b"\x81\x03end"):
+                chunk = await reader.read(65536)
+                assert chunk
+                received += chunk
+            assert len(received) == 30 * 10 * 1000 + 5
+            kept.close()
+        assert not faults
 
     run_on_uvloop(main())
