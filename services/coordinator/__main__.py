@@ -42,12 +42,13 @@ async def main(stop: asyncio.Event) -> None:
     metrics.serve(settings.metrics_port)
     store = SqliteStore.open(Path(settings.data_dir))
     etcd = Etcd(settings.etcd)
+    seen = Metrics(REGISTRY)
     try:
         partitions = await _partitions(etcd, settings.partitions, stop)
         if partitions:
-            coordinator = Coordinator(settings, store, etcd, partitions, Metrics(REGISTRY))
-            await coordinator.run(stop)
+            await Coordinator(settings, store, etcd, partitions, seen).run(stop)
     finally:
+        seen.close()
         await etcd.close()
         await store.close()
 

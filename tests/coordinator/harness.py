@@ -27,10 +27,15 @@ PARTITIONS = 4
 
 @asynccontextmanager
 async def coordinator(
-    etcd_address: str, directory: Path, name: str = "c1", **settings: Any
+    etcd_address: str,
+    directory: Path,
+    name: str = "c1",
+    shared: SqliteStore | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Coordinator]:
-    """A coordinator that holds all its partitions; drained at the end."""
-    store = SqliteStore.open(directory)
+    """A coordinator that has taken its place; drained at the end. `shared`: a store that others
+    use too."""
+    store = shared or SqliteStore.open(directory)
     etcd = Etcd(etcd_address)
     partitions = await freeze_partitions(etcd, PARTITIONS)
     it = Coordinator(
@@ -49,7 +54,9 @@ async def coordinator(
     stop = asyncio.Event()
     task = asyncio.create_task(it.run(stop))
     try:
-        await until(lambda: task.done() or len(it.holdings) == partitions)
+        await until(
+            lambda: task.done() or (it.server.port and (shared or len(it.holdings) == partitions))
+        )
         if task.done():
             await task
         yield it
@@ -57,7 +64,8 @@ async def coordinator(
         stop.set()
         await task
         await etcd.close()
-        await store.close()
+        if shared is None:
+            await store.close()
 
 
 class Edge:

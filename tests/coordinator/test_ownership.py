@@ -1,0 +1,168 @@
+"""Claims, handing over and losing partitions, with real etcd and a real store."""
+
+import asyncio
+import json
+from pathlib import Path
+
+from services.chassis.cluster import Keys, epoch_of
+from services.chassis.etcd import Etcd
+from services.coordinator.rendezvous import target
+from services.coordinator.sqlite_store import SqliteStore
+from tests.coordinator.harness import PARTITIONS, Run, coordinator, edge, owned, publish
+from tests.real_etcd import EtcdServer
+from tests.waiting import until
+
+ALL = range(PARTITIONS)
+KEYS = Keys()
+
+
+async def owners(etcd: Etcd) -> dict[int, str]:
+    keys = (await etcd.range("/onward/owners/")).keys
+    return {int(kv.key.rpartition("/")[2]): json.loads(kv.value)["name"] for kv in keys}
+
+
+def test_two_coordinators_share_the_partitions_and_one_that_leaves_hands_over(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        store = SqliteStore.open(tmp_path)
+        client = Etcd(etcd.address)
+        should = {p: target(p, ["c1", "c4"]) for p in ALL}
+        assert set(should.values()) == {"c1", "c4"}
+        async with coordinator(etcd.address, tmp_path, "c1", store) as one:
+            await until(lambda: len(one.holdings) == PARTITIONS)
+            async with coordinator(etcd.address, tmp_path, "c4", store) as two:
+                await until(lambda: len(one.holdings) + len(two.holdings) == PARTITIONS, 20)
+                await until(
+                    lambda: (
+                        set(two.holdings.epochs())
+                        == {p for p, name in should.items() if name == "c4"}
+                    )
+                )
+                assert await owners(client) == should
+                moved = next(p for p, name in should.items() if name == "c4")
+                async with edge(one) as at_one:
+                    epoch = two.holdings.epoch(moved)
+                    await at_one.ask(epoch or 0, moved, unwatches=["/a"])
+                    (not_owner,) = await at_one.got("not_owner")
+                    assert not_owner.partition == moved
+            await until(lambda: len(one.holdings) == PARTITIONS)
+        assert await owners(client) == {}
+        await client.close()
+        await store.close()
+
+    run(body())
+
+
+def test_an_epoch_is_the_era_and_the_revision_of_the_claim(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        client = Etcd(etcd.address)
+        async with coordinator(etcd.address, tmp_path, era=3) as it:
+            for partition in ALL:
+                key = await client.get(KEYS.owner(partition))
+                assert key is not None
+                assert it.holdings.epoch(partition) == epoch_of(3, key.create_revision)
+        await client.close()
+
+    run(body())
+
+
+def test_a_coordinator_that_was_deposed_in_the_store_accepts_nothing_and_claims_anew(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        store = SqliteStore.open(tmp_path)
+        async with coordinator(etcd.address, tmp_path, "c1", store) as it, edge(it) as one:
+            await until(lambda: len(it.holdings) == PARTITIONS)
+            epoch, partition = owned(it, "/a")
+            await store.claim({partition: epoch + 1}, "a rival", {})
+            other = next(f"/{n}" for n in range(99) if owned_partition(f"/{n}") != partition)
+            appends = [one.append(publish=publish("/a", "x", "p1"))]
+            await one.ask(epoch, partition, appends=appends)
+            await one.got("not_owner")
+            assert not one.received.appended
+            (answer,) = await one.publish(it, other, "y")
+            assert answer.HasField("accepted")
+            await until(lambda: it.holdings.epoch(partition) not in (None, epoch))
+            (answer,) = await one.publish(it, "/a", "z")
+            assert answer.accepted.seq == 1
+        await store.close()
+
+    run(body())
+
+
+def owned_partition(subject: str) -> int:
+    from services.chassis.subjects import partition_of
+
+    return partition_of(subject, PARTITIONS)
+
+
+def test_a_lease_that_is_lost_takes_everything_and_is_followed_by_a_new_one(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        client = Etcd(etcd.address)
+        async with coordinator(etcd.address, tmp_path) as it:
+            before = it.holdings.epochs()
+            member = await client.get(KEYS.coordinator("c1"))
+            assert member is not None
+            await client.lease_revoke(member.lease)
+            await until(
+                lambda: (
+                    len(it.holdings) == PARTITIONS
+                    and all(it.holdings.epoch(p) > before[p] for p in ALL)
+                )  # type: ignore[operator]
+            )
+        await client.close()
+
+    run(body())
+
+
+def test_an_older_copy_of_the_log_is_refused_until_an_operator_decides(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        client = Etcd(etcd.address)
+        store = SqliteStore.open(tmp_path)
+        copy = {"log_id": store.log_id, "tail": 5, "epoch": 1}
+        await client.put(KEYS.tail(1), json.dumps(copy))
+        async with coordinator(etcd.address, tmp_path, "c1", store) as it:
+            await until(lambda: len(it.holdings) == PARTITIONS - 1)
+            await asyncio.sleep(0.3)
+            assert it.holdings.epoch(1) is None
+            assert 1 not in await owners(client), "the key is not kept while the log is refused"
+        await client.delete(KEYS.tail(1))
+        await store.close()
+        await client.close()
+
+    run(body())
+
+
+def test_a_copy_of_another_log_refuses_nothing(run: Run, etcd: EtcdServer, tmp_path: Path) -> None:
+    async def body() -> None:
+        client = Etcd(etcd.address)
+        await client.put(KEYS.tail(1), json.dumps({"log_id": "other", "tail": 5, "epoch": 1}))
+        async with coordinator(etcd.address, tmp_path) as it:
+            assert len(it.holdings) == PARTITIONS
+        await client.delete(KEYS.tail(1))
+        await client.close()
+
+    run(body())
+
+
+def test_tails_are_copied_when_leaving(run: Run, etcd: EtcdServer, tmp_path: Path) -> None:
+    async def body() -> None:
+        client = Etcd(etcd.address)
+        async with coordinator(etcd.address, tmp_path) as it, edge(it) as one:
+            await one.publish(it, "/a", "x", "y")
+            epoch, partition = owned(it, "/a")
+            assert one.hello is not None
+            log_id = one.hello.log_id
+        found = await client.get(KEYS.tail(partition))
+        assert found is not None
+        assert json.loads(found.value) == {"log_id": log_id, "tail": 2, "epoch": epoch}
+        await client.close()
+
+    run(body())

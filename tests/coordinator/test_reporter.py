@@ -1,0 +1,201 @@
+"""Reports to a presence service that is faked behind real gRPC and real etcd."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+
+from services.chassis.cluster import Keys, join
+from services.chassis.etcd import Etcd
+from services.chassis.server import Server
+from tests.coordinator.harness import (
+    DISCONNECTED,
+    SECRET,
+    Run,
+    connected,
+    coordinator,
+    edge,
+    event,
+    owned,
+)
+from tests.real_etcd import EtcdServer
+from tests.waiting import until
+
+
+class FakePresence(presence_pb2_grpc.PresenceServiceServicer):
+    """Takes entries like the real one, keeps what it took; can be slow, or fail."""
+
+    def __init__(self) -> None:
+        self.cursors: dict[int, int] = defaultdict(int)
+        self.taken: dict[int, list[int]] = defaultdict(list)
+        self.calls = 0
+        self.in_flight = 0
+        self.fail_with: grpc.StatusCode | None = None
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def Report(
+        self, request: presence_pb2.ReportRequest, context: Any
+    ) -> presence_pb2.ReportResponse:
+        self.calls += 1
+        self.in_flight += 1
+        assert self.in_flight == 1, "one report in flight"
+        try:
+            await self.go.wait()
+            if self.fail_with is not None:
+                await context.abort(self.fail_with, "as the test wishes")
+            response = presence_pb2.ReportResponse()
+            for part in request.partitions:
+                for entry in part.entries:
+                    if entry.pos == self.cursors[part.partition] + 1:
+                        self.cursors[part.partition] = entry.pos
+                        self.taken[part.partition].append(entry.pos)
+                response.cursors.add(partition=part.partition, pos=self.cursors[part.partition])
+            return response
+        finally:
+            self.in_flight -= 1
+
+
+@asynccontextmanager
+async def presence(etcd_address: str, fake: FakePresence) -> AsyncIterator[None]:
+    """The fake as the presence service that works."""
+    server = Server("127.0.0.1:0", SECRET, [])
+    presence_pb2_grpc.add_PresenceServiceServicer_to_server(fake, server.grpc)
+    await server.start()
+    etcd, keys = Etcd(etcd_address), Keys()
+    lease = await join(etcd, keys.presence("p1"), f"127.0.0.1:{server.port}", 5)
+    await etcd.put(keys.presence_owner, '{"name": "p1"}', lease.id)
+    try:
+        yield
+    finally:
+        fake.go.set()
+        await lease.revoke()
+        await server.drain(0)
+        await etcd.close()
+
+
+def test_entries_reach_presence_in_order_without_a_hole(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        fake = FakePresence()
+        async with (
+            presence(etcd.address, fake),
+            coordinator(etcd.address, tmp_path, report_entries_max=7) as it,
+            edge(it) as one,
+        ):
+            await one.publish(it, "/a", *(f"t{n}" for n in range(30)))
+            _, partition = owned(it, "/a")
+            await until(lambda: fake.taken[partition] == list(range(1, 31)))
+            await until(lambda: it.reporter.lag() == 0)
+
+    run(body())
+
+
+def test_what_was_committed_while_presence_was_away_is_read_from_the_store(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        fake = FakePresence()
+        async with (
+            coordinator(etcd.address, tmp_path, recent_bytes_max=200) as it,
+            edge(it) as one,
+        ):
+            await one.publish(it, "/a", *(f"t{n}" for n in range(30)))
+            _, partition = owned(it, "/a")
+            async with presence(etcd.address, fake):
+                await until(lambda: fake.taken[partition] == list(range(1, 31)))
+                await one.publish(it, "/a", "last")
+                await until(lambda: fake.taken[partition][-1] == 31)
+
+    run(body())
+
+
+def test_a_failing_presence_is_asked_again_and_nothing_is_lost(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        fake = FakePresence()
+        fake.fail_with = grpc.StatusCode.UNAVAILABLE
+        async with (
+            presence(etcd.address, fake),
+            coordinator(etcd.address, tmp_path) as it,
+            edge(it) as one,
+        ):
+            await one.publish(it, "/a", "x", "y")
+            _, partition = owned(it, "/a")
+            await until(lambda: fake.calls >= 2)
+            assert fake.taken[partition] == []
+            fake.fail_with = None
+            await until(lambda: fake.taken[partition] == [1, 2])
+
+    run(body())
+
+
+def test_an_ending_event_is_told_processed_when_presence_has_it_and_not_before(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        fake = FakePresence()
+        async with (
+            presence(etcd.address, fake),
+            coordinator(etcd.address, tmp_path) as it,
+            edge(it) as one,
+        ):
+            await until(lambda: fake.calls and it.reporter.lag() == 0)
+            fake.go.clear()
+            await one.record(it, event(1, connected=connected("/a", replaces=False)))
+            (answer,) = await one.record(it, event(2, generation=1, disconnected=DISCONNECTED))
+            await until(lambda: fake.in_flight)
+            assert not one.received.processed
+            fake.go.set()
+            (processed, *_) = await one.got("processed")
+            assert processed.partition == owned(it, "ann")[1]
+            await until(lambda: one.received.processed[-1].pos >= answer.recorded.pos)
+
+    run(body())
+
+
+def test_an_edge_that_comes_back_may_ask_for_what_it_awaits(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        fake = FakePresence()
+        async with (
+            presence(etcd.address, fake),
+            coordinator(etcd.address, tmp_path) as it,
+        ):
+            async with edge(it) as one:
+                await one.record(it, event(1, connected=connected("/a")))
+            epoch, partition = owned(it, "ann")
+            await until(lambda: it.reporter.cursor(partition) == 1)
+            async with edge(it) as back:
+                await back.ask(epoch, partition, await_processed=[1, 2])
+                assert [p.pos for p in await back.got("processed")] == [1]
+                await back.record(it, event(2, generation=1, disconnected=DISCONNECTED))
+                await until(lambda: [p.pos for p in back.received.processed][-1] == 2)
+
+    run(body())
+
+
+def test_another_log_at_presence_is_said_and_waited_for(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        fake = FakePresence()
+        fake.fail_with = grpc.StatusCode.FAILED_PRECONDITION
+        async with (
+            presence(etcd.address, fake),
+            coordinator(etcd.address, tmp_path) as it,
+            edge(it) as one,
+        ):
+            await until(lambda: fake.calls >= 2)
+            (answer,) = await one.publish(it, "/a", "x")
+            assert answer.accepted.seq == 1
+
+    run(body())
