@@ -5,6 +5,7 @@ the service can work, `await drain(grace_s)` at the end.
 """
 
 import hmac
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -53,8 +54,11 @@ class Server:
         if not (port.isascii() and port.isdigit() and int(port) <= 65535):
             raise StartError(f"{self._address!r} is no address to listen on; use host:port")
         try:
+            _check_free(self._address)
             self.port = self.grpc.add_insecure_port(self._address)
-        except RuntimeError:
+        except (OSError, RuntimeError):
+            # A server that was never stopped prints tracebacks when the process ends.
+            await self.grpc.stop(None)
             raise StartError(
                 f"cannot listen on {self._address}; is another process there? choose another"
             ) from None
@@ -71,6 +75,17 @@ class Server:
         """Take no new calls, give those under way `grace_s`, then stop."""
         await self._health.enter_graceful_shutdown()
         await self.grpc.stop(grace_s)
+
+
+def _check_free(address: str) -> None:
+    """Raise OSError if the address cannot be had; gRPC would say so on stderr in its own words."""
+    host, _, port = address.rpartition(":")
+    with socket.create_server((host.strip("[]"), int(port)), family=_family(host)):
+        pass
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 class _RequireSecret(grpc.aio.ServerInterceptor):
