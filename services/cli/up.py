@@ -42,7 +42,7 @@ def run_up(data_dir: Path = DATA_DIR, port: int = PORT) -> NoReturn:
         with up_data.held(data_dir) as directory:
             sys.exit(asyncio.run(_run(directory, port, os.environ)))
     except SettingError as error:
-        print(error, file=sys.stderr)
+        _complain(str(error))
         sys.exit(2)
 
 
@@ -70,7 +70,7 @@ async def _run(directory: Path, port: int, environ: Mapping[str, str]) -> int:
     _show(f"onward: data in {directory}, logs in {directory / 'logs'}")
     _show(f"onward: starting {', '.join(child.name for child in children)}")
     core = Supervision({child.name: child.needs for child in children}, up_plan.STOP_SHARES)
-    code = await Processes(children, core, directory, plan.secret, _show, ready).run()
+    code = await Processes(children, core, directory, plan.secret, _show, _complain, ready).run()
     _show("onward: stopped")
     return code
 
@@ -90,3 +90,7 @@ def _show(line: str) -> None:
         print(line, flush=True)
     except OSError:
         pass  # Nobody reads any more; the services run on.
+
+
+def _complain(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)

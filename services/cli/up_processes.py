@@ -24,7 +24,6 @@ from services.cli.supervision import (
     Supervision,
     Terminate,
 )
-from services.cli.up_health import wait_ready
 from services.cli.up_plan import Child
 
 EVENTS_MAX = 100  # waiting to be told to the core; beyond it their senders wait
@@ -36,13 +35,18 @@ _Event = Callable[[float], list[Effect]]
 
 @dataclass(slots=True)
 class Processes:
-    """The children as processes. `show` takes a line for the terminal; `ready` is called once."""
+    """The children as processes.
+
+    `show` takes a line for the terminal, `complain` a sentence for standard error; `ready` is
+    called once.
+    """
 
     children: Sequence[Child]
     core: Supervision
     directory: Path
     secret: str
     show: Callable[[str], None]
+    complain: Callable[[str], None]
     ready: Callable[[], None]
     _events: asyncio.Queue[_Event] = field(default_factory=lambda: asyncio.Queue(EVENTS_MAX))
     _running: dict[str, Process] = field(default_factory=dict)
@@ -53,6 +57,8 @@ class Processes:
         """Run all children until they are stopped; returns the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_IGN:
+                continue  # As nohup asks, and shells do for what runs in the background.
             loop.add_signal_handler(number, self._events.put_nowait, self.core.stop)
         async with self._tasks:
             await self._do(self.core.start(time.monotonic()))
@@ -84,7 +90,7 @@ class Processes:
                     self.show(f"onward: {text}")
                 case ShowRefusal(name):
                     sentence = up_data.last_line(up_data.log_path(self.directory, name))
-                    self.show(f"onward: {name} cannot start: {sentence}")
+                    self.complain(f"{name} cannot start: {sentence}")
                 case Ready():
                     self.ready()
                 case End(code):
@@ -122,6 +128,9 @@ class Processes:
         await self._events.put(lambda now: self.core.exited(child.name, code, now))
 
     async def _tell_ready(self, child: Child) -> None:
+        # Imported here: gRPC takes a while, and the children have been started by now.
+        from services.cli.up_health import wait_ready
+
         await wait_ready(child, self.secret)
         await self._events.put(lambda now: self.core.became_ready(child.name, now))
 

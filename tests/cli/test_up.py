@@ -34,7 +34,7 @@ def refused(data_dir: Path, port: int = 0, **variables: str) -> str:
     """The one sentence of an `onward up` that ends with code 2."""
     ended = subprocess.run(
         command(data_dir, port), env=environ(**variables), capture_output=True, text=True,
-        timeout=20,
+        timeout=40,
     )  # fmt: skip
     assert ended.returncode == 2, ended.stdout + ended.stderr
     sentences = ended.stderr.splitlines()
@@ -61,6 +61,19 @@ def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_variable_that_would_mean_nothing_is_refused(tmp_path: Path) -> None:
     assert "ONWARD_ETCD" in refused(tmp_path, ONWARD_ETCD="127.0.0.1:2379")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ONWARD_SMTP_URL", "http://mail"), ("ONWARD_PRESENCE_GRACE_S", "soon"),
+     ("ONWARD_EDGE_ROUNDS", "1")],
+)  # fmt: skip
+def test_a_wrong_setting_of_a_service_is_told_and_ends_everything(
+    tmp_path: Path, variable: str, value: str
+) -> None:
+    sentence = refused(tmp_path, **{variable: value})
+    assert variable in sentence
+    assert variable.split("_")[1].lower() in sentence or "notifier" in sentence
 
 
 def descendants(pid: int) -> list[int]:

@@ -56,7 +56,7 @@ def processes(directory: Path, children: list[Child], terminal: Terminal) -> Pro
         Limits(backoff_first_s=0.05),
     )
     show, ready = terminal.show, terminal.became_ready
-    return Processes(children, core, directory, "s" * 16, show, ready)
+    return Processes(children, core, directory, "s" * 16, show, show, ready)
 
 
 def test_children_are_restarted_shown_and_stopped_in_order(run: Any, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_refusal_to_start_is_shown_and_ends_everything(run: Any, tmp_path: Pat
         children = [server("a", draw_ports(0).http), refusing]
         with up_data.held(tmp_path) as directory:
             assert await processes(directory, children, terminal).run() == 2
-            assert "onward: b cannot start: the port is in use" in terminal.lines
+            assert "b cannot start: the port is in use" in terminal.lines
 
     run(body())
 
