@@ -134,10 +134,12 @@ class Suite(Program):
     def kill_everything(self) -> None:
         """SIGKILL `onward up` and every process below it, all at once."""
         pids = [self.process.pid, *descendants(self.process.pid)]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    pass  # it died with its parent
         self.process.wait(10)
         wait_for(lambda: not any(map(alive, pids)), 10, "every process is gone")
 
@@ -231,6 +233,7 @@ def ended(*programs: Program) -> Iterator[None]:
     finally:
         for program in programs:
             if program.process.poll() is None:
-                for pid in [*descendants(program.process.pid), program.process.pid]:
-                    os.kill(pid, signal.SIGKILL)
+                for pid in descendants(program.process.pid):
+                    os.kill(pid, signal.SIGSTOP)  # so that nothing is restarted meanwhile
+                program.process.kill()
                 program.process.wait(10)
