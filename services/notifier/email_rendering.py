@@ -37,6 +37,7 @@ class Sender:
     address: str
     name: str = ""
     reply_to: str = ""  # an address; empty: no Reply-To
+    unsubscribe: str = ""  # a URL; empty: no List-Unsubscribe (RFC 2369)
 
 
 def render(delivery: Delivery, address: str, sender: Sender, now: datetime) -> EmailMessage:
@@ -46,6 +47,8 @@ def render(delivery: Delivery, address: str, sender: Sender, now: datetime) -> E
     message["To"] = Address(addr_spec=address)
     if sender.reply_to:
         message["Reply-To"] = Address(addr_spec=sender.reply_to)
+    if sender.unsubscribe:
+        message["List-Unsubscribe"] = f"<{sender.unsubscribe}>"
     message["Subject"] = title(delivery)
     message["Date"] = now
     message["Message-ID"] = f"<{_message_id(delivery)}@{sender.address.rpartition('@')[2]}>"

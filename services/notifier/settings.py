@@ -1,5 +1,6 @@
 """What an operator sets for the notifier, and the checks that a type cannot make."""
 
+import re
 from dataclasses import dataclass
 from email.utils import getaddresses
 
@@ -8,6 +9,8 @@ from services.chassis.settings import setting
 from services.chassis.shared_settings import SharedSettings
 from services.notifier.email_address import is_address
 from services.notifier.email_rendering import Sender
+
+_URL = re.compile(r"(?:https://|mailto:)[!-;=?-~]{1,500}")  # no space, no angle brackets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,11 @@ class Settings(SharedSettings):
     )
     reply_to: str = setting(
         "", doc="the address that answers to e-mail go to; empty: to the sender"
+    )
+    unsubscribe: str = setting(
+        "",
+        doc="an https: or mailto: URL where people stop these e-mails, told to their mail programs "
+        "(List-Unsubscribe); empty: none is told",
     )
     console: bool = setting(
         True,
@@ -84,4 +92,9 @@ def sender(settings: Settings) -> Sender:
             f"ONWARD_NOTIFIER_REPLY_TO is {settings.reply_to!r}; set it to one address, "
             "such as support@example.org, or leave it empty"
         )
-    return Sender(address, name, settings.reply_to)
+    if settings.unsubscribe and not _URL.fullmatch(settings.unsubscribe):
+        raise SettingError(
+            f"ONWARD_NOTIFIER_UNSUBSCRIBE is {settings.unsubscribe!r}; set it to one https: or "
+            "mailto: URL, or leave it empty"
+        )
+    return Sender(address, name, settings.reply_to, settings.unsubscribe)

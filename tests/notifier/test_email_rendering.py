@@ -73,6 +73,9 @@ def test_the_headers_say_who_and_that_no_machine_should_answer() -> None:
     assert mail["Reply-To"] == "support@example.org"
     assert mail["Auto-Submitted"] == "auto-generated"
     assert mail["Date"].datetime == NOW
+    stop = Sender("onward@example.org", unsubscribe="https://example.org/stop?who=ann")
+    told = render(delivery(), "a@b.c", stop, NOW)["List-Unsubscribe"]
+    assert told == "<https://example.org/stop?who=ann>"
     assert "Reply-To" not in render(delivery(), "a@b.c", Sender("onward@example.org"), NOW)
 
 

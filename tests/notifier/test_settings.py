@@ -33,6 +33,8 @@ def test_the_sender_has_a_name_and_an_address_for_answers() -> None:
         {"ONWARD_SMTP_FROM": "a@b.c\r\nBcc: d@e.f"},
         {"ONWARD_SMTP_FROM": "A\x07 <a@b.c>"},
         {"ONWARD_NOTIFIER_REPLY_TO": "x y"},
+        {"ONWARD_NOTIFIER_UNSUBSCRIBE": "example.org"},
+        {"ONWARD_NOTIFIER_UNSUBSCRIBE": "https://example.org/>\r\nBcc: d@e.f"},
     ],
 )
 def test_a_wrong_address_names_its_variable(variables: Any) -> None:
