@@ -1,14 +1,14 @@
 """Onward's client library for Python.
 
-    application ── client (asyncio, WebSocket) ── state (core: what to send, tell, keep)
-         │            │                             ├─ positions (core: one subject's order)
-         │            └─ edges (core: which edge,   └─ protocol (frames ↔ words of this library)
-         │                       how long to wait)
-         └──────── api (plain HTTP: publish, history, explain)
+    application ── client ── driver (asyncio) ── connection (WebSocket)
+         │            │         └─ edges (core: which edge, how long to wait)
+         │            └─ state (core: what to send, tell and keep; gives effects)
+         │                 └─ subscriptions ── positions (core: one subject's order)
+         └── api (plain HTTP: publish, history, explain)
 
-`events` holds what the application is told, `errors` what it can be refused. Messages of a
-subject come in order and once; they are acknowledged after the application handled them, and
-after a reconnect everything in between is recovered, or the application is told of the gap.
+`protocol` translates frames; `events` and `errors` are what an application gets. Messages of a
+subject come once and in order, and are acknowledged after the application handled them; after a
+reconnect those in between are recovered, or the application is told that they will not come.
 
     client = Client(["http://127.0.0.1:8080"], user="ann", on_message=print)
     await client.subscribe("/chat/1")

@@ -11,7 +11,7 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
-from onward_sdk.errors import Refused, Unreachable
+from onward_sdk.errors import Refused, Unreachable, words_of
 from onward_sdk.events import Message
 from onward_sdk.protocol import Published, publish_body, read_message, read_published, read_refusal
 
@@ -111,7 +111,7 @@ class Api:
         except aiohttp.InvalidURL:
             raise Unreachable(f"{self._url!r} is no address") from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Unreachable(f"{self._url} cannot be reached ({_words(error)})") from None
+            raise Unreachable(f"{self._url} cannot be reached ({words_of(error)})") from None
 
 
 def _read_answer(url: str, status: int, body: bytes) -> Mapping[str, Any]:
@@ -127,10 +127,3 @@ def _read_answer(url: str, status: int, body: bytes) -> Mapping[str, Any]:
     if status >= 400:
         raise Refused(f"HTTP_{status}", "the server gave no reason")
     return answer
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {ANSWER_WAIT_S:.0f} s"
-    inner = getattr(error, "os_error", error)
-    return str(getattr(inner, "strerror", None) or inner) or type(error).__name__

@@ -11,6 +11,7 @@ from typing import Self
 
 import aiohttp
 
+from onward_sdk.errors import words_of
 from onward_sdk.protocol import FRAME_BYTES_MAX, SUBPROTOCOL, Frame, decode, encode
 
 OPEN_WAIT_S = 10.0  # for the handshake; then the edge is set aside
@@ -60,7 +61,7 @@ class Connection:
             if isinstance(error, aiohttp.InvalidURL):
                 raise Lost(f"{self._url!r} is no address") from None
             if isinstance(error, aiohttp.ClientError | OSError | TimeoutError):
-                raise Lost(f"{self._url} cannot be reached ({_words(error)})") from None
+                raise Lost(f"{self._url} cannot be reached ({words_of(error)})") from None
             raise
         return self
 
@@ -121,10 +122,3 @@ async def _quietly(closing: Awaitable[bool]) -> None:
         await closing
     except (aiohttp.ClientError, OSError, RuntimeError):
         pass  # it is over all the same
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {OPEN_WAIT_S:.0f} s"
-    inner = getattr(error, "os_error", error)
-    return str(getattr(inner, "strerror", None) or inner) or type(error).__name__

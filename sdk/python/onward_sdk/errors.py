@@ -1,5 +1,7 @@
 """What can go wrong for an application: one exception for each thing it may want to do about it."""
 
+import os
+
 
 class OnwardError(Exception):
     """Everything this library raises."""
@@ -46,3 +48,12 @@ class QueueFull(OnwardError):
 
 class Closed(OnwardError):
     """The client was closed before the request was answered."""
+
+
+def words_of(error: BaseException) -> str:
+    """Why something on the network failed, in the system's words."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    inner = getattr(error, "os_error", error)
+    number = getattr(inner, "errno", None)
+    return (os.strerror(number) if number and number > 0 else str(inner)) or type(error).__name__
