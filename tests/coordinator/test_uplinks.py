@@ -1,0 +1,137 @@
+"""Outboxes, watchers and awaited positions, without a network."""
+
+import asyncio
+from typing import Any
+
+from onward.coordinator.v1 import coordinator_pb2
+from onward.types.v1 import entry_pb2
+
+from services.coordinator.uplinks import Uplink, Uplinks
+from tests.coordinator.harness import Run
+
+
+def message(seq: int, subject: str = "/a", partition: int = 1) -> entry_pb2.Entry:
+    it = entry_pb2.Entry(partition=partition, pos=seq)
+    it.message.subject, it.message.seq = subject, seq
+    return it
+
+
+async def batch(uplink: Uplink) -> coordinator_pb2.UplinkResponse.Batch:
+    frame = await asyncio.wait_for(uplink.next(), 2)
+    assert frame is not None
+    return frame.batch
+
+
+def watched(subject: str = "/a") -> coordinator_pb2.Watched:
+    return coordinator_pb2.Watched(subject=subject)
+
+
+def test_what_gathers_during_a_write_goes_in_one_frame(run: Run) -> None:
+    async def body() -> None:
+        uplink = Uplinks(10_000).open(7)
+        uplink.add_heartbeat(1)
+        assert (await batch(uplink)).heartbeat == 1
+        uplink.add_not_owner(1, 5)
+        uplink.add_processed(1, 9)
+        both = await batch(uplink)
+        assert len(both.not_owner) == 1 and len(both.processed) == 1
+
+    run(body())
+
+
+def test_a_flush_waits_until_everything_was_written(run: Run) -> None:
+    async def body() -> None:
+        uplinks = Uplinks(10_000)
+        uplink = uplinks.open(7)
+        uplink.add_heartbeat(1)
+        flush = asyncio.create_task(uplinks.flush())
+        await batch(uplink)
+        await asyncio.sleep(0)
+        assert not flush.done(), "taken is not written"
+        more: asyncio.Task[Any] = asyncio.create_task(uplink.next())
+        await asyncio.wait_for(flush, 2)
+        uplink.close()
+        assert await more is None
+
+    run(body())
+
+
+def test_deliveries_go_to_watchers_of_the_subject_only(run: Run) -> None:
+    async def body() -> None:
+        uplinks = Uplinks(10_000)
+        one, two = uplinks.open(7), uplinks.open(8)
+        uplinks.watch(one.number, 1, watched("/a"))
+        uplinks.watch(two.number, 1, watched("/b"))
+        uplinks.deliver(message(3))
+        uplinks.deliver(message(1, "/c"))
+        assert [it.pos for it in (await batch(one)).deliveries] == [3]
+        assert not (await batch(two)).deliveries
+        uplinks.unwatch(one.number, "/a")
+        uplinks.deliver(message(4))
+        one.add_heartbeat(1)
+        assert not (await batch(one)).deliveries
+
+    run(body())
+
+
+def test_a_closed_stream_and_a_dropped_partition_watch_nothing(run: Run) -> None:
+    async def body() -> None:
+        uplinks = Uplinks(10_000)
+        one, two = uplinks.open(7), uplinks.open(8)
+        for uplink in (one, two):
+            uplinks.watch(uplink.number, 1, watched())
+            uplinks.watch(uplink.number, 2, watched("/b"))
+        uplinks.close(one)
+        uplinks.drop(1)
+        assert two.subjects == {"/b": 2}
+        uplinks.deliver(message(1))
+        uplinks.deliver(message(1, "/b", 2))
+        assert [it.message.subject for it in (await batch(two)).deliveries] == ["/b"]
+        assert await one.next() is None
+
+    run(body())
+
+
+def test_a_stream_that_falls_behind_is_closed_and_keeps_nothing(run: Run) -> None:
+    async def body() -> None:
+        uplinks = Uplinks(1_000)
+        one = uplinks.open(7)
+        uplinks.watch(one.number, 1, watched())
+        for seq in range(1, 200):
+            uplinks.deliver(message(seq))
+        assert one.closed
+        await asyncio.wait_for(uplinks.flush(), 2)
+        assert await one.next() is None
+
+    run(body())
+
+
+def test_awaited_positions_are_told_once_when_they_are_passed(run: Run) -> None:
+    async def body() -> None:
+        uplinks = Uplinks(10_000)
+        one = uplinks.open(7)
+        for pos in (3, 5, 9):
+            uplinks.await_processed(one.number, 1, pos)
+        uplinks.processed(1, 2)
+        uplinks.processed(2, 99)
+        uplinks.processed(1, 6)
+        uplinks.processed(1, 7)
+        uplinks.await_processed(one.number, 1, 4)
+        told = [(it.partition, it.pos) for it in (await batch(one)).processed]
+        assert told == [(1, 6), (1, 7)]
+        uplinks.processed(1, 9)
+        assert [it.pos for it in (await batch(one)).processed] == [9]
+
+    run(body())
+
+
+def test_too_many_awaited_positions_are_covered_by_the_highest(run: Run) -> None:
+    async def body() -> None:
+        uplinks = Uplinks(10_000_000)
+        one = uplinks.open(7)
+        for pos in range(1, 30_001):
+            uplinks.await_processed(one.number, 1, pos)
+        uplinks.processed(1, 30_000)
+        assert [it.pos for it in (await batch(one)).processed] == [30_000]
+
+    run(body())
