@@ -119,7 +119,7 @@ def test_after_and_history_say_where_to_begin(run: Run, tmp_path: Path) -> None:
 def test_a_refusal_is_a_sentence_and_code_1(run: Run, tmp_path: Path) -> None:
     async def story() -> None:
         async with scripted_edge() as edge:
-            async with started(*ANN, home=tmp_path, url=edge.url) as command:
+            async with started(*ANN[:-1], home=tmp_path, url=edge.url) as command:
                 visit = await edge.visit()
                 frame = await visit.next("connect")
                 error = {"code": "SUBJECT_FORBIDDEN", "message": "Not for you."}
