@@ -206,10 +206,10 @@ def _sentence(status: Status) -> str:
         case Connected():
             replaced = "; the server's log is another one" if status.log_replaced else ""
             return f"connected as {status.user}, client {status.client_id}{replaced}"
-        case Disconnected(_, False):
-            return ""  # the command ends with this reason
-        case Disconnected(reason, True, _, retry_in_s):
-            return f"disconnected: {reason}; trying again in {retry_in_s:.1f} s"
+        case Disconnected(reason, will_retry, _, retry_in_s):
+            # Without a retry the command ends with this reason, and says it then.
+            again = f"disconnected: {reason}; trying again in {retry_in_s:.1f} s"
+            return again if will_retry else ""
         case Synced(subject, seq, recovered):
             return f"{subject} is up to date at {seq}, {recovered} recovered"
         case Resynced(subject, seq, reason, from_seq, to_seq):
