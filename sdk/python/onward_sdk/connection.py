@@ -45,25 +45,28 @@ class Connection:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
         try:
-            async with asyncio.timeout(OPEN_WAIT_S):
-                self._socket = await self._session.ws_connect(
-                    self._url + "/v1/connect",
-                    params=self._query,
-                    protocols=(SUBPROTOCOL,),
-                    heartbeat=SILENCE_MAX_S,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_WAIT_S),
-                    max_msg_size=FRAME_BYTES_MAX,
-                )
-        except BaseException as error:
-            await self._session.close()
-            if isinstance(error, aiohttp.WSServerHandshakeError):
-                raise Lost(f"{self._url} answered HTTP {error.status} instead") from None
-            if isinstance(error, aiohttp.InvalidURL):
-                raise Lost(f"{self._url!r} is no address") from None
-            if isinstance(error, aiohttp.ClientError | OSError | TimeoutError):
-                raise Lost(f"{self._url} cannot be reached ({words_of(error)})") from None
-            raise
+            self._socket = await self._open(self._session)
+        except aiohttp.WSServerHandshakeError as error:
+            raise Lost(f"{self._url} answered HTTP {error.status} instead") from None
+        except aiohttp.InvalidURL:
+            raise Lost(f"{self._url!r} is no address") from None
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Lost(f"{self._url} cannot be reached ({words_of(error)})") from None
+        finally:
+            if self._socket is None:
+                await self._session.close()
         return self
+
+    async def _open(self, session: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
+        async with asyncio.timeout(OPEN_WAIT_S):
+            return await session.ws_connect(
+                self._url + "/v1/connect",
+                params=self._query,
+                protocols=(SUBPROTOCOL,),
+                heartbeat=SILENCE_MAX_S,
+                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_WAIT_S),
+                max_msg_size=FRAME_BYTES_MAX,
+            )
 
     async def __aexit__(
         self,
