@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from services.chassis import logs, metrics, process
 from services.chassis.cluster import Directory, Keys, freeze_partitions
-from services.chassis.errors import Unavailable
+from services.chassis.errors import StartError, Unavailable
 from services.chassis.etcd import Etcd
 from services.chassis.server import Server
 from services.chassis.settings import load
@@ -128,12 +128,20 @@ class Coordinator:
         seen.uplinks.set_function(lambda: len(self.uplinks))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop`, then drain."""
+        """Work until `stop`, then drain. Raises StartError if port or name cannot be had."""
         await self.server.start()
         host = self.settings.listen.rpartition(":")[0]
         address = self.settings.advertise or f"{host}:{self.server.port}"
         log.info("listening", address=address, name=self.settings.name)
         gc.freeze()
+        try:
+            await self._work(address, stop)
+        except* StartError as errors:
+            await self.server.drain(0)
+            raise errors.exceptions[0] from None
+        log.info("stopped")
+
+    async def _work(self, address: str, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             works = [
                 tasks.create_task(self.directory.run()),
@@ -150,7 +158,6 @@ class Coordinator:
             await self.server.drain(_CALLS_GRACE_S)
             for work in works:
                 work.cancel()
-        log.info("stopped")
 
     async def _drain(self) -> None:
         """Finish commits, push what they answered, then let the keys go."""
@@ -158,9 +165,9 @@ class Coordinator:
             async with asyncio.timeout(self.settings.drain_s):
                 await self.ownership.settle()
                 await self.uplinks.flush()
-                await self.ownership.leave()
         except TimeoutError:
             log.warning("drain_cut_short")
+        await self.ownership.leave()
 
 
 async def _partitions(etcd: Etcd, wanted: int, stop: asyncio.Event) -> int:

@@ -5,6 +5,8 @@ of who takes what stand in `services.coordinator.rendezvous`. A claim is a key o
 lease; it means nothing before the store has taken its epoch. What the store turns down is told in
 the log and waits for an operator: the key is removed and the claim tried again later.
 
+A process whose name was taken by another ends with a StartError.
+
 Drive it: `run(address)` until cancelled; at the end `settle()`, then `leave()`. `on_ready` hears
 whether this member holds everything that it should.
 """
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 
 from services.chassis import logs
 from services.chassis.cluster import Directory, DirectoryChange, Keys, epoch_of, join
-from services.chassis.errors import StoreFull, Unavailable
+from services.chassis.errors import StartError, StoreFull, Unavailable
 from services.chassis.etcd import Delete, Etcd, Lease, Put, absent, boottime, created_at
 from services.coordinator import rendezvous
 from services.coordinator.holdings import Holdings
@@ -115,6 +117,13 @@ class Ownership:
 
     async def _join(self, address: str) -> Lease:
         key = self._keys.coordinator(self._member.name)
+        present = await self._etcd.get(key)
+        if self._lease is not None and present and present.lease != self._lease.id:
+            # Not our own corpse: two under one name would end each other for ever.
+            raise StartError(
+                f"another coordinator has started under the name {self._member.name}; "
+                "set ONWARD_COORDINATOR_NAME to a name of its own"
+            )
         lease = await join(self._etcd, key, address, self._member.lease_ttl_s)
         found = await self._etcd.get(key)
         if found is None or found.lease != lease.id:

@@ -20,7 +20,7 @@ from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
 from services.chassis.channel import open_channel
-from services.chassis.cluster import Directory
+from services.chassis.cluster import Directory, DirectoryChange
 from services.chassis.errors import Fault
 from services.coordinator.holdings import Holdings
 from services.coordinator.recent import Recent
@@ -68,6 +68,8 @@ class Reporter:
         self._followed: dict[int, _Followed] = {}
         self._behind: dict[int, None] = {}  # partitions to report, in order of turn
         self._wake = asyncio.Event()
+        self._presence_changed = asyncio.Event()
+        directory.on_change(self._changed)
         self._address: str | None = None
         self._channel: grpc.aio.Channel | None = None
         self._stub: Stub | None = None
@@ -112,10 +114,23 @@ class Reporter:
                 if await self._report():
                     backoff_s = _BACKOFF_S
                     continue
-                await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
+                await self._back_off(backoff_s)
         finally:
             await self._leave()
+
+    def _changed(self, change: DirectoryChange) -> None:
+        if change.presences:
+            self._presence_changed.set()
+
+    async def _back_off(self, seconds: float) -> None:
+        """Wait, but not for a presence service that has just come."""
+        self._presence_changed.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._presence_changed.wait()
+        except TimeoutError:
+            pass
 
     async def _report(self) -> bool:
         """One call, if there is anything to say; False: wait before the next one."""

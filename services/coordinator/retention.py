@@ -53,7 +53,7 @@ class Retention:
         self._holdings = holdings
         self._cursor = cursor
         self._stamp = stamp
-        self._long: dict[tuple[int, str], None] = {}
+        self._long: dict[tuple[int, str], int] = {}  # how many messages each keeps
 
     def offer(self, entry: entry_pb2.Entry) -> None:
         """Of no concern here."""
@@ -62,7 +62,7 @@ class Retention:
         """A subject now keeps so many messages."""
         limit = self._rule.retain_messages * _SLACK
         if kept > limit and len(self._long) < _LONG_SUBJECTS_MAX:
-            self._long[(partition, subject)] = None
+            self._long[(partition, subject)] = kept
 
     async def run(self) -> None:
         """Remove, until cancelled."""
@@ -80,18 +80,20 @@ class Retention:
         for partition, held in self._holdings:
             await self._sweep(partition, held.epoch)
         long, self._long = self._long, {}
-        for partition, subject in long:
+        for (partition, subject), kept in long.items():
             epoch = self._holdings.epoch(partition)
             if epoch is not None:
-                await self._shorten(partition, epoch, subject)
+                removed = await self._shorten(partition, epoch, subject)
+                # What was too young, or not processed by presence, has its turn later.
+                self.note_length(partition, subject, kept - removed)
 
     async def _sweep(self, partition: int, epoch: int) -> None:
         keep = self._keep(partition)
         await _in_slices(lambda: self._store.sweep(partition, epoch, keep, _ENTRIES_SLICE))
 
-    async def _shorten(self, partition: int, epoch: int, subject: str) -> None:
+    async def _shorten(self, partition: int, epoch: int, subject: str) -> int:
         keep = self._keep(partition)
-        await _in_slices(
+        return await _in_slices(
             lambda: self._store.shorten(partition, epoch, subject, keep, _ENTRIES_SLICE)
         )
 
@@ -105,9 +107,11 @@ class Retention:
         )
 
 
-async def _in_slices(remove: Callable[[], Awaitable[int]]) -> None:
+async def _in_slices(remove: Callable[[], Awaitable[int]]) -> int:
     """Remove slice after slice until nothing is left, letting commits pass between them."""
-    removed = await remove()
+    total = removed = await remove()
     while removed:
         await asyncio.sleep(_PAUSE_S)
         removed = await remove()
+        total += removed
+    return total

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import grpc.aio
 from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
@@ -23,6 +24,7 @@ from tests.waiting import until
 
 SECRET = "a secret of the tests"
 PARTITIONS = 4
+TASKS: WeakKeyDictionary[Coordinator, asyncio.Task[None]] = WeakKeyDictionary()
 
 
 @asynccontextmanager
@@ -52,7 +54,7 @@ async def coordinator(
         Metrics(CollectorRegistry()),
     )
     stop = asyncio.Event()
-    task = asyncio.create_task(it.run(stop))
+    task = TASKS[it] = asyncio.create_task(it.run(stop))
     try:
         await until(
             lambda: task.done() or (it.server.port and (shared or len(it.holdings) == partitions))
@@ -62,10 +64,12 @@ async def coordinator(
         yield it
     finally:
         stop.set()
-        await task
-        await etcd.close()
-        if shared is None:
-            await store.close()
+        try:
+            await task
+        finally:
+            await etcd.close()
+            if shared is None:
+                await store.close()
 
 
 class Edge:

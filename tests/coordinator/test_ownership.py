@@ -4,11 +4,14 @@ import asyncio
 import json
 from pathlib import Path
 
-from services.chassis.cluster import Keys, epoch_of
+import pytest
+
+from services.chassis.cluster import Keys, epoch_of, join
+from services.chassis.errors import StartError
 from services.chassis.etcd import Etcd
 from services.coordinator.rendezvous import target
 from services.coordinator.sqlite_store import SqliteStore
-from tests.coordinator.harness import PARTITIONS, Run, coordinator, edge, owned, publish
+from tests.coordinator.harness import PARTITIONS, TASKS, Run, coordinator, edge, owned, publish
 from tests.real_etcd import EtcdServer
 from tests.waiting import until
 
@@ -115,6 +118,21 @@ def test_a_lease_that_is_lost_takes_everything_and_is_followed_by_a_new_one(
                     and all(it.holdings.epoch(p) > before[p] for p in ALL)
                 )  # type: ignore[operator]
             )
+        await client.close()
+
+    run(body())
+
+
+def test_a_coordinator_whose_name_was_taken_ends_and_says_why(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        client = Etcd(etcd.address)
+        with pytest.raises(StartError, match="ONWARD_COORDINATOR_NAME"):
+            async with coordinator(etcd.address, tmp_path) as it:
+                rival = await join(client, KEYS.coordinator("c1"), "h:1", 5)
+                await until(TASKS[it].done)
+        await rival.revoke()
         await client.close()
 
     run(body())
