@@ -3,6 +3,7 @@
     application ── client ── driver (asyncio) ── connection (WebSocket)
          │            │         └─ edges (core: which edge, how long to wait)
          │            └─ state (core: what to send, tell and keep; gives effects)
+         │                 ├─ pending, retries (cores: requests, waits)
          │                 └─ subscriptions ── positions (core: one subject's order)
          └── api (plain HTTP: publish, history, explain)
 

@@ -18,7 +18,6 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from onward_sdk.edges import backoff_s
 from onward_sdk.effects import (
     Close,
     Effect,
@@ -42,7 +41,6 @@ from onward_sdk.events import (
 from onward_sdk.pending import PendingRequests, Request
 from onward_sdk.protocol import (
     CLOSE_FINAL_MIN,
-    CLOSE_GOING_AWAY,
     CLOSE_NORMAL,
     CLOSE_REASONS,
     CLOSE_REPLACED,
@@ -55,6 +53,7 @@ from onward_sdk.protocol import (
     read_states,
     subscription_frame,
 )
+from onward_sdk.retries import Retries
 from onward_sdk.subscriptions import Subscriptions
 
 __all__ = ["Identity", "Options", "Phase", "State"]
@@ -98,10 +97,8 @@ class State:
         self._token_notice_at: float | None = None
         self._was_stale = False  # this connection has used its one more try
         self._refusal: Refused | None = None  # of this connection's `connect`
-        self._failures = 0  # attempts and sessions that failed since the last `connected`
+        self._retries = Retries()
         self._ack_at: float | None = None
-        self._leave_at: float | None = None  # the edge is going away; leave it then
-        self._left = False  # the connection ended because the edge was going away
 
     # What the application wants.
 
@@ -205,12 +202,12 @@ class State:
             return self._end(refusal, code, reason)
         elif code >= CLOSE_FINAL_MIN:
             return self._end(Closed(reason), code, reason)
-        leaving = self._left or code == CLOSE_GOING_AWAY
-        delay_s = self._delay_s(leaving, refusal, now, chance)
-        self._left, self._leave_at, self._ack_at, self._token_notice_at = False, None, None, None
+        self._ack_at = self._token_notice_at = None
+        advice_ms = refusal.retry_after_ms if refusal else 0
+        delay_s, other_edge = self._retries.after_close(code, advice_ms, now, chance)
         return [
             Emit(Disconnected(reason, True, code, delay_s)),
-            Reconnect(delay_s, other_edge=code == 0 or leaving),
+            Reconnect(delay_s, other_edge),
         ]
 
     def received(self, frame: Frame, now: float) -> list[Effect]:
@@ -227,7 +224,8 @@ class State:
         if "connected" in frame:
             return self._on_connected(frame["connected"], now)
         if "goingAway" in frame:
-            self._leave_at = now + int(frame["goingAway"].get("reconnectAfterMs", 0)) / 1_000
+            after_ms = int(frame["goingAway"].get("reconnectAfterMs", 0))
+            self._retries.edge_leaves(now + after_ms / 1_000)
             return []
         return self._on_answer(request_id, frame)
 
@@ -245,7 +243,7 @@ class State:
         oldest = self._pending.oldest_publish_at()
         times = (
             self._ack_at,
-            self._leave_at,
+            self._retries.leave_at,
             self._token_notice_at,
             None if oldest is None else oldest + self._publish_age_max_s,
         )
@@ -261,8 +259,7 @@ class State:
             effects.append(Emit(TokenExpiring(self._options.token_notice_s)))
         if self._ack_at is not None and now >= self._ack_at:
             effects += self._ack()
-        if self._leave_at is not None and now >= self._leave_at:
-            self._leave_at, self._left = None, True
+        if self._retries.leaves(now):
             effects += [*self._ack(), Close(CLOSE_NORMAL, "the edge is going away")]
         return effects
 
@@ -270,7 +267,7 @@ class State:
 
     def _on_connected(self, frame: Frame, now: float) -> list[Effect]:
         self.phase = Phase.ONLINE
-        self._failures = 0
+        self._retries.connected()
         self._generation = int(frame.get("generation", 0))
         self._client_id = str(frame.get("clientId") or self._client_id)
         window_ms = int((frame.get("limits") or {}).get("dedupeWindowMs", 0))
@@ -380,14 +377,6 @@ class State:
         return [Send(frame)] if frame else []
 
     # Ends.
-
-    def _delay_s(self, leaving: bool, refusal: Refused | None, now: float, chance: float) -> float:
-        self._failures += 1
-        if leaving and self._failures == 1:
-            # At once, once: should the next attempt fail, it is a failure like any other.
-            return max(0.0, (self._leave_at or now) - now)
-        advice_s = refusal.retry_after_ms / 1_000 if refusal else 0.0
-        return max(advice_s, backoff_s(self._failures, chance))
 
     def _end(self, error: OnwardError, code: int, reason: str) -> list[Effect]:
         self.phase = Phase.OVER
