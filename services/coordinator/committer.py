@@ -96,6 +96,7 @@ class Committer:
         self._batch_max = batch_max
         self._queue: deque[_Work] = deque()
         self._queued = 0
+        self._full = False
         self._submitted = 0  # works, since the start
         self._settled = 0
         self._barriers: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -176,8 +177,9 @@ class Committer:
             return
         try:
             deposed, decisions = await self._append(terms, groups, full=False)
+            self._note_full(False)
         except StoreFull:
-            log.error("store_full")
+            self._note_full(True)
             deposed, decisions = await self._append_to_full(terms, groups)
         except Unavailable as fault:
             log.error("commit_unknown", fault=str(fault), partitions=len(terms))
@@ -222,6 +224,15 @@ class Committer:
             return await self._append(terms, groups, full=True)
         except (StoreFull, Unavailable):
             return frozenset(terms), {}
+
+    def _note_full(self, full: bool) -> None:
+        """Alarm once, not with every commit."""
+        if full and not self._full:
+            log.error("store_full")
+        elif self._full and not full:
+            log.info("store_takes_again")
+        self._full = full
+        self._metrics.store_full.set(full)
 
     def _settle(
         self,

@@ -19,6 +19,7 @@ class Metrics:
         self.queue = gauge("queue_requests", "Requests waiting for a commit")
         self.partitions = gauge("partitions_held", "Partitions held")
         self.uplinks = gauge("uplinks", "Edges connected")
+        self.store_full = gauge("store_full", "1 while the log's disk takes nothing")
         self.report_lag = gauge("report_lag_entries", "Entries that presence has not processed")
         self.accepted = counter("accepted", "Messages accepted")
         self.recorded = counter("recorded", "Presence events recorded")

@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
+from onward.coordinator.v1 import coordinator_pb2
 
 from services.chassis.cluster import Keys, epoch_of, join
 from services.chassis.errors import StartError
@@ -119,6 +123,31 @@ def test_a_lease_that_is_lost_takes_everything_and_is_followed_by_a_new_one(
                 )  # type: ignore[operator]
             )
         await client.close()
+
+    run(body())
+
+
+def test_a_coordinator_cut_from_etcd_stops_accepting_before_its_lease_ends(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with coordinator(etcd.address, tmp_path, lease_ttl_s=3) as it, edge(it) as one:
+            epoch, partition = owned(it, "/a")
+            os.kill(etcd.pid, signal.SIGSTOP)
+            try:
+                began = time.monotonic()
+                await until(lambda: not len(it.holdings), 5)
+                assert time.monotonic() - began < 3
+                append = one.append(publish=publish("/a", "x", "p1"))
+                await one.ask(epoch, partition, appends=[append])
+                await one.got("not_owner")
+                reading = coordinator_pb2.ReadMessagesRequest(subject="/a", limit=1)
+                assert (await one.stub.ReadMessages(reading)).head == 0
+            finally:
+                os.kill(etcd.pid, signal.SIGCONT)
+            await until(lambda: len(it.holdings) == PARTITIONS)
+            (answer,) = await one.publish(it, "/a", "y")
+            assert answer.accepted.epoch > epoch
 
     run(body())
 
