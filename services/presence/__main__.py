@@ -96,9 +96,8 @@ async def _serve(
     )
     await server.start()
     host = settings.listen.rpartition(":")[0]
-    ownership = Ownership(
-        etcd, keys, settings.name, f"{host}:{server.port}", settings.lease_ttl_s, settings.era
-    )
+    address = settings.advertise or f"{host}:{server.port}"
+    ownership = Ownership(etcd, keys, settings.name, address, settings.lease_ttl_s, settings.era)
     try:
         while not stop.is_set():
             await _term(ownership, store, partitions, workers, server, stop)

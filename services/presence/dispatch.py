@@ -18,7 +18,7 @@ from onward.notifier.v1 import notifier_pb2
 from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
-from services.chassis.errors import Fault
+from services.chassis.errors import Fault, StoreFull
 from services.presence import answers, metrics
 from services.presence.claims import Claimed, claim_deliveries
 from services.presence.contents import Contents
@@ -28,6 +28,7 @@ from services.presence.notifications import (
     Delivery,
     Limits,
     Outcome,
+    Span,
     expire,
     interrupted,
     settle,
@@ -36,6 +37,9 @@ from services.presence.plugins import Plugin, Plugins
 from services.presence.store import Store, Transaction
 
 log = logs.get(__name__)
+
+# A delivery that is due, and the messages that its notification stands for.
+DueDelivery = tuple[Delivery, Sequence[Span]]
 
 # A loop looks again after this long even if nothing woke it, so that a lost wake costs no more.
 _LOOK_EVERY_S = 1.0
@@ -111,13 +115,13 @@ class Dispatcher:
         calls: set[asyncio.Task[None]] = set()
         while not self._stopping:
             wake.clear()
-            batch: list[Delivery] = []
+            batch: list[DueDelivery] = []
             if self._may_call(plugin, len(calls)):
                 batch = await self._due(plugin)
             if not batch:
                 await self._rest(plugin, wake)
                 continue
-            self._in_hand.update(delivery.id for delivery in batch)
+            self._in_hand.update(delivery.id for delivery, _ in batch)
             # A probe must be alone, from here on: its call begins only after two awaits.
             plugin.breaker = plugin.breaker.begin(_loop_time())
             task = group.create_task(self._send(plugin, batch))
@@ -131,16 +135,19 @@ class Dispatcher:
             return False
         return calls < plugin.description.concurrency_max and plugin.breaker.may_call(_loop_time())
 
-    async def _due(self, plugin: Plugin) -> list[Delivery]:
+    async def _due(self, plugin: Plugin) -> list[DueDelivery]:
+        """What is due for the plugin and not in hand: a batch, or one while it is only probed."""
         assert plugin.description is not None
         count = plugin.description.batch_max if plugin.breaker.closed else 1
+        in_hand = frozenset(self._in_hand)
 
-        def due(tx: Transaction) -> Sequence[Delivery]:
+        def due(tx: Transaction) -> list[DueDelivery]:
             schemes = self._plugins.schemes_of(plugin, tx.schemes_open())
-            return tx.deliveries_due(schemes, count + len(self._in_hand))
+            found = tx.deliveries_due(schemes, count + len(in_hand))
+            free = [delivery for delivery in found if delivery.id not in in_hand][:count]
+            return [(delivery, tx.members(delivery.notification_id)) for delivery in free]
 
-        found = await self._store.read(due)
-        return [delivery for delivery in found if delivery.id not in self._in_hand][:count]
+        return await self._store.read(due)
 
     async def _rest(self, plugin: Plugin, wake: asyncio.Event) -> None:
         """Wait for a wake, the next due time, or the end of the breaker's rest."""
@@ -166,50 +173,45 @@ class Dispatcher:
 
     # -- one batch ----------------------------------------------------------------------------
 
-    async def _send(self, plugin: Plugin, batch: Sequence[Delivery]) -> None:
-        ids = [delivery.id for delivery in batch]
+    async def _send(self, plugin: Plugin, batch: Sequence[DueDelivery]) -> None:
         try:
             contents = await self._read_contents(batch)
-            claimed = await self._claim(plugin, [d for d in batch if d.id in contents])
+            claimed = await self._claim(plugin, list(contents))
             if claimed:
                 results = await self._call(plugin, claimed, contents)
                 await self._settle(plugin, claimed, results)
             else:
                 plugin.breaker = plugin.breaker.release()
         except Fault as fault:
-            # The store or the log cannot be had now. What was claimed stays `sending` and is
-            # called unknown at the next start; the rest is still due.
+            # The log cannot be read, or the store is not ours any more. What was claimed stays
+            # `sending`, and its next owner calls it unknown; the rest is still due.
             log.warning("dispatch_fault", plugin=plugin.label, fault=type(fault).__name__)
             plugin.breaker = plugin.breaker.release()
             await asyncio.sleep(_FAULT_PAUSE_S)
         finally:
-            self._in_hand.difference_update(ids)
+            self._in_hand.difference_update(delivery.id for delivery, _ in batch)
 
-    async def _read_contents(self, batch: Sequence[Delivery]) -> dict[str, list[entry_pb2.Message]]:
+    async def _read_contents(
+        self, batch: Sequence[DueDelivery]
+    ) -> dict[str, list[entry_pb2.Message]]:
         """The newest messages of each delivery; those beyond the batch's bytes are left out."""
         found: dict[str, list[entry_pb2.Message]] = {}
         size = 0
-        notifications = {delivery.notification_id for delivery in batch}
-        spans = await self._store.read(
-            lambda tx: {own_id: tx.members(own_id) for own_id in notifications}
-        )
-        for delivery in batch:
-            messages = await self._contents.newest(
-                delivery.subject, spans[delivery.notification_id]
-            )
+        for delivery, spans in batch:
+            messages = await self._contents.newest(delivery.subject, spans)
             size += sum(message.ByteSize() for message in messages)
             if found and size > _BATCH_BYTES_MAX:
                 break
             found[delivery.id] = messages
         return found
 
-    async def _claim(self, plugin: Plugin, batch: Sequence[Delivery]) -> list[Claimed]:
+    async def _claim(self, plugin: Plugin, delivery_ids: Sequence[str]) -> list[Claimed]:
         description = plugin.description
         assert description is not None
         settings = self._settings
         return await self._store.write(
             lambda tx: claim_deliveries(
-                tx, [d.id for d in batch], description, settings.hold_max_s, settings.hold_check_s
+                tx, delivery_ids, description, settings.hold_max_s, settings.hold_check_s
             )
         )
 
@@ -254,7 +256,13 @@ class Dispatcher:
                 answers.write(tx, effects)
                 tx.end_attempt(answers.ended(one.attempt, answer, tx.now()))
 
-        await self._store.write(record)
+        while True:
+            try:
+                return await self._store.write(record)
+            except StoreFull:
+                # What the plugin said must not be lost: without it the delivery is unknown.
+                log.error("store_full", plugin=plugin.label)
+                await asyncio.sleep(_FAULT_PAUSE_S)
 
     # -- upkeep -------------------------------------------------------------------------------
 

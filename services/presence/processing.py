@@ -8,6 +8,7 @@ Runs inside the store, on its thread. Knows entries and cores. Must not know gRP
 others should look at after the commit is gathered in `News`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from onward.types.v1 import entry_pb2
@@ -45,6 +46,7 @@ class Processing:
         awaited = tx.waiting_subjects(
             list({entry.message.subject for entry in new if entry.HasField("message")})
         )
+        kinds: Counter[str] = Counter()
         for entry in new:
             kind = entry.WhichOneof("body")
             if kind == "presence":
@@ -58,7 +60,9 @@ class Processing:
                 self._message(tx, entry, news)
             elif kind == "mark":
                 tx.put_mark(entry.mark.edge_id, partition, entry.mark.round, entry.mark.pos)
-            metrics.entries.labels(kind or "unknown").inc()
+            kinds[kind or "unknown"] += 1
+        for name, count in kinds.items():
+            metrics.entries.labels(name).inc(count)
         pos = new[-1].pos if new else cursor.pos
         moved = Cursor(pos, epoch)
         if moved != cursor:

@@ -6,12 +6,13 @@ each whole: cursors and effects together.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import grpc
 import grpc.aio
 from onward.coordinator.v1 import coordinator_pb2
 from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
 from services.chassis.errors import Deposed, Fault, LogReplaced
@@ -28,6 +29,14 @@ log = logs.get(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _LIMIT_DEFAULT, _LIMIT_MAX = 100, 1_000
+
+
+class Part(NamedTuple):
+    """Entries of one partition, as its owner in `epoch` reported them."""
+
+    partition: int
+    epoch: int
+    entries: Sequence[entry_pb2.Entry]
 
 
 class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
@@ -77,7 +86,7 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
         self,
         tx: Transaction,
         log_id: str,
-        chunk: Sequence[presence_pb2.PartitionEntries],
+        chunk: Sequence[Part],
         news: News,
     ) -> dict[int, int]:
         if not tx.log_id():
@@ -183,27 +192,19 @@ class PresenceQueryServicer(presence_pb2_grpc.PresenceQueryServiceServicer):
 
 def chunks(
     partitions: Sequence[presence_pb2.PartitionEntries], entries_max: int
-) -> Iterator[list[presence_pb2.PartitionEntries]]:
+) -> Iterator[list[Part]]:
     """A Report cut into pieces of at most `entries_max` entries, in order; at least one piece."""
-    chunk: list[presence_pb2.PartitionEntries] = []
+    chunk: list[Part] = []
     room = entries_max
     for part in partitions:
-        entries = list(part.entries)
-        while True:
-            taken, entries = entries[:room], entries[room:]
-            chunk.append(
-                presence_pb2.PartitionEntries(
-                    partition=part.partition, epoch=part.epoch, entries=taken
-                )
-            )
-            room -= len(taken)
-            if room == 0:
-                yield chunk
-                chunk, room = [], entries_max
-            if not entries:
-                break
-    if chunk or room == entries_max:
-        yield chunk
+        entries: Sequence[entry_pb2.Entry] = part.entries
+        while len(entries) > room:
+            yield [*chunk, Part(part.partition, part.epoch, entries[:room])]
+            entries = entries[room:]
+            chunk, room = [], entries_max
+        chunk.append(Part(part.partition, part.epoch, entries))
+        room -= len(entries)
+    yield chunk
 
 
 def _positions(page: coordinator_pb2.ReadMessagesResponse, last: int) -> dict[int, int]:

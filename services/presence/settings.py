@@ -17,7 +17,12 @@ class Settings(SharedSettings):
         "presence-1", doc="name of this member, stable over restarts; a second one replaces it"
     )
     listen: str = setting("127.0.0.1:0", doc="host:port of the gRPC server; port 0 draws one")
-    data_dir: str = setting(doc="directory of the presence store; one process at a time uses it")
+    advertise: str = setting(
+        "", doc="host:port that others reach this process at; empty: the address it listens on"
+    )
+    data_dir: str = setting(
+        "onward-data/presence", doc="directory of the store; one process at a time may use it"
+    )
     era: int = setting(
         0,
         least=0,

@@ -125,11 +125,15 @@ class Client:
         self.number = 0
 
     def connect(self, *subjects: str, start: int = 0, endpoints=(), **fields) -> None:
+        self.connect_at(dict.fromkeys(subjects, start), endpoints, **fields)
+
+    def connect_at(self, starts: dict[str, int], endpoints=(), **fields) -> None:
+        """As `connect`, with a start for each subject."""
         self.generation += 1
         self.number = 0
-        follows = [entry_pb2.FollowStart(subject=subject, start=start) for subject in subjects]
+        follows = [entry_pb2.FollowStart(subject=s, start=start) for s, start in starts.items()]
         connected = entry_pb2.PresenceEvent.Connected(
-            replaces_follows=bool(subjects),
+            replaces_follows=bool(starts),
             follows=follows,
             endpoints=endpoints,
             acknowledges=True,

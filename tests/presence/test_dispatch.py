@@ -264,6 +264,27 @@ def test_a_new_term_in_the_same_process_sends_on(run, tmp_path):
     run(claim())
 
 
+def test_a_drain_lets_calls_under_way_end_and_begins_no_more(run, tmp_path):
+    async def claim():
+        async def slow(request, context):
+            await asyncio.sleep(0.2)
+            return answer(outcome=R.ACCEPTED)(request, context)
+
+        plugin = FakePlugin()
+        plugin.script = [slow]
+        async with staged(tmp_path, plugin, drain_s=3, collapse_s=0) as stage:
+            await send(stage)
+            await until(lambda: plugin.calls)
+            await stage.workers.drain()
+            assert [delivery.state for delivery in await deliveries(stage)] == ["accepted"]
+            stage.log.publish("/a", "later")
+            await stage.report()
+            await asyncio.sleep(0.1)
+            assert len(plugin.calls) == 1
+
+    run(claim())
+
+
 def test_a_channel_that_nobody_serves_waits_and_says_so(run, tmp_path):
     async def claim():
         plugin = FakePlugin()

@@ -6,7 +6,9 @@ import grpc
 import grpc.aio
 import pytest
 from onward.presence.v1 import presence_pb2
+from onward.types.v1 import entry_pb2
 
+from services.presence.servicer import chunks
 from tests.presence.stage import Client, FakePlugin, staged
 from tests.waiting import until
 
@@ -461,5 +463,53 @@ def test_explain_checks_its_arguments(run, tmp_path):
                 with pytest.raises(grpc.aio.AioRpcError) as raised:
                     await stage.explain(user, subject)
                 assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+    run(claim())
+
+
+def test_a_report_is_cut_into_pieces_of_bounded_size():
+    def part(partition: int, *positions: int) -> presence_pb2.PartitionEntries:
+        entries = [entry_pb2.Entry(pos=pos) for pos in positions]
+        return presence_pb2.PartitionEntries(partition=partition, epoch=1, entries=entries)
+
+    def cut(*parts, entries_max=3):
+        return [
+            [(piece.partition, [entry.pos for entry in piece.entries]) for piece in chunk]
+            for chunk in chunks(parts, entries_max)
+        ]
+
+    assert cut() == [[]]
+    assert cut(part(1), part(2)) == [[(1, []), (2, [])]]
+    assert cut(part(1, 1, 2, 3)) == [[(1, [1, 2, 3])]]
+    assert cut(part(1, 1, 2), part(2, 5, 6, 7, 8, 9)) == [
+        [(1, [1, 2]), (2, [5])],
+        [(2, [6, 7, 8])],
+        [(2, [9])],
+    ]
+
+
+def test_a_large_report_takes_effect_whole(run, tmp_path):
+    async def claim():
+        async with staged(tmp_path, report_entries_max=7) as stage:
+            for _ in range(50):
+                stage.log.publish("/a", "x")
+                stage.log.publish("/b", "x")
+            await stage.report()
+            for partition, log in stage.log.entries.items():
+                assert stage.log.cursors[partition] == len(log)
+
+    run(claim())
+
+
+def test_a_connect_that_is_processed_after_its_edge_died_ends_too(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        async with staged(tmp_path, plugin) as stage:
+            await asyncio.sleep(0.1)  # a look for dead edges has passed
+            ann = Client(stage.log, "ann", edge_id=9)
+            ann.connect("/a", endpoints=[MAIL])
+            stage.log.publish("/a", "never read")
+            await stage.report()
+            await until(lambda: plugin.calls)
 
     run(claim())
