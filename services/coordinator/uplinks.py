@@ -237,9 +237,11 @@ class Uplinks:
                 del waiting[number]
 
     def drop(self, partition: int) -> None:
-        """The partition is not held any more: its edges watch and await at the next owner."""
+        """The partition is not held any more: its edges watch at the next owner.
+
+        What they await stays: this process may be the next owner, and their streams the same.
+        """
         for subject, watchers in self._watchers.pop(partition, {}).items():
             for uplink in watchers.values():
                 uplink.subjects.pop(subject, None)
-        self._awaited.pop(partition, None)
         self._cursors.pop(partition, None)

@@ -125,6 +125,22 @@ def test_awaited_positions_are_told_once_when_they_are_passed(run: Run) -> None:
     run(body())
 
 
+def test_awaited_positions_outlive_a_change_of_owner(run: Run) -> None:
+    async def body() -> None:
+        uplinks = Uplinks(10_000)
+        one = uplinks.open(7)
+        uplinks.await_processed(one.number, 1, 3)
+        uplinks.drop(1)
+        uplinks.processed(1, 3)
+        assert [it.pos for it in (await batch(one)).processed] == [3]
+        uplinks.drop(1)
+        uplinks.await_processed(one.number, 1, 3)
+        one.add_heartbeat(1)
+        assert not (await batch(one)).processed, "the next owner does not know the cursor yet"
+
+    run(body())
+
+
 def test_too_many_awaited_positions_are_covered_by_the_highest(run: Run) -> None:
     async def body() -> None:
         uplinks = Uplinks(10_000_000)
