@@ -103,11 +103,10 @@ class Dispatcher:
         """Claim nothing more, and give calls under way `grace_s` to end."""
         self._stopping = True
         self.wake()
-        try:
-            async with asyncio.timeout(grace_s):
-                await asyncio.gather(*self._calls, return_exceptions=True)
-        except TimeoutError:
-            log.warning("drain_cut_short", calls=len(self._calls))
+        if self._calls:
+            _, cut_short = await asyncio.wait(self._calls, timeout=grace_s)
+            if cut_short:
+                log.warning("drain_cut_short", calls=len(cut_short))
 
     # -- one plugin ---------------------------------------------------------------------------
 
@@ -118,7 +117,8 @@ class Dispatcher:
             batch: list[DueDelivery] = []
             if self._may_call(plugin, len(calls)):
                 batch = await self._due(plugin)
-            if not batch:
+            # Asked again: a call under way may have opened the breaker since.
+            if not batch or self._stopping or not self._may_call(plugin, len(calls)):
                 await self._rest(plugin, wake)
                 continue
             self._in_hand.update(delivery.id for delivery, _ in batch)

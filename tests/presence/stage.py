@@ -177,6 +177,7 @@ class FakePlugin(notifier_pb2_grpc.NotifierServiceServicer):
     def __init__(self, name: str = "fake", **channels: bool) -> None:
         self.name = name
         self.channels = channels or {"mailto": True}
+        self.batch_max = 0
         self.script: list[int | Callable] = []
         self.calls: list[notifier_pb2.NotifyRequest] = []
         self.port = 0
@@ -202,6 +203,7 @@ class FakePlugin(notifier_pb2_grpc.NotifierServiceServicer):
     async def Describe(self, request, context):
         return notifier_pb2.DescribeResponse(
             name=self.name,
+            batch_max=self.batch_max,
             channels=[
                 notifier_pb2.Channel(scheme="*" if scheme == "any" else scheme, repeats_unknown=r)
                 for scheme, r in self.channels.items()

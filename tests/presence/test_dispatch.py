@@ -264,6 +264,40 @@ def test_a_new_term_in_the_same_process_sends_on(run, tmp_path):
     run(claim())
 
 
+def test_calls_side_by_side_that_fail_while_others_begin_lose_nothing(run, tmp_path):
+    async def claim():
+        async def fault(request, context):
+            await asyncio.sleep(0.001 * len(plugin.calls))
+            return answer(outcome=R.MISCONFIGURED)(request, context)
+
+        async def good(request, context):
+            await asyncio.sleep(0.002)
+            return answer(outcome=R.ACCEPTED)(request, context)
+
+        plugin = FakePlugin()
+        plugin.batch_max = 1
+        plugin.script = [good, fault, good, good, fault, fault] * 4
+        quick = {"breaker_first_s": 0.01, "breaker_longest_s": 0.01}
+        async with staged(tmp_path, plugin, **quick) as stage:
+            for number in range(30):
+                one = Client(stage.log, f"user{number}")
+                one.connect("/a", endpoints=[f"mailto:{number}@example.org"])
+                one.disconnect()
+            stage.log.publish("/a", "hello")
+            await stage.report()
+
+            async def accepted() -> bool:
+                rows = await stage.store.read(
+                    lambda tx: tx.db.execute("SELECT count(*) FROM deliveries WHERE state = ?",
+                                             ("accepted",)).fetchone()
+                )  # fmt: skip
+                return rows == (30,)
+
+            await until(accepted, 20)
+
+    run(claim())
+
+
 def test_a_drain_lets_calls_under_way_end_and_begins_no_more(run, tmp_path):
     async def claim():
         async def slow(request, context):
