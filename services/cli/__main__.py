@@ -1,39 +1,50 @@
-"""The `onward` command: its sub-commands, put together. Drive it with `main()`."""
+"""The `onward` command: its sub-commands, put together. Drive it with `main()`.
 
+Each is imported when it is called: `onward up` must not wait for an HTTP client that it never
+uses, nor `onward publish` for the supervisor.
+"""
+
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
-from services.cli import explain, history, publish, subscribe
+# Name, and where the function stands, in the order in which help lists them.
+COMMANDS = {
+    "up": "services.cli.up_options",
+    "publish": "services.cli.publish",
+    "subscribe": "services.cli.subscribe",
+    "history": "services.cli.history",
+    "explain": "services.cli.explain",
+}
+
+
+class _Commands(TyperGroup):
+    """Finds a command by its name, and imports no other."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
+        if cmd_name not in COMMANDS:
+            return None
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone.command(cmd_name)(getattr(import_module(COMMANDS[cmd_name]), cmd_name))
+        command = get_command(alone)
+        assert isinstance(command, TyperCommand)
+        return command
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Realtime messaging that carries on when users go offline.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # they print local variables, and so tokens
 )
-
-app.command("publish")(publish.publish)
-app.command("subscribe")(subscribe.subscribe)
-app.command("history")(history.history)
-app.command("explain")(explain.explain)
-
-
-@app.command("up")
-def up(
-    data_dir: Annotated[
-        Path, typer.Option("--data-dir", help="Where everything durable is kept.")
-    ] = Path("onward-data"),
-    port: Annotated[
-        int, typer.Option("--port", min=0, max=65_535, help="Where clients connect; 0 draws one.")
-    ] = 8080,
-) -> None:
-    """Run everything on this machine, until Ctrl-C."""
-    from services.cli.up import run_up  # here, so that the other commands start without it
-
-    run_up(data_dir, port)
 
 
 @app.callback(invoke_without_command=True)

@@ -44,7 +44,7 @@ class Client:
 
     def __init__(
         self,
-        edges: Iterable[str | Edge],
+        edges: str | Iterable[str | Edge],
         *,
         user: str = "",
         token: str | TokenSource = "",
@@ -55,6 +55,8 @@ class Client:
         keep: Callable[[Identity], None] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        if isinstance(edges, str):
+            edges = [edges]
         self._state = State(identity or Identity(draw_client_id()), options or Options())
         self._driver = Driver(self._state, Edges(edges), user, token, keep, chance)
         self._on_message, self._on_status = on_message, on_status
