@@ -23,6 +23,7 @@ from services.coordinator.uplinks import Uplink, Uplinks
 
 log = logs.get(__name__)
 
+SEQ_MAX = (1 << 63) - 1  # what a column of the store can hold
 READ_LIMIT_MAX = 1_000
 READ_BYTES_DEFAULT = 1024 * 1024
 READ_BYTES_MAX = 16 * 1024 * 1024
@@ -102,6 +103,8 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
             await _invalid(context, fault)
         if not 1 <= request.limit <= READ_LIMIT_MAX:
             await _invalid(context, f"limit is 1 to {READ_LIMIT_MAX}.")
+        if request.after_seq > SEQ_MAX:
+            await _invalid(context, f"after_seq is at most {SEQ_MAX}.")
         partition = partition_of(request.subject, self._partitions)
         bytes_max = min(request.bytes_max or READ_BYTES_DEFAULT, READ_BYTES_MAX)
         try:

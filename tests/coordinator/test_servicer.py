@@ -295,6 +295,7 @@ def test_messages_and_tails_are_read_from_the_store(
         coordinator_pb2.ReadMessagesRequest(subject="a", limit=1),
         coordinator_pb2.ReadMessagesRequest(subject="/a", limit=0),
         coordinator_pb2.ReadMessagesRequest(subject="/a", limit=1_001),
+        coordinator_pb2.ReadMessagesRequest(subject="/a", limit=1, after_seq=1 << 63),
         coordinator_pb2.ReadTailsRequest(partitions=[4]),
         coordinator_pb2.ReadTailsRequest(partitions=[0] * 1_025),
     ],
