@@ -96,14 +96,21 @@ def write(tx: Transaction, effects: Sequence[Effect]) -> None:
 def _answer(result: notifier_pb2.Result) -> Answer:
     names = notifier_pb2.Result.Outcome
     known = result.outcome in names.values() and result.outcome != names.OUTCOME_UNSPECIFIED
-    since = result.gone_since.ToNanoseconds() / 1e9 if result.HasField("gone_since") else None
+    # Read by field: the conversions of protobuf raise for times out of their range.
+    since = result.gone_since if result.HasField("gone_since") else None
+    wait = result.retry_after
     return Answer(
         outcome=Outcome[names.Name(result.outcome)] if known else Outcome.UNKNOWN,
-        retry_after_s=max(0.0, result.retry_after.ToNanoseconds() / 1e9),
-        gone_since=since,
-        provider_id=result.provider_id[:_TEXT_MAX],
-        detail=result.detail[:_TEXT_MAX],
+        retry_after_s=max(0.0, wait.seconds + wait.nanos / 1e9),
+        gone_since=None if since is None else since.seconds + since.nanos / 1e9,
+        provider_id=_text(result.provider_id),
+        detail=_text(result.detail),
     )
+
+
+def _text(text: str) -> str:
+    """A plugin's words as they are kept: cut, and harmless on a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text[:_TEXT_MAX])
 
 
 def _within(seq: int, claimed: Claimed) -> bool:

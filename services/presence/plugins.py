@@ -6,6 +6,7 @@ do not fall to a plugin for any channel. To drive it: `Plugins(…)`, let `run()
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from services.presence.breaker import Breaker, BreakerLimits
 log = logs.get(__name__)
 
 ANY = "*"
+_NAME = re.compile("[a-z0-9-]{1,40}")
 _BATCH_DEFAULT, _BATCH_MAX = 100, 1_000
 _CONCURRENCY_DEFAULT, _CONCURRENCY_MAX = 4, 64
 _DESCRIBE_DEADLINE_S = 5.0
@@ -45,7 +47,7 @@ class Description:
 def description_of(response: notifier_pb2.DescribeResponse, address: str) -> Description:
     """Reads a plugin's answer; what is missing or out of its range becomes the default or bound."""
     return Description(
-        name=response.name[:40] or address,
+        name=response.name if _NAME.fullmatch(response.name) else address,
         channels={c.scheme.lower(): c.repeats_unknown for c in reversed(response.channels)},
         batch_max=min(response.batch_max or _BATCH_DEFAULT, _BATCH_MAX),
         concurrency_max=min(response.concurrency_max or _CONCURRENCY_DEFAULT, _CONCURRENCY_MAX),
@@ -120,7 +122,6 @@ class Plugin:
         log.info(
             "plugin_connected",
             plugin=self.label,
-            version=response.version[:40],
             channels=",".join(sorted(self.description.channels)),
         )
         return True

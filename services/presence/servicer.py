@@ -29,6 +29,8 @@ log = logs.get(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _LIMIT_DEFAULT, _LIMIT_MAX = 100, 1_000
+# What every store can hold; no subject comes near.
+_SEQ_MAX = (1 << 63) - 1
 
 
 class Part(NamedTuple):
@@ -122,6 +124,8 @@ class PresenceQueryServicer(presence_pb2_grpc.PresenceQueryServiceServicer):
         self, request: presence_pb2.ExplainRequest, context: Context
     ) -> presence_pb2.ExplainResponse:
         wrong = name_fault(request.user) or subject_fault(request.subject)
+        if not wrong and request.seq > _SEQ_MAX:
+            wrong = f"A seq is at most {_SEQ_MAX}."
         if wrong:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, wrong)
         limit = min(request.limit or _LIMIT_DEFAULT, _LIMIT_MAX)

@@ -21,6 +21,8 @@ from services.presence.store import FanOut, GraceDue
 
 # Tokens that nobody can guess belong to the last user who registered them.
 _MOVING_SCHEMES = ("fcm:", "apns:", "webpush:")
+# A seq that a client made up may be above what SQLite takes; no real one comes near.
+_SEQ_MAX = (1 << 63) - 1
 
 
 class SqliteUserRows:
@@ -170,7 +172,8 @@ class SqliteUserRows:
     def _put_follow(self, user: str, row: Follow) -> None:
         self.db.execute(
             "INSERT OR REPLACE INTO follows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (user, row.subject, row.client_id, row.opened, row.base, row.acked, row.acked_pos,
+            (user, row.subject, row.client_id, row.opened, min(row.base, _SEQ_MAX),
+             min(row.acked, _SEQ_MAX), row.acked_pos,
              row.ended, row.session_id, row.round, row.first_generation, row.last_generation),
         )  # fmt: skip
 

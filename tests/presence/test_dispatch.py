@@ -204,6 +204,36 @@ def test_missing_answers_are_unknown_and_uninvited_ones_are_passed_over(run, tmp
     run(claim())
 
 
+def test_garbage_of_a_plugin_harms_nobody(run, tmp_path):
+    async def claim():
+        def step(request, _):
+            [delivery] = request.deliveries
+            return notifier_pb2.NotifyResponse(
+                results=[
+                    R(delivery_id=delivery.delivery_id, outcome=99),
+                    R(
+                        delivery_id=delivery.delivery_id,
+                        outcome=R.RETRY,
+                        retry_after={"seconds": -(2**62), "nanos": -(2**31)},
+                        gone_since={"seconds": 2**62},
+                        detail="\x1b[31mred\n" * 1_000,
+                    ),
+                ]
+            )
+
+        plugin = FakePlugin("A name \n of no plugin")
+        plugin.script = [step]
+        async with staged(tmp_path, plugin) as stage:
+            await send(stage)
+            await until(in_state(stage, "accepted"))
+            [delivery] = await deliveries(stage)
+            first = delivery.attempts[0]
+            assert (first.outcome, len(first.detail)) == ("RETRY", 256)
+            assert first.detail.isprintable()
+
+    run(claim())
+
+
 def test_a_hanging_plugin_meets_its_deadline_and_others_are_not_kept_waiting(run, tmp_path):
     async def claim():
         slow, quick = FakePlugin("slow"), FakePlugin("quick", tel=False)

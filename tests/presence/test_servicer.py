@@ -338,6 +338,19 @@ def test_entries_reported_again_change_nothing(run, tmp_path):
     run(claim())
 
 
+def test_seqs_beyond_all_bounds_take_effect_and_hold_nothing_up(run, tmp_path):
+    async def claim():
+        async with staged(tmp_path) as stage:
+            ann = Client(stage.log, "ann")
+            ann.connect("/a", start=2**64 - 1)
+            ann.disconnect(a=2**64 - 1)
+            await stage.report()
+            for partition, log in stage.log.entries.items():
+                assert stage.log.cursors[partition] == len(log)
+
+    run(claim())
+
+
 def test_a_hole_is_not_applied_and_the_cursor_says_so(run, tmp_path):
     async def claim():
         async with staged(tmp_path) as stage:
@@ -459,9 +472,9 @@ async def has_handover(stage) -> bool:
 def test_explain_checks_its_arguments(run, tmp_path):
     async def claim():
         async with staged(tmp_path) as stage:
-            for user, subject in (("", "/a"), ("ann", "a")):
+            for user, subject, seq in (("", "/a", 0), ("ann", "a", 0), ("ann", "/a", 2**64 - 1)):
                 with pytest.raises(grpc.aio.AioRpcError) as raised:
-                    await stage.explain(user, subject)
+                    await stage.explain(user, subject, seq)
                 assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
     run(claim())
