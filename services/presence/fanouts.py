@@ -7,12 +7,13 @@ inserted rows.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from services.chassis import logs
 from services.chassis.errors import Fault
 from services.presence.outbox import News
 from services.presence.processing import Processing
-from services.presence.store import Store, Transaction
+from services.presence.store import FanOut, Store, Transaction
 
 log = logs.get(__name__)
 
@@ -54,11 +55,10 @@ class FanOuts:
         """One page of each message under way; False if there is none."""
         rows = await self._store.read(lambda tx: tx.open_fanouts(_AT_ONCE))
         for row in rows:
-
-            def page(tx: Transaction) -> News:
-                news = News()
-                self._processing.fan_out(tx, row, news)  # noqa: B023  # runs before the next turn
-                return news
-
-            self._tell(await self._store.write(page))
+            self._tell(await self._store.write(partial(self._page, row=row)))
         return bool(rows)
+
+    def _page(self, tx: Transaction, row: FanOut) -> News:
+        news = News()
+        self._processing.fan_out(tx, row, news)
+        return news

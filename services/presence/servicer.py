@@ -6,6 +6,7 @@ each whole: cursors and effects together.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 import grpc
@@ -68,11 +69,8 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
         try:
             for chunk in chunks(request.partitions, self._entries_max):
                 news = News()
-                cursors |= await self._store.write(
-                    lambda tx, chunk=chunk, news=news: self._apply(  # type: ignore[misc]
-                        tx, request.log_id, chunk, news
-                    )
-                )
+                work = partial(self._apply, log_id=request.log_id, chunk=chunk, news=news)
+                cursors |= await self._store.write(work)
                 self._reader.log_id = request.log_id
                 for message in news.messages:
                     self._contents.remember(message)

@@ -15,6 +15,7 @@ Knows the store, the log's tails, the live edges, the core. Must not know plugin
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from services.chassis import logs
@@ -117,7 +118,7 @@ class Timers:
         await self._note_tails(due)
         behind = 0
         for page in _pages(due):
-            ended, news = await self._store.write(lambda tx, page=page: self._end(tx, page))  # type: ignore[misc]
+            ended, news = await self._store.write(partial(self._end, page=page))
             behind += len(page) - ended
             self._tell(news)
         if behind:
@@ -169,9 +170,8 @@ class Timers:
         tails = await self._reader.tails(sorted({self._partition(user) for user in users}))
         moved = 0
         for page in _pages(users):
-            done, news = await self._store.write(
-                lambda tx, page=page: self._move(tx, page, edge_id, tails)  # type: ignore[misc]
-            )
+            work = partial(self._move, users=page, edge_id=edge_id, tails=tails)
+            done, news = await self._store.write(work)
             moved += done
             self._tell(news)
         if moved:
