@@ -14,7 +14,7 @@ from tests.edge.door import SECRET, Door, open_door, run_on_uvloop
 
 
 def bearer(user: str = "ann", **onward: Any) -> dict[str, str]:
-    claims = {"sub": user, "exp": int(time.time()) + 60, "onward": onward}
+    claims = {"sub": user, "exp": int(time.time()) + 3_600, "onward": onward}
     return {"Authorization": f"Bearer {jwt.encode(claims, SECRET, algorithm='HS256')}"}
 
 
