@@ -79,6 +79,11 @@ class Session:
         """True: nobody waits for its acknowledgements."""
         return self._state.observes
 
+    @property
+    def subscriptions_left(self) -> int:
+        """How many subscriptions it still has; none after its end."""
+        return len(self._state.subscriptions)
+
     # Frames.
 
     def on_frame(self, frame: client_pb2.ClientFrame, now: float) -> list[Effect]:
@@ -238,7 +243,7 @@ class Session:
         """An event is durable."""
         state = self._state
         if state.ending == number and state.gone_clean is not None:
-            return [Finished()]
+            return [*self._leave(tuple(state.subscriptions)), Finished()]
         job = state.job
         if job is None or job.number != number:
             return []  # the socket went before the answer came

@@ -130,6 +130,10 @@ class _Link:
                     await self._serve(call)
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
                     pass
+                except asyncio.CancelledError:
+                    # A peer that cancels the call raises this too.
+                    if self.task is None or self.task.cancelling():
+                        raise
                 finally:
                     call.cancel()
                     if self.up:
@@ -158,17 +162,24 @@ class _Link:
         self.wake.set()
 
     async def _serve(self, call: Call) -> None:
-        """Reads, writes and beats until the stream breaks."""
-        writing = asyncio.create_task(self._write(call))
-        beating = asyncio.create_task(self._keep_beating(call))
+        """Reads, writes and beats until one of the three ends, and with it the stream.
+
+        Each is a task of its own: a call that is cancelled here raises CancelledError in whoever
+        waits for it, which must not be taken for the cancellation of the link.
+        """
+        parts = [
+            asyncio.create_task(part)
+            for part in (self._read(call), self._write(call), self._keep_beating())
+        ]
         try:
-            await self._read(call)
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (writing, beating):
-                task.cancel()
-            for outcome in await asyncio.gather(writing, beating, return_exceptions=True):
-                if isinstance(outcome, Exception):
-                    raise outcome
+            for part in parts:
+                part.cancel()
+            outcomes = await asyncio.gather(*parts, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
 
     async def _read(self, call: Call) -> None:
         loop = asyncio.get_running_loop()
@@ -188,19 +199,14 @@ class _Link:
             while (batch := outbox.batch(self.name)) is not None or self._beat:
                 batch = batch or UplinkRequest.Batch()
                 batch.heartbeat, self._beat = self._beat, 0
-                try:
-                    await call.write(UplinkRequest(batch=batch))
-                except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                    call.cancel()
-                    return
+                await call.write(UplinkRequest(batch=batch))
 
-    async def _keep_beating(self, call: Call) -> None:
+    async def _keep_beating(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             if loop.time() - self._heard_at > SILENT_S:
                 log.warning("uplink_silent", coordinator=self.name)
-                call.cancel()
                 return
             self._beats += 1
             self._beat = self._beats

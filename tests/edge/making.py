@@ -1,5 +1,6 @@
 """What tests of the session core, the hub and the exchange are made of."""
 
+import json
 from typing import Any
 
 from google.protobuf import json_format
@@ -48,6 +49,11 @@ class FakeSocket:
 
     def abort(self) -> None:
         self.closed.append((1006, ""))
+
+
+def payload(sent: bytes) -> Any:
+    """The JSON of a frame as the server wrote it."""
+    return json.loads(sent[{126: 4, 127: 10}.get(sent[1], 2) :])
 
 
 def frame(frame_id: str = "", **kind: Any) -> client_pb2.ClientFrame:

@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 import pytest
@@ -19,14 +18,10 @@ from services.edge.hub import (
     StopWatch,
     TooFar,
 )
-from tests.edge.making import FakeSocket, delivery, entries
+from tests.edge.making import FakeSocket, delivery, entries, payload
 
 Kind = client_pb2.Message.Kind
 P = partition_of("/a", 16)
-
-
-def payload(frame: bytes) -> Any:
-    return json.loads(frame[frame.index(b"{") :])
 
 
 def told(socket: FakeSocket) -> list[str]:

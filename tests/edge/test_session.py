@@ -623,7 +623,7 @@ def test_a_socket_gone_while_logging_out_ends_one_way_or_the_other(recorded: boo
     (append,) = script.say("2", logout={})
     assert script.session.on_closed(True) == []
     if recorded:
-        assert script.session.on_recorded(2, 5) == [Finished()]
+        assert script.session.on_recorded(2, 5) == [Leave(("/a",)), Finished()]
     else:
         refusal = refuse(Code.STORE_FULL, "Full.")
         effects = script.session.on_refused(2, refusal, append.event)
