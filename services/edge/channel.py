@@ -7,7 +7,7 @@ Plain data that the hub, the session cores and the marks share: the hub moves `C
 
 from bisect import bisect_right
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from services.edge.socket import Socket
@@ -157,7 +157,7 @@ class Subscription:
     begun: bool = False  # messages may be sent
     live: bool = False  # it is in `channel.live`
     sent: int = 0  # everything up to it was sent, once the backlog is
-    backlog: deque[bytes] = field(default_factory=deque)  # recovered frames to send first
+    backlog: deque[bytes] | None = None  # recovered frames to send first
     synced_due: bool = False
     replayed_to: int = 0  # the position at its begin
     begun_at: float = 0.0

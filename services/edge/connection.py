@@ -7,7 +7,6 @@ the session's last event is durable.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -62,7 +61,7 @@ class Connection:
         self._exchange = exchange
         self._socket = socket
         self._held: dict[str, Subscription] = {}  # attached to the hub
-        self._effects: deque[Effect] = deque()
+        self._effects: list[Effect] = []
         self._performing = False
 
     # What the socket and the sweep call.
@@ -151,8 +150,10 @@ class Connection:
         self._performing = True
         try:
             while self._effects:
-                self._carry_out(self._effects.popleft())
-        except Exception:
+                effects, self._effects = self._effects, []
+                for effect in effects:
+                    self._carry_out(effect)
+        except Exception:  # one session's bug must not end the others
             log.exception("session_failed", session=self.session.session_id)
             self._effects.clear()
             self._socket.close(CLOSE_SERVER_FAULT, "A fault of this edge.")

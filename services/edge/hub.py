@@ -177,7 +177,7 @@ class Hub:
         del channel.subscriptions[subscription]
         channel.live.pop(subscription, None)
         subscription.live = subscription.begun = False
-        subscription.backlog.clear()
+        subscription.backlog = None
         self.subscriptions -= 1
         if not channel.subscriptions:
             channel.idle_since = now
@@ -190,7 +190,10 @@ class Hub:
         subscription.begun = True
         subscription.begun_at = now
         subscription.sent = subscription.replayed_to = begin.position
-        subscription.backlog = deque(replay_frame(entry, begin.kind) for entry in begin.backlog)
+        subscription.backlog = None
+        if begin.backlog:
+            replay = (replay_frame(entry, begin.kind) for entry in begin.backlog)
+            subscription.backlog = deque(replay)
         subscription.synced_due = begin.synced
         return self.advance(subscription)
 
@@ -208,6 +211,7 @@ class Hub:
         while not socket.paused:
             if subscription.backlog:
                 socket.send(subscription.backlog.popleft())
+                subscription.backlog = subscription.backlog or None
             elif subscription.sent < channel.last:
                 entry = channel.ring.get(subscription.sent + 1)
                 if entry is None:

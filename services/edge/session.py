@@ -13,7 +13,6 @@ owner is. Drive it with the `on_…` methods and carry out each list in its orde
    the socket is gone long before these can be appended.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -66,7 +65,7 @@ class Session:
         """`identify(token, client_id)` says who the client is."""
         self._state = SessionState(session_id, place, limits)
         self._identify = identify
-        self._waiting: deque[client_pb2.ClientFrame] = deque()
+        self._waiting: list[client_pb2.ClientFrame] = []
         self._rate = Rate(limits.publishes_per_s, limits.publishes_burst)
         self._vigil = Vigil(now)
 
@@ -214,8 +213,8 @@ class Session:
             effects += state.refuse(
                 "", refuse(Code.SUBJECT_FORBIDDEN, f"{subject} is no longer subscribed to.")
             )
-        self._waiting.appendleft(
-            client_pb2.ClientFrame(unsubscribe=client_pb2.Unsubscribe(subjects=lost))
+        self._waiting.insert(
+            0, client_pb2.ClientFrame(unsubscribe=client_pb2.Unsubscribe(subjects=lost))
         )
         return self._then_waiting(effects)
 
@@ -351,5 +350,5 @@ class Session:
         while self._waiting and state.job is None and state.phase is Phase.OPEN:
             if state.closing:
                 break
-            effects = effects + self._start(self._waiting.popleft())
+            effects = effects + self._start(self._waiting.pop(0))
         return effects
