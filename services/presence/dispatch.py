@@ -119,7 +119,7 @@ class Dispatcher:
                 batch = await self._due(plugin)
             # Asked again: a call under way may have opened the breaker since.
             if not batch or self._stopping or not self._may_call(plugin, len(calls)):
-                await self._rest(plugin, wake)
+                await self._rest(plugin, wake, bool(calls))
                 continue
             self._in_hand.update(delivery.id for delivery, _ in batch)
             # A probe must be alone, from here on: its call begins only after two awaits.
@@ -149,7 +149,7 @@ class Dispatcher:
 
         return await self._store.read(due)
 
-    async def _rest(self, plugin: Plugin, wake: asyncio.Event) -> None:
+    async def _rest(self, plugin: Plugin, wake: asyncio.Event, calling: bool) -> None:
         """Wait for a wake, the next due time, or the end of the breaker's rest."""
         pause_s = _LOOK_EVERY_S
 
@@ -163,8 +163,9 @@ class Dispatcher:
             pause_s = min(pause_s, plugin.breaker.open_until - _loop_time())
         elif plugin.connected.is_set():
             due_in_s = await self._store.read(next_due)
-            # Already due and yet not taken: in hand, or the plugin's calls are at their bound.
-            pause_s = min(pause_s, due_in_s) if due_in_s > 0 else pause_s
+            if due_in_s > 0 or not calling:
+                pause_s = min(pause_s, due_in_s)
+            # Else it is in hand, or the plugin's calls are at their bound: the end of one wakes.
         try:
             async with asyncio.timeout(max(pause_s, 0.005)):
                 await wake.wait()
