@@ -51,6 +51,7 @@ class Pair:
             ONWARD_EDGE_ADDRESS=f"127.0.0.1:{self.port}",
             ONWARD_EDGE_ANONYMOUS="true",
             ONWARD_EDGE_DRAIN_S="0.5",
+            ONWARD_LEASE_TTL_S="2",
         )
 
     def start_coordinator(self) -> subprocess.Popen[bytes]:
@@ -166,6 +167,26 @@ def test_a_drained_edge_says_goodbye_and_its_sessions_can_return(run: Run, tmp_p
             await again.recv()
         assert again.close_code == 4000
         assert await asyncio.to_thread(edge.edge.wait, 10) == 0
+
+    with pair(tmp_path) as edge:
+        run(main(edge))
+
+
+def test_an_edge_frozen_past_its_lease_is_another_edge_afterwards(run: Run, tmp_path: Path) -> None:
+    async def main(edge: Pair) -> None:
+        await edge.ready()
+        ann, first = await opened(edge, "ann", subscriptions={"list": [{"subject": "/k"}]})
+        edge.edge.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(2.2)  # the lease's time, which nobody refreshes
+        edge.edge.send_signal(signal.SIGCONT)
+        with pytest.raises(ConnectionClosed):
+            await ann.recv()
+        assert ann.close_code == 4004
+        await edge.ready()
+        again, second = await opened(edge, "ann", lastGeneration=first["generation"])
+        assert second["edgeId"] != first["edgeId"]
+        assert [one["subject"] for one in second["subscriptions"]] == ["/k"]
+        await again.close()
 
     with pair(tmp_path) as edge:
         run(main(edge))
