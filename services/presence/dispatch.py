@@ -21,7 +21,7 @@ from services.chassis import logs
 from services.chassis.errors import Fault, StoreFull
 from services.presence import answers, metrics
 from services.presence.claims import Claimed, claim_deliveries
-from services.presence.contents import Contents
+from services.presence.contents import Contents, newest_seqs
 from services.presence.notifications import (
     PLUGIN_FAULTS,
     Answer,
@@ -179,6 +179,7 @@ class Dispatcher:
             contents = await self._read_contents(batch)
             claimed = await self._claim(plugin, list(contents))
             if claimed:
+                await self._read_joined(batch, claimed, contents)
                 results = await self._call(plugin, claimed, contents)
                 await self._settle(plugin, claimed, results)
             else:
@@ -205,6 +206,30 @@ class Dispatcher:
                 break
             found[delivery.id] = messages
         return found
+
+    async def _read_joined(
+        self,
+        batch: Sequence[DueDelivery],
+        claimed: Sequence[Claimed],
+        contents: dict[str, list[entry_pb2.Message]],
+    ) -> None:
+        """Put in place the newest messages of deliveries that others joined before the claim."""
+        looked_for = {delivery.id: newest_seqs(spans) for delivery, spans in batch}
+        size = sum(message.ByteSize() for read in contents.values() for message in read)
+        for one in claimed:
+            own_id = one.delivery.id
+            if set(newest_seqs(one.spans)) <= set(looked_for[own_id]):
+                continue
+            try:
+                messages = await self._contents.newest(one.delivery.subject, one.spans)
+            except Fault as fault:
+                # It is claimed, so it goes out: with the right count, and what was read before.
+                log.warning("joined_unread", fault=type(fault).__name__)
+                return
+            size += sum(message.ByteSize() for message in messages)
+            if size > _BATCH_BYTES_MAX:
+                return
+            contents[own_id] = messages
 
     async def _claim(self, plugin: Plugin, delivery_ids: Sequence[str]) -> list[Claimed]:
         description = plugin.description

@@ -94,7 +94,9 @@ def _undecided(facts: Facts, seq: int) -> pb.Outcome:
         return _outcome(seq, seq, State.ANSWERED_FOR, "", text)
     if message.pos > facts.cursor_pos:
         return _outcome(seq, seq, State.NOT_YET, "", "Presence has not come to it yet.")
-    if any(follow.base < seq for follow in follows):
+    # An ended follow whose handover is done has nothing more to decide.
+    open_to = (f for f in follows if not f.ended or f.key in state.handovers)
+    if any(follow.base < seq for follow in open_to):
         text = "The user is offline; the message is about to be decided."
         return _outcome(seq, seq, State.PENDING, "", text)
     text = "The user did not follow the subject when it was published."
@@ -116,7 +118,8 @@ def _of_row(facts: Facts, row: Decided) -> pb.Outcome:
     state, reason, text = _notified(facts, deliveries)
     last = Message(facts.subject, span.to_seq, span.pos)
     acked_by = _names(f for f in _by_client(facts.state) if cover.covers(facts.state, f, last))
-    if acked_by and state in (State.PENDING, State.HELD):
+    sending = any(delivery.state is DeliveryState.SENDING for delivery in deliveries)
+    if acked_by and not sending and state in (State.PENDING, State.HELD):
         # It is found when the delivery falls due; until then its row does not know.
         state, reason = State.ACKNOWLEDGED, ""
         text = f"Acknowledged by {acked_by}; nothing will be sent."

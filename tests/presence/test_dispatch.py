@@ -417,3 +417,27 @@ def test_no_token_is_told_by_explain(run, tmp_path):
             assert "ann@example.org" not in str(await stage.explain("ann", "/a"))
 
     run(claim())
+
+
+def test_messages_that_join_between_the_read_and_the_claim_are_listed(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        async with staged(tmp_path, plugin) as stage:
+            contents = stage.workers._dispatcher._contents
+            newest, joined = contents.newest, []
+
+            async def newest_then_join(subject, spans):
+                found = await newest(subject, spans)
+                if not joined:
+                    joined.append(stage.log.publish(subject, "late"))
+                    await stage.report()
+                return found
+
+            contents.newest = newest_then_join
+            await send(stage)
+            await until(in_state(stage, "accepted"))
+            [sent] = plugin.deliveries
+            assert sent.count == 2
+            assert [message.text for message in sent.messages] == ["hello", "late"]
+
+    run(claim())

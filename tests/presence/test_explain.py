@@ -1,10 +1,12 @@
 """The story of each message, in sentences."""
 
+from dataclasses import replace
+
 from onward.presence.v1 import presence_pb2
 
 from services.presence.explain import Facts, story
 from services.presence.notifications import Delivery, DeliveryState, Span
-from services.presence.state import Follow, Register, Standing, UserState
+from services.presence.state import Follow, Handover, Register, Standing, UserState
 from services.presence.store import Attempt, Decided
 
 NAME = presence_pb2.Outcome.State.Name
@@ -92,6 +94,21 @@ def test_one_that_was_acknowledged_while_it_waited_says_that_nothing_will_be_sen
     assert told(user(acked=1), decided=[NOTIFIED], deliveries=waits) == [
         (1, 1, "ACKNOWLEDGED", "Acknowledged by client c; nothing will be sent.")
     ]
+
+
+def test_one_acknowledged_while_a_plugin_has_it_is_not_said_to_stay_unsent():
+    sending = [sent(DeliveryState.SENDING)]
+    [(*_, state, text)] = told(user(acked=1), decided=[NOTIFIED], deliveries=sending)
+    assert state == "PENDING"
+    assert text.startswith("Handed to the plugin for mailto")
+
+
+def test_an_ended_follow_decides_nothing_more_once_it_is_handed_over():
+    follow = Follow("/a", "c", 1, base=0, acked=0, ended=True)
+    handed_over = UserState("ann", follows={follow.key: follow})
+    assert told(handed_over)[0][2] == "NOT_FOLLOWED"
+    handovers = {follow.key: Handover(follow.key, after=0, run=1)}
+    assert told(replace(handed_over, handovers=handovers))[0][2] == "PENDING"
 
 
 def test_one_that_no_plugin_serves_says_so():
