@@ -1,0 +1,442 @@
+"""The people of a random story: clients that behave as a good SDK, and publishers.
+
+They write what they do and what they are told into the history, in the words of `story_checker`.
+A client keeps its generation and its positions, acknowledges explicitly, comes back by itself and
+recovers. What happens to it is done to it from outside: `close`, `drop`, `die`, `freeze`, …
+"""
+
+import asyncio
+import json
+import random
+import socket
+import struct
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.typing import Subprotocol
+
+from tests.path.story_checker import Event
+
+Write = Callable[..., None]
+ANSWER_S = 8.0
+ACK_EVERY_S = 0.25
+
+
+class History:
+    """The events in order of time."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Append an event that happens now."""
+        self.events.append({"event": event, "at": time.time(), **fields})
+
+
+class Broken(Exception):
+    """The connection cannot be used any more."""
+
+
+class Line:
+    """One connection with numbered frames and their answers."""
+
+    def __init__(self, socket_: ClientConnection) -> None:
+        self.socket = socket_
+        self._number = 0
+
+    @classmethod
+    async def open(cls, url: str, user: str) -> "Line":
+        try:
+            return cls(
+                await connect(
+                    f"{url}/v1/connect?user={user}",
+                    subprotocols=[Subprotocol("onward.v1.json")],
+                    compression=None,
+                    ping_interval=None,
+                    open_timeout=5,
+                    close_timeout=2,
+                    max_queue=4,
+                )
+            )
+        except (OSError, TimeoutError, InvalidHandshake, ConnectionClosed) as error:
+            raise Broken from error
+
+    async def send(self, **frame: Any) -> str:
+        self._number += 1
+        try:
+            await self.socket.send(json.dumps({"id": str(self._number), **frame}))
+        except ConnectionClosed as error:
+            raise Broken from error
+        return str(self._number)
+
+    async def receive(self, timeout_s: float | None = None) -> dict[str, Any]:
+        try:
+            return dict(json.loads(await asyncio.wait_for(self.socket.recv(), timeout_s)))
+        except (ConnectionClosed, TimeoutError) as error:
+            raise Broken from error
+
+    def reset(self) -> None:
+        """End with a reset, as a dying program's kernel may."""
+        raw = self.socket.transport.get_extra_info("socket")
+        if raw is not None and raw.fileno() >= 0:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.transport.abort()
+
+
+class Client:
+    """One client of a user."""
+
+    def __init__(
+        self, url: str, history: History, user: str, client: str, address: str,
+        subjects: list[str], dice: random.Random,
+    ) -> None:  # fmt: skip
+        self.user, self.client, self._address = user, client, address
+        self.busy = False  # something is being done to it
+        self.gone = False  # for good
+        self.mute = False  # it reads, and acknowledges nothing
+        self.following = dict.fromkeys(subjects)  # in order
+        self.positions: dict[str, int] = {}
+        self._saved: dict[str, int] = {}  # acknowledged positions: all that outlives the program
+        self._url, self._write, self._dice = url, history.write, dice
+        self._generation, self._log_id = 0, ""
+        self._wanted = asyncio.Event()
+        self._thawed = asyncio.Event()
+        self._thawed.set()
+        self._line: Line | None = None
+        self._sent_acks: dict[str, dict[str, int]] = {}  # frame id: positions
+        self._requests: dict[str, tuple[str, list[str]]] = {}  # frame id: what was asked
+        self._registered = False
+        self.acknowledged: dict[str, int] = {}
+
+    # What is done to it.
+
+    def come(self) -> None:
+        if not self.gone:
+            self._wanted.set()
+
+    async def close(self) -> None:
+        """Leave with a close handshake, as a program does that ends well."""
+        self._wanted.clear()
+        if (line := self._line) is not None:
+            if self._dice.random() < 0.7 and not self.mute:
+                await self._acknowledge(line)
+            await line.socket.close()
+
+    def drop(self) -> None:
+        """The connection is reset; the program lives, and comes back when it is let."""
+        self._wanted.clear()
+        if self._line is not None:
+            self._line.reset()
+
+    def die(self) -> None:
+        """The program is killed: what it had not acknowledged is forgotten."""
+        self.drop()
+        self.positions = dict(self._saved)
+        self._thawed.set()
+        if self._dice.random() < 0.1:
+            self._generation = 0
+
+    def freeze(self) -> None:
+        """Neither read, nor acknowledge, nor answer pings."""
+        self._thawed.clear()
+        if self._line is not None:
+            self._line.socket.transport.pause_reading()
+
+    def thaw(self) -> None:
+        self._thawed.set()
+        if self._line is not None and not self._line.socket.transport.is_closing():
+            self._line.socket.transport.resume_reading()
+
+    async def unsubscribe(self, subject: str) -> None:
+        line = self._line
+        if subject not in self.following or line is None or not self._thawed.is_set():
+            return
+        await self._acknowledge(line)
+        self._write("unsubscribing", user=self.user, client=self.client, subject=subject)
+        del self.following[subject]
+        for positions in (self.positions, self._saved, self.acknowledged):
+            positions.pop(subject, None)
+        try:
+            await line.send(unsubscribe={"subjects": [subject]})
+        except Broken:
+            pass  # it is not in the list of the next connect
+
+    async def subscribe(self, subject: str) -> None:
+        if subject in self.following:
+            return
+        self.following[subject] = None
+        if (line := self._line) is None:
+            return
+        self._say_subscribing(subject)
+        try:
+            number = await line.send(subscribe={"subscriptions": [{"subject": subject}]})
+            self._requests[number] = ("subscribe", [subject])
+        except Broken:
+            pass  # it is in the list of the next connect
+
+    def settled(self) -> bool:
+        """Whether everything it follows is read and acknowledged, as answered."""
+        return self._line is not None and all(
+            self.acknowledged.get(one, -1) >= self.positions.get(one, 0) for one in self.following
+        )
+
+    # What it does by itself.
+
+    async def live(self) -> None:
+        """Be connected whenever that is wanted, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            await self._thawed.wait()
+            try:
+                await self._session()
+            except Broken:
+                pass
+            finally:
+                if self._line is not None:
+                    self._line.socket.transport.abort()
+                self._line = None
+                self._sent_acks.clear()
+                self._requests.clear()
+            await asyncio.sleep(self._dice.uniform(0.02, 0.3))
+
+    async def _session(self) -> None:
+        line = await Line.open(self._url, self.user)
+        try:
+            connected = await self._connect(line)
+        except BaseException:
+            line.reset()
+            raise
+        self._generation = int(connected["generation"])
+        self._log_id = connected["logId"]
+        if not self._registered:
+            self._registered = True
+            self._write("endpoint", user=self.user, address=self._address)
+        for one in connected["subscriptions"]:
+            self._subscribed(one)
+        if not self._wanted.is_set():
+            line.reset()
+            return
+        self._line = line
+        listed = {one["subject"] for one in connected["subscriptions"]}
+        for subject in [one for one in self.following if one not in listed]:
+            del self.following[subject]  # it came while this connected
+            await self.subscribe(subject)
+        async with asyncio.TaskGroup() as group:
+            acks = group.create_task(self._keep_acknowledging(line))
+            try:
+                while True:
+                    if not self._thawed.is_set():
+                        line.socket.transport.pause_reading()
+                        await self._thawed.wait()
+                    self._take(await line.receive())
+            except Broken:
+                acks.cancel()
+
+    async def _connect(self, line: Line) -> dict[str, Any]:
+        for _ in range(2):
+            following = list(self.following)
+            for subject in following:
+                self._say_subscribing(subject)
+            starts = [
+                {"subject": s}
+                | ({"afterSeq": str(self.positions[s])} if s in self.positions else {})
+                for s in following
+            ]
+            body = {
+                "clientId": self.client,
+                "acknowledges": "EXPLICIT",
+                "lastGeneration": str(self._generation),
+                "logId": self._log_id,
+                "subscriptions": {"list": starts},
+                "externalTokens": [{"uri": f"mailto:{self._address}"}],
+            }
+            number = await line.send(connect=body)
+            frame = await line.receive(ANSWER_S)
+            if frame.get("id") != number:
+                self._write("surprised", client=self.client, frame=frame)
+                raise Broken
+            if "connected" in frame:
+                left = set(following) - set(self.following)
+                assert not left, "nothing is unsubscribed while it connects"
+                return dict(frame["connected"])
+            if frame["error"]["code"] != "STALE_SESSION":
+                self._write("turned_away", client=self.client, error=frame["error"])
+                raise Broken
+            self._generation = int(frame["error"]["generation"])
+        raise Broken
+
+    def _say_subscribing(self, subject: str) -> None:
+        after = self.positions.get(subject)
+        self._write(
+            "subscribing", user=self.user, client=self.client, subject=subject, after=after
+        )  # fmt: skip
+
+    def _subscribed(self, state: dict[str, Any]) -> None:
+        subject, seq = state["subject"], int(state["seq"])
+        if subject not in self.following:
+            return
+        recovered = state.get("recovered", False)
+        self._write(
+            "subscribed", user=self.user, client=self.client, subject=subject, seq=seq,
+            recovered=recovered,
+        )  # fmt: skip
+        if not recovered:
+            self.positions[subject] = self._saved[subject] = seq
+        # A position that it returned with counts as acknowledged.
+        self.acknowledged[subject] = self.positions[subject]
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        if "message" in frame:
+            message = frame["message"]
+            subject, seq = message["subject"], int(message["seq"])
+            if subject in self.following and subject in self.positions:
+                self._write(
+                    "seen", client=self.client, subject=subject, seq=seq, text=message["text"]
+                )
+                self.positions[subject] = max(seq, self.positions[subject])
+        elif "synced" in frame:
+            subject, seq = frame["synced"]["subject"], int(frame["synced"]["seq"])
+            if subject in self.following:
+                self._write("synced", client=self.client, subject=subject, seq=seq)
+        elif "gap" in frame:
+            subject, to = frame["gap"]["subject"], int(frame["gap"]["toSeq"])
+            self._write("gap", client=self.client, subject=subject, to=to)
+            self.positions[subject] = to
+        elif "subscribed" in frame:
+            self._requests.pop(frame["id"], None)
+            for one in frame["subscribed"]["subscriptions"]:
+                self._subscribed(one)
+        elif "done" in frame:
+            for subject, seq in self._sent_acks.pop(frame["id"], {}).items():
+                if subject in self.following:
+                    self.acknowledged[subject] = max(seq, self.acknowledged.get(subject, 0))
+                    self._write(
+                        "acknowledged", user=self.user, client=self.client, subject=subject,
+                        seq=seq,
+                    )  # fmt: skip
+        elif "error" in frame:
+            self._write("turned_down", client=self.client, error=frame["error"])
+            asked = self._requests.pop(frame.get("id", ""), None)
+            if asked is not None:
+                raise Broken  # start anew, with the whole list
+        else:
+            self._write("told_else", client=self.client, frame=frame)
+
+    async def _keep_acknowledging(self, line: Line) -> None:
+        while True:
+            await asyncio.sleep(ACK_EVERY_S)
+            if self._thawed.is_set() and not self.mute:
+                try:
+                    await self._acknowledge(line)
+                except Broken:
+                    return
+
+    async def _acknowledge(self, line: Line) -> None:
+        news = {
+            subject: self.positions[subject]
+            for subject in self.following
+            if self.positions.get(subject, 0) > self._saved.get(subject, 0)
+        }
+        if not news:
+            return
+        for subject, seq in news.items():
+            self._write("ack", user=self.user, client=self.client, subject=subject, seq=seq)
+        self._saved |= news
+        positions = [{"subject": s, "seq": str(seq)} for s, seq in news.items()]
+        try:
+            self._sent_acks[await line.send(ack={"positions": positions})] = news
+        except Broken:
+            pass
+
+
+class Publisher:
+    """Publishes at a rate, and sends again what was not answered, in order, with the same ids."""
+
+    def __init__(
+        self, url: str, history: History, name: str, subjects: list[str], dice: random.Random
+    ) -> None:
+        self.name, self.subjects = name, subjects
+        self._url, self._write, self._dice = url, history.write, dice
+        self._unanswered: OrderedDict[str, dict[str, str]] = OrderedDict()
+        self._asked: dict[str, str] = {}  # frame id: publication
+        self._number = 0
+        self._line: Line | None = None
+
+    @property
+    def done(self) -> bool:
+        return not self._unanswered
+
+    def cut(self) -> None:
+        """Its connection breaks."""
+        if self._line is not None:
+            self._line.reset()
+
+    async def live(self) -> None:
+        """Be connected and take answers, until cancelled."""
+        while True:
+            try:
+                await self._session()
+            except Broken:
+                pass
+            finally:
+                if self._line is not None:
+                    self._line.socket.transport.abort()
+                self._line = None
+                self._asked.clear()
+            await asyncio.sleep(self._dice.uniform(0.05, 0.2))
+
+    async def publish(self, until: float, per_second: float) -> None:
+        """New messages until a time of the loop's clock."""
+        loop = asyncio.get_running_loop()
+        while loop.time() < until:
+            self._number += 1
+            text = f"{self.name}-{self._number}"
+            subject = self._dice.choice(self.subjects)
+            self._write(
+                "publish", publication=text, publisher=self.name, number=self._number,
+                subject=subject, text=text,
+            )  # fmt: skip
+            self._unanswered[text] = {"subject": subject, "text": text, "publicationId": text}
+            if self._line is not None:
+                try:
+                    await self._send(self._line, text)
+                except Broken:
+                    pass  # it is sent again by the next session
+            await asyncio.sleep(self._dice.uniform(0.5, 1.5) / per_second)
+
+    async def _session(self) -> None:
+        line = await Line.open(self._url, self.name)
+        try:
+            await line.send(connect={"clientId": self.name, "acknowledges": "NONE"})
+            if "connected" not in await line.receive(ANSWER_S):
+                raise Broken
+            sent: set[str] = set()
+            while unsent := [one for one in self._unanswered if one not in sent]:
+                for text in unsent:  # more may come meanwhile
+                    await self._send(line, text)
+                sent.update(unsent)
+        except BaseException:
+            line.reset()
+            raise
+        self._line = line
+        while True:
+            frame = await line.receive()
+            publication = self._asked.pop(frame.get("id", ""), None)
+            if publication is None or publication not in self._unanswered:
+                continue
+            if "published" in frame:
+                subject = self._unanswered.pop(publication)["subject"]
+                self._write(
+                    "accepted", publication=publication, subject=subject,
+                    seq=int(frame["published"]["seq"]),
+                )  # fmt: skip
+            else:
+                self._write("refused", publication=publication, code=frame["error"]["code"])
+                raise Broken  # everything unanswered is sent again, in order
+
+    async def _send(self, line: Line, publication: str) -> None:
+        self._asked[await line.send(publish=self._unanswered[publication])] = publication
