@@ -49,7 +49,7 @@ def render(delivery: Delivery, address: str, sender: Sender, now: datetime) -> E
         message["Reply-To"] = Address(addr_spec=sender.reply_to)
     if sender.unsubscribe:
         message["List-Unsubscribe"] = f"<{sender.unsubscribe}>"
-    message["Subject"] = title(delivery)
+    message["Subject"] = _literal(title(delivery))
     message["Date"] = now
     message["Message-ID"] = f"<{_message_id(delivery)}@{sender.address.rpartition('@')[2]}>"
     # RFC 3834: no vacation notes in answer. The second is what Exchange understands.
@@ -57,6 +57,15 @@ def render(delivery: Delivery, address: str, sender: Sender, now: datetime) -> E
     message["X-Auto-Response-Suppress"] = "All"
     message.set_content(body(delivery))
     return message
+
+
+def _literal(text: str) -> str:
+    """`text` without encoded words (RFC 2047), for a header.
+
+    `EmailMessage` decodes those it finds in a value, and what comes out is not looked at again:
+    `=?utf-8?q?=0D=0A…?=`, all of it printable, would begin a header of its own.
+    """
+    return text.replace("=?", "= ?")
 
 
 def title(delivery: Delivery) -> str:
