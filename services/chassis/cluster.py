@@ -103,18 +103,23 @@ async def freeze_partitions(etcd: Etcd, partitions: int, keys: Keys | None = Non
 
 
 async def join(etcd: Etcd, key: str, address: str, ttl_s: int) -> Lease:
-    """Make this process the member `key` (a stable name) at `address`, on a new lease.
+    """Make this process the member `key` (a stable name) at `address`, on a new lease."""
+    lease = await Lease.grant(etcd, ttl_s)
+    await take_name(etcd, key, address, lease)
+    return lease
+
+
+async def take_name(etcd: Etcd, key: str, address: str, lease: Lease) -> None:
+    """Make this process the member `key` at `address`, on its lease.
 
     A lease that still holds the name is revoked first, so that a restart need not wait for its
     own corpse: its keys vanish, and whoever still runs under the name finds its lease lost.
     """
     present = await etcd.get(key)
-    if present is not None and present.lease:
+    if present is not None and present.lease not in (0, lease.id):
         log.info("member_replaced", key=key, lease=present.lease)
         await etcd.lease_revoke(present.lease)
-    lease = await Lease.grant(etcd, ttl_s)
     await etcd.put(key, json.dumps({"address": address}), lease.id)
-    return lease
 
 
 async def join_edge(etcd: Etcd, address: str, ttl_s: int, keys: Keys | None = None) -> Lease:

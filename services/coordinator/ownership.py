@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from services.chassis import logs
-from services.chassis.cluster import Directory, DirectoryChange, Keys, epoch_of, join
+from services.chassis.cluster import Directory, DirectoryChange, Keys, epoch_of, take_name
 from services.chassis.errors import StartError, StoreFull, Unavailable
 from services.chassis.etcd import Delete, Etcd, Lease, Put, absent, boottime, created_at
 from services.coordinator import rendezvous
@@ -69,6 +69,9 @@ class Ownership:
         self._settled = settled
         self._on_ready = on_ready
         self._lease: Lease | None = None
+        # Leases that may hold our name: the one we joined with, and those granted since, whose
+        # joining may have happened though its answer was lost.
+        self._leases: set[int] = set()
         self._joined_at = 0  # revision of our member key
         self._not_before: dict[int, float] = {}  # partition: boottime of the next claim
         self._copied: dict[int, int] = {}  # partition: tail last copied to etcd
@@ -118,18 +121,20 @@ class Ownership:
     async def _join(self, address: str) -> Lease:
         key = self._keys.coordinator(self._member.name)
         present = await self._etcd.get(key)
-        if self._lease is not None and present and present.lease != self._lease.id:
+        if self._lease is not None and present and present.lease not in self._leases:
             # Not our own corpse: two under one name would end each other for ever.
             raise StartError(
                 f"another coordinator has started under the name {self._member.name}; "
                 "set ONWARD_COORDINATOR_NAME to a name of its own"
             )
-        lease = await join(self._etcd, key, address, self._member.lease_ttl_s)
+        lease = await Lease.grant(self._etcd, self._member.lease_ttl_s)
+        self._leases.add(lease.id)
+        await take_name(self._etcd, key, address, lease)
         found = await self._etcd.get(key)
         if found is None or found.lease != lease.id:
             raise Unavailable("another process has joined under this name")
         self._joined_at = found.mod_revision
-        self._lease = lease
+        self._lease, self._leases = lease, {lease.id}
         self._copied.clear()
         self._holdings.begin(lease)
         return lease

@@ -11,7 +11,7 @@ import pytest
 from onward.coordinator.v1 import coordinator_pb2
 
 from services.chassis.cluster import Keys, epoch_of, join
-from services.chassis.errors import StartError
+from services.chassis.errors import StartError, Unavailable
 from services.chassis.etcd import Etcd
 from services.coordinator.rendezvous import target
 from services.coordinator.sqlite_store import SqliteStore
@@ -162,6 +162,35 @@ def test_a_coordinator_whose_name_was_taken_ends_and_says_why(
                 rival = await join(client, KEYS.coordinator("c1"), "h:1", 5)
                 await until(TASKS[it].done)
         await rival.revoke()
+        await client.close()
+
+    run(body())
+
+
+def test_a_join_whose_answer_was_lost_is_not_taken_for_another_process(
+    run: Run, etcd: EtcdServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        client = Etcd(etcd.address)
+        put = Etcd.put
+        lost: list[str] = []
+
+        async def lose_the_first_answer(self: Etcd, key: str, value: str, lease: int = 0) -> int:
+            revision = await put(self, key, value, lease)
+            if not lost:
+                lost.append(key)
+                raise Unavailable("the answer was lost")
+            return revision
+
+        async with coordinator(etcd.address, tmp_path) as it:
+            member = await client.get(KEYS.coordinator("c1"))
+            assert member is not None
+            monkeypatch.setattr(Etcd, "put", lose_the_first_answer)
+            await client.lease_revoke(member.lease)
+            await until(lambda: bool(lost))
+            await until(lambda: TASKS[it].done() or len(it.holdings) == PARTITIONS)
+            assert not TASKS[it].done()
+        assert lost == [KEYS.coordinator("c1")]
         await client.close()
 
     run(body())
