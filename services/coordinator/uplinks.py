@@ -108,8 +108,11 @@ class Uplink:
         if self._bytes > self._bytes_max and not self.closed:
             log.warning("uplink_too_far_behind", edge_id=self.edge_id, bytes=self._bytes)
             self.close()
-        if not self.closed:
-            self._idle.clear()
+        if self.closed:
+            # Its write may be stuck for as long as the peer does not read: gather nothing.
+            self._batch.Clear()
+            return
+        self._idle.clear()
         self._ready.set()
 
 
