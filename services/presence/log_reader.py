@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _READ_MESSAGES_MAX = 1_000
 _BYTES_MAX = 1024 * 1024
+_TAILS_MAX = 1_024
 
 
 class LogReader:
@@ -56,6 +57,18 @@ class LogReader:
 
     async def tails(self, partitions: Sequence[int]) -> Mapping[int, int]:
         """The last committed pos of each partition; everything committed before is below."""
+        tails: dict[int, int] = {}
+        for start in range(0, len(partitions), _TAILS_MAX):
+            tails |= await self._tails(partitions[start : start + _TAILS_MAX])
+        return tails
+
+    async def close(self) -> None:
+        """Close all channels."""
+        for channel in self._channels.values():
+            await channel.close()
+        self._channels.clear()
+
+    async def _tails(self, partitions: Sequence[int]) -> dict[int, int]:
         request = coordinator_pb2.ReadTailsRequest(partitions=partitions)
 
         async def read(stub: "Stub") -> coordinator_pb2.ReadTailsResponse:
@@ -64,12 +77,6 @@ class LogReader:
         response = await self._anywhere(read)
         self._check_log(response.log_id)
         return {tail.partition: tail.pos for tail in response.tails}
-
-    async def close(self) -> None:
-        """Close all channels."""
-        for channel in self._channels.values():
-            await channel.close()
-        self._channels.clear()
 
     async def _anywhere(self, read: "Callable[[Stub], Awaitable[R]]") -> R:
         addresses = self._addresses()
