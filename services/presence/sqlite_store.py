@@ -97,10 +97,11 @@ class SqliteStore:
         self._thread.shutdown()
 
     async def _run(self, work: Callable[[], T]) -> T:
-        async with self._queued:
-            future = asyncio.get_running_loop().run_in_executor(self._thread, work)
-            # A cancelled caller must not leave its slot while its work is still queued.
-            return await asyncio.shield(future)
+        await self._queued.acquire()
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        # A cancelled caller must not leave its slot while its work is still queued.
+        future.add_done_callback(lambda _: self._queued.release())
+        return await asyncio.shield(future)
 
     # -- on the thread ------------------------------------------------------------------------
 

@@ -1,11 +1,13 @@
 """The store on a real file: fence, lock, atomic transactions, rows as they were written."""
 
+import asyncio
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,29 @@ def test_nothing_is_written_before_a_claim(run, tmp_path):
         await store.close()
 
     run(body())
+
+
+def test_callers_that_give_up_do_not_lengthen_the_queue(run, tmp_path):
+    async def body(store):
+        goes_on = threading.Event()
+        ran = []
+        blocked = asyncio.create_task(store.read(lambda tx: goes_on.wait(5)))
+        try:
+            for _ in range(3):
+                given_up = [
+                    asyncio.create_task(store.read(lambda tx: ran.append(1))) for _ in range(64)
+                ]
+                await asyncio.sleep(0.02)
+                for task in given_up:
+                    task.cancel()
+                await asyncio.gather(*given_up, return_exceptions=True)
+        finally:
+            goes_on.set()
+        await blocked
+        await store.read(lambda tx: None)
+        assert len(ran) == 63, "64 places, one of them taken by the first"
+
+    with_store(run, tmp_path, body)
 
 
 def test_a_second_process_on_the_directory_is_refused_with_a_sentence(run, tmp_path):
