@@ -44,3 +44,15 @@ class SettingError(Exception):
 
 class StartError(SettingError):
     """Something the process needs is not there (a port, a file, a binary). Same use."""
+
+
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first exception in a group that is none itself.
+
+    For tasks' groups that carry one reason to the outside. Raise it behind the `except*` clause,
+    not inside: what is raised inside is put into a group again.
+    """
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from services.chassis import logs, metrics, process
 from services.chassis.cluster import Directory, Keys, freeze_partitions
-from services.chassis.errors import StartError, Unavailable
+from services.chassis.errors import StartError, Unavailable, first_of
 from services.chassis.etcd import Etcd
 from services.chassis.server import Server
 from services.chassis.settings import load
@@ -134,11 +134,14 @@ class Coordinator:
         address = self.settings.advertise or f"{host}:{self.server.port}"
         log.info("listening", address=address, name=self.settings.name)
         gc.freeze()
+        fault: BaseException | None = None
         try:
             await self._work(address, stop)
         except* StartError as errors:
+            fault = first_of(errors)
+        if fault is not None:
             await self.server.drain(0)
-            raise errors.exceptions[0] from None
+            raise fault
         log.info("stopped")
 
     async def _work(self, address: str, stop: asyncio.Event) -> None:

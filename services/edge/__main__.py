@@ -7,7 +7,7 @@ from typing import Final
 
 from services.chassis import logs, process
 from services.chassis.cluster import Directory
-from services.chassis.errors import SettingError
+from services.chassis.errors import SettingError, first_of
 from services.chassis.etcd import Etcd
 from services.chassis.refusals import Refusal
 from services.chassis.server import Server
@@ -41,10 +41,13 @@ async def main(stop: asyncio.Event) -> None:
     settings = load(Settings, "edge", os.environ)
     check(settings)
     logs.configure("edge", settings.log_level)
+    fault: BaseException | None = None
     try:
         await _serve(settings, stop)
     except* SettingError as errors:
-        raise _first(errors) from None
+        fault = first_of(errors)
+    if fault is not None:
+        raise fault
 
 
 async def _serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -112,15 +115,6 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
-
-
-def _first(errors: BaseExceptionGroup[SettingError]) -> SettingError:
-    """One of the reasons why the edge cannot start: the first is enough to go on."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, SettingError)
-    return error
 
 
 def _gateway(settings: Settings, exchange: Exchange, sweep: Sweep, api: HttpApi) -> Gateway:

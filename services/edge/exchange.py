@@ -85,6 +85,7 @@ class Exchange:
         self._tasks = tasks
         self._appends: dict[int, Callable[[coordinator_pb2.Appended], None]] = {}
         self._reads: dict[int, Callable[[Sequence[str]], None]] = {}
+        self._delayed: set[EventId] = set()  # ending events that are appended again a little later
         self._reading = asyncio.Semaphore(_READS_MAX)
         self._pumping = False
 
@@ -173,6 +174,8 @@ class Exchange:
             answer = self._appends.pop(appended.request, None)
             if self.outbox.appended(appended.request) and answer is not None:
                 answer(appended)
+            elif appended.HasField("refusal"):
+                self._mark_refused(appended.request)
         tails: dict[int, int] = {}
         for watched in batch.watched:
             partition = self.hub.partition(watched.subject)
@@ -219,15 +222,17 @@ class Exchange:
 
     def append_event(self, connection: Connection, effect: AppendPresence) -> None:
         """Makes a presence event durable; its connection is told."""
+        event = effect.event
         if effect.after_s:
+            self._delayed.add(_event_id(event))
             asyncio.get_running_loop().call_later(
                 effect.after_s,
                 self.append_event,
                 connection,
-                AppendPresence(effect.event, effect.ending),
+                AppendPresence(event, effect.ending),
             )
             return
-        event = effect.event
+        self._delayed.discard(_event_id(event))
         partition = self.hub.partition(event.user)
         request = self.outbox.event(partition, event)
         if isinstance(request, Refusal):
@@ -344,6 +349,11 @@ class Exchange:
             entries.append(entry_of(delivery))
         return Read(entries, response.head, response.floor)
 
+    def _mark_refused(self, request: int) -> None:
+        partition = self.outbox.marked_by(request)
+        if partition is not None:
+            self.marks.repeat(partition)
+
     def _floors(self, connection: Connection, event: entry_pb2.PresenceEvent) -> dict[int, int]:
         """Per partition, the pos up to which what ends by `event` owes nothing."""
         body = event.WhichOneof("event")
@@ -376,12 +386,13 @@ class Exchange:
         partition: int,
         outcome: coordinator_pb2.Appended,
     ) -> None:
-        if outcome.HasField("recorded"):
-            if self.marks.recorded(_event_id(event), outcome.recorded.pos):
-                self.outbox.await_processed(partition, outcome.recorded.pos)
-        else:
-            self.marks.dropped(_event_id(event))
+        event_id, pos = _event_id(event), outcome.recorded.pos
+        recorded = outcome.HasField("recorded")
+        if recorded and self.marks.recorded(event_id, pos):
+            self.outbox.await_processed(partition, pos)
         connection.on_appended(event, outcome)
+        if not recorded and event_id not in self._delayed:
+            self.marks.dropped(event_id)
 
 
 def _event_id(event: entry_pb2.PresenceEvent) -> EventId:

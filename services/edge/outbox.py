@@ -98,6 +98,7 @@ class Outbox:
         self._dirty: dict[str, dict[int, None]] = {}
         self._held: set[int] = set()  # lanes that wait for `held_until`
         self._lane_of: dict[int, _Lane] = {}  # request → its lane
+        self._newest_marks: dict[int, int] = {}  # partition → request
         self._deadlines: deque[tuple[float, int]] = deque()  # of publishes
         self._request = 0
         self.publishes = 0
@@ -180,9 +181,15 @@ class Outbox:
         if lane.target is None or lane.target.coordinator not in self._links:
             return False
         self._request += 1
+        self._newest_marks[partition] = self._request
         lane.marks.append(Append(request=self._request, mark=mark))
         self._mark_dirty(lane)
         return True
+
+    def marked_by(self, request: int) -> int | None:
+        """The partition whose newest mark `request` is; None: it is no mark, or an older one."""
+        marks = self._newest_marks.items()
+        return next((partition for partition, newest in marks if newest == request), None)
 
     def watch(self, partition: int, subject: str) -> None:
         """Has a subject streamed, now and after every change of owner or stream."""

@@ -62,7 +62,9 @@ class Mailbox:
 class _Recording(SMTP):
     def connection_made(self, transport: Any) -> None:
         self.event_handler.connections += 1
-        self.event_handler.transports.append(transport)
+        if transport.get_extra_info("sslcontext") is None:
+            # After STARTTLS the first transport carries the second: aborting it ends both.
+            self.event_handler.transports.append(transport)
         super().connection_made(transport)
 
 
