@@ -11,6 +11,7 @@ from onward.coordinator.v1 import coordinator_pb2 as pb
 from onward.coordinator.v1 import coordinator_pb2_grpc
 from onward.types.v1 import entry_pb2
 
+from services.chassis.refusals import Code
 from services.chassis.server import Server
 from services.chassis.subjects import partition_of
 
@@ -54,13 +55,15 @@ class Log:
 
 class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
     """`not_owner`: owns nothing in its epoch. `mute_events`: presence events are recorded and
-    not answered."""
+    not answered. `overloaded`: every append is refused."""
 
     def __init__(self, log: Log | None = None, epoch: int = 7) -> None:
         self.log = log or Log()
         self.epoch = epoch
         self.not_owner = False
         self.mute_events = False
+        self.overloaded = False
+        self.refused = 0
         self.hellos: list[int] = []
         self.requests: list[pb.PartitionRequests] = []
         self.reads = 0
@@ -171,6 +174,10 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self, partition: int, append: pb.Append, answer: pb.UplinkResponse.Batch
     ) -> list[pb.Delivery]:
         log = self.log
+        if self.overloaded:
+            self.refused += 1
+            answer.appended.add(request=append.request).refusal.code = Code.OVERLOADED
+            return []
         if append.HasField("mark"):
             log.marks.append(append.mark)
             log.next_pos(partition)

@@ -421,6 +421,55 @@ def test_marks_say_what_all_subscriptions_have_acknowledged(run: Run) -> None:
     run(main())
 
 
+def test_an_end_that_is_turned_down_for_now_owes_until_it_is_processed(run: Run) -> None:
+    async def main() -> None:
+        coordinator = FakeCoordinator()
+        async with rig(coordinator) as edge:
+            ann = edge.client()
+            await ann.connect("/a")
+            edge.begin_round()
+            coordinator.publish("/a", "never read")
+            await ann.get("message")
+            coordinator.overloaded = True
+            ann.connection.on_closed(False, 1006)
+            await until(lambda: coordinator.refused)
+            await until(lambda: not len(edge.exchange.outbox))
+            coordinator.overloaded = False
+            edge.begin_round()
+            await until(lambda: len(coordinator.log.events) == 2)
+            edge.begin_round()
+            pos = coordinator.log.messages["/a"][0].pos
+            assert all(mark.pos < pos for mark in coordinator.log.marks)
+            coordinator.processed()
+            await until(lambda: len(edge.exchange.marks) == 0)
+            edge.begin_round()
+            await until(lambda: [mark.pos for mark in coordinator.log.marks if mark.pos >= pos])
+
+    run(main())
+
+
+def test_a_mark_that_is_turned_down_is_repeated(run: Run) -> None:
+    async def main() -> None:
+        coordinator = FakeCoordinator()
+        async with rig(coordinator) as edge:
+            ann = edge.client()
+            await ann.connect("/a")
+            coordinator.publish("/a", "x")
+            await ann.get("message")
+            ann.say(ack={"positions": [{"subject": "/a", "seq": "1"}]})
+            coordinator.overloaded = True
+            edge.begin_round()
+            await until(lambda: coordinator.refused)
+            coordinator.overloaded = False
+            ann.say(id="p", publish={"subject": "/other", "text": ""})
+            await ann.get("published")  # by then the mark has been answered
+            assert not coordinator.log.marks
+            edge.begin_round()
+            await until(lambda: coordinator.log.marks)
+
+    run(main())
+
+
 def test_a_slow_socket_is_refilled_and_never_skips(run: Run) -> None:
     async def main() -> None:
         coordinator = FakeCoordinator()
