@@ -21,7 +21,7 @@ from services.presence.notifications import (
 )
 from services.presence.plugins import Description
 from services.presence.sending import may_send
-from services.presence.state import Cancel, Held, Message, Send, UserState
+from services.presence.state import Cancel, Held, Message, PutHold, Send, UserState
 from services.presence.store import Attempt, Transaction
 
 
@@ -71,7 +71,7 @@ def _judge(
     verdict = may_send(
         state_now,
         messages,
-        tx.holds(delivery.user, delivery.subject, messages[0].seq),
+        tx.holds(delivery.user, delivery.subject, notification.first_seq),
         tx.now(),
         hold_max_s,
     )
@@ -83,7 +83,10 @@ def _judge(
             )
         case Held(until, holds):
             for put in holds:
-                tx.write_user(delivery.user, put)
+                # Under the notification's own name: its first message of now may be taken out of
+                # it before its next delivery is judged.
+                named = replace(put.hold, first_seq=notification.first_seq)
+                tx.write_user(delivery.user, PutHold(named))
             tx.put_delivery(hold(delivery, min(until, tx.now() + hold_check_s)))
             return ()
         case Cancel(reason):
