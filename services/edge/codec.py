@@ -70,6 +70,11 @@ def decode(text: bytes) -> client_pb2.ClientFrame | client_pb2.ServerFrame:
         return _error("", Code.FRAME_MALFORMED, "The frame is no valid JSON.")
     if not isinstance(value, dict):
         return _error("", Code.FRAME_MALFORMED, "A frame is a JSON object.")
+    return decode_value(value)
+
+
+def decode_value(value: dict[str, Any]) -> client_pb2.ClientFrame | client_pb2.ServerFrame:
+    """As `decode`, of an object that JSON was parsed to."""
     frame_id = value.get("id")
     if frame_id is None:
         frame_id = ""

@@ -174,7 +174,7 @@ def _read_publish(body: bytes) -> client_pb2.Publish:
         raise Refused(malformed) from None
     if not isinstance(value, dict):
         raise Refused(refuse(Code.FRAME_MALFORMED, "The body is a JSON object."))
-    frame = codec.decode(orjson.dumps({"publish": value}))
+    frame = codec.decode_value({"publish": value})
     if isinstance(frame, client_pb2.ServerFrame):
         raise Refused(frame.error)
     return frame.publish

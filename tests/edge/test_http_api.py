@@ -67,6 +67,8 @@ BAD_BODIES = {
     "a bad subject": (b'{"subject":"chat"}', 400, "SUBJECT_INVALID"),
     "a whole frame": (b'{"publish":{"subject":"/a"}}', 400, "FRAME_MALFORMED"),
     "deep nesting": (b'{"headers":' + b'{"a":' * 5000 + b"1" + b"}" * 5001, 400, "FRAME_MALFORMED"),
+    # Orjson reads deeper than it writes.
+    "some nesting": (b'{"text":' + b"[" * 300 + b"]" * 300 + b"}", 400, "FRAME_MALFORMED"),
     "too much": (b" " * 524_289, 413, "CONTENT_TOO_LARGE"),
 }
 
