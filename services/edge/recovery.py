@@ -26,6 +26,7 @@ Kind = client_pb2.Message.Kind
 # Where the newest n are more bytes than a page, pages are read; more than so many means that
 # messages come faster than they are read, and history begins with what is there.
 _PAGES_MAX: Final = 8
+_SEQ_MAX: Final = (1 << 63) - 1  # stores count in signed 64 bits, and cannot be asked beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,8 @@ class Forming:
     def _recover(self, after: int, head: int, floor: int) -> ReadHistory | None:
         if not self._same_log:
             self._fail(head, State.LOG_REPLACED)
+        elif after > _SEQ_MAX:
+            self._fail(head, State.AHEAD)
         elif after > head:
             return ReadHistory(self.subject, after, after, fresh=True)
         elif after < floor:

@@ -70,6 +70,7 @@ def test_recovery_from_the_floor_itself_is_whole() -> None:
         ("1", False, 10, 2, "LOG_REPLACED"),
         ("99", False, 10, 2, "LOG_REPLACED"),
         ("1", True, 102, 0, "TOO_MANY"),
+        (str(1 << 63), True, 10, 2, "AHEAD"),
     ],
 )
 def test_what_cannot_be_recovered_says_why_before_reading(
