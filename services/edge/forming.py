@@ -202,7 +202,7 @@ def give_up(state: SessionState, refusal: Refusal) -> list[Effect]:
     assert job is not None
     new = tuple(
         subject
-        for subject in job.forming or ()
+        for subject in job.subjects
         if subject not in state.subscriptions or not state.subscriptions[subject].begun
     )
     for subject in new:

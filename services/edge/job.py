@@ -26,6 +26,11 @@ class Job:
         return (self.forming or {}).values()
 
     @property
+    def subjects(self) -> Iterable[str]:
+        """What it subscribes to."""
+        return self.forming or ()
+
+    @property
     def settled(self) -> bool:
         """Whether its event can be formed: once."""
         return (

@@ -206,7 +206,9 @@ class Session:
             )
         state.identity = identity
         effects = state.done(frame_id)
-        lost = [one for one in state.subscriptions if not identity.may_subscribe(one)]
+        # What is being subscribed to at the moment was granted by the former token.
+        held = dict.fromkeys((*state.subscriptions, *(state.job.subjects if state.job else ())))
+        lost = [one for one in held if not identity.may_subscribe(one)]
         if not lost:
             return effects
         for subject in lost:

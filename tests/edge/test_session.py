@@ -496,6 +496,17 @@ def test_a_refresh_that_grants_less_ends_subscriptions() -> None:
     assert script.session.on_recorded(2, 5) == [Leave(("/b",))]
 
 
+def test_a_refresh_that_grants_less_also_ends_what_is_just_being_subscribed_to() -> None:
+    script = Script()
+    script.open("/a")
+    script.say("2", subscribe={"subscriptions": [{"subject": "/b"}]})
+    assert codes(script.say("3", refresh={"token": "less"})) == ["Answer", "SUBJECT_FORBIDDEN"]
+    script.watched("/b", 0)
+    effects = script.session.on_recorded(2, 5)
+    assert codes(effects) == ["Answer", "Begin", "AppendPresence"]
+    assert [one.subject for one in effects[-1].event.unfollowed.acked] == ["/b"]
+
+
 def test_a_connection_that_says_nothing_is_closed() -> None:
     script = Script()
     assert script.session.on_sweep(NOW + 15, 0, 4, True) == []
