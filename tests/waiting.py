@@ -21,3 +21,14 @@ async def until(
             return value
         assert time.monotonic() < end, f"not within {deadline_s} s: {condition}"
         await asyncio.sleep(every_s)
+
+
+def wait_for(condition: Callable[[], T], deadline_s: float, what: str = "") -> T:
+    """As `until`, for tests without an event loop; fails, saying `what`."""
+    end = time.monotonic() + deadline_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"not within {deadline_s} s: {what or condition}"
+        time.sleep(0.02)

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import pytest
 
 from services.cli import up_data
 from services.cli.up_machine import draw_ports
+from tests.processes import alive, descendants
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (
@@ -74,28 +76,6 @@ def test_a_wrong_setting_of_a_service_is_told_and_ends_everything(
     sentence = refused(tmp_path, **{variable: value})
     assert variable in sentence
     assert variable.split("_")[1].lower() in sentence or "notifier" in sentence
-
-
-def descendants(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += [int(child), *descendants(int(child))]
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_for(condition: Callable[[], bool], deadline_s: float) -> None:
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, f"not within {deadline_s} s"
-        time.sleep(0.02)
 
 
 @contextmanager

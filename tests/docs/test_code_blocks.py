@@ -20,7 +20,8 @@ from onward.client.v1 import client_pb2
 from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 
 from services.chassis.channel import credentials
-from tests.path.stack import Suite, base_environ, ended, free_port, wait_for
+from tests.path.stack import Suite, base_environ, ended, free_port
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "ARCHITECTURE.md", "STYLE.md", *sorted(

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tests.path.load import Publisher
 from tests.path.mailbox import Mailbox
-from tests.path.stack import QUICK, Subscriber, Suite, ended, wait_for
+from tests.path.stack import QUICK, Subscriber, Suite, ended
+from tests.waiting import wait_for
 
 PUBLISHERS = 20
 PER_SECOND = 50

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tests.path.mailbox import Mailbox
 from tests.path.socket_client import Socket, connecting
-from tests.path.stack import Subscriber, Suite, ended, wait_for
+from tests.path.stack import Subscriber, Suite, ended
+from tests.waiting import wait_for
 
 
 def reader(suite: Suite, state: Path, subject: str, client: str) -> Subscriber:

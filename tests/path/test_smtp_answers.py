@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tests.path.mailbox import Mailbox
-from tests.path.stack import Subscriber, Suite, ended, wait_for
+from tests.path.stack import Subscriber, Suite, ended
+from tests.waiting import wait_for
 
 
 def away(suite: Suite, state: Path, subject: str, client: str) -> None:
