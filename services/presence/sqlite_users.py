@@ -300,10 +300,11 @@ class SqliteUserRows:
         )
         return [row[0] for row in rows]
 
-    def users_with_ended_follows(self, subject: str, limit: int) -> Sequence[str]:
+    def users_with_ended_follows(self, subject: str, after: str, limit: int) -> Sequence[str]:
         rows = self.db.execute(
-            "SELECT DISTINCT user FROM follows WHERE ended = 1 AND subject = ? LIMIT ?",
-            (subject, limit),
+            "SELECT DISTINCT user FROM follows WHERE ended = 1 AND subject = ? AND user > ?"
+            " ORDER BY user LIMIT ?",
+            (subject, after, limit),
         )
         return [row[0] for row in rows]
 

@@ -144,8 +144,8 @@ class UserRows(Protocol):
     def subjects_with_ended_follows(self, after: str, limit: int) -> Sequence[str]:
         """Subjects, in order above `after`, that have ended follows."""
 
-    def users_with_ended_follows(self, subject: str, limit: int) -> Sequence[str]:
-        """Users who have an ended follow of the subject."""
+    def users_with_ended_follows(self, subject: str, after: str, limit: int) -> Sequence[str]:
+        """Users, in order above `after`, who have an ended follow of the subject."""
 
     def gone_endpoints(self, user: str, client_id: str) -> Sequence[str]:
         """Tokens of a client that were reported gone and that it was not told of, oldest first."""

@@ -71,15 +71,23 @@ class Upkeep:
         for subject in subjects:
             kept = await self._reader.messages(subject, 0, 1)
             floor_pos = kept.messages[0].pos - 1 if kept.messages else _EVERYTHING
-            await self._store.write(_pruning(subject, kept.floor, floor_pos))
+            user: str | None = ""
+            while user is not None:
+                user = await self._store.write(_pruning(subject, user, kept.floor, floor_pos))
 
 
-def _pruning(subject: str, floor_seq: int, floor_pos: int) -> Callable[[Transaction], None]:
-    def work(tx: Transaction) -> None:
-        for user in tx.users_with_ended_follows(subject, _PAGE):
+def _pruning(
+    subject: str, after: str, floor_seq: int, floor_pos: int
+) -> Callable[[Transaction], str | None]:
+    """Work on the next page of users; tells the last of them, None once there are no more."""
+
+    def work(tx: Transaction) -> str | None:
+        users = tx.users_with_ended_follows(subject, after, _PAGE)
+        for user in users:
             pending = tx.has_open_deliveries(user, subject)
             state = tx.load_user(user, subject)
             for effect in prune(state, subject, floor_seq, floor_pos, pending):
                 tx.write_user(user, effect)
+        return users[-1] if len(users) == _PAGE else None
 
     return work

@@ -49,6 +49,27 @@ def test_an_ended_follow_goes_when_the_log_has_trimmed_what_it_acknowledged(run,
     upkept(run, tmp_path, body)
 
 
+def test_users_whose_ended_follows_must_stay_do_not_keep_those_of_others(run, tmp_path):
+    async def body(store, log, step):
+        for _ in range(6):
+            log.publish("/a", "x")
+        log.floors["/a"] = 4
+
+        def crowd(tx):
+            for number in range(600):
+                tx.write_user(f"stays-{number:03}", state.PutFollow(ended(1, 5)))
+            tx.write_user("the last one", state.PutFollow(ended(1, 4)))
+
+        await store.write(crowd)
+        await step()
+        left = await store.read(lambda tx: tx.load_user("the last one"))
+        assert not left.follows
+        kept = await store.read(lambda tx: tx.users_with_ended_follows("/a", "", 1_000))
+        assert len(kept) == 600
+
+    upkept(run, tmp_path, body)
+
+
 def test_an_ended_follow_stays_while_it_is_handed_over(run, tmp_path):
     async def body(store, log, step):
         log.publish("/a", "x")
