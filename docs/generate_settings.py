@@ -28,7 +28,8 @@ def row(variable: Variable) -> str:
         default = "`on`" if variable.default else "`off`"
     else:
         default = f"`{variable.default}`"
-    return f"| `{variable.name}` | {default} | {' '.join(variable.doc.split())} |"
+    doc = " ".join(variable.doc.split()).replace("|", "\\|").replace("<", "&lt;")
+    return f"| `{variable.name}` | {default} | {doc} |"
 
 
 def page() -> str:

@@ -1,20 +1,17 @@
 """Every setting stands in docs/settings.md, as the code has it."""
 
-import importlib
+import importlib.util
 from pathlib import Path
 
-import pytest
-
-from services.chassis.settings import variables
-
 ROOT = Path(__file__).parents[2]
-SERVICES = ["edge", "coordinator", "presence", "notifier"]
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_every_setting_is_documented_with_its_default(service: str) -> None:
-    page = (ROOT / "docs/settings.md").read_text()
-    settings = importlib.import_module(f"services.{service}.settings").Settings
-    for variable in variables(settings, service):
-        assert f"`{variable.name}`" in page, f"{variable.name}: run `make settings`"
-        assert " ".join(variable.doc.split()) in page, f"{variable.name}: run `make settings`"
+def test_the_settings_page_is_what_the_code_gives() -> None:
+    """If not: `make settings`."""
+    path = ROOT / "docs/generate_settings.py"
+    spec = importlib.util.spec_from_file_location("generate_settings", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs/settings.md").read_text() == module.page()
