@@ -8,7 +8,7 @@ from onward.presence.v1 import presence_pb2, presence_pb2_grpc
 from services.chassis import logs, process
 from services.chassis import metrics as metrics_port
 from services.chassis.cluster import Directory, DirectoryChange, Keys
-from services.chassis.errors import Deposed, StartError, Unavailable
+from services.chassis.errors import Deposed, StartError, StoreFull, Unavailable
 from services.chassis.etcd import Etcd, Lease
 from services.chassis.server import Server
 from services.chassis.settings import load
@@ -20,6 +20,8 @@ from services.presence.workers import Workers
 
 log = logs.get(__name__)
 
+# How long to wait before another term when the disk was too full to begin this one.
+_FULL_PAUSE_S = 1.0
 _SERVICES = [
     presence_pb2.DESCRIPTOR.services_by_name[name].full_name
     for name in ("PresenceService", "PresenceQueryService")
@@ -122,7 +124,7 @@ async def _term(
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if owning.done():
-            owning.result()
+            await _look_at_end(owning, stop)
         await server.set_serving(False)
         if stop.is_set():
             await workers.drain()
@@ -135,6 +137,19 @@ async def _term(
             await lease.revoke()
         except Unavailable:
             log.warning("lease_left_to_expire")
+
+
+async def _look_at_end(owning: asyncio.Task[None], stop: asyncio.Event) -> None:
+    """Raises what ended the work, unless there was no space to begin it: that may pass."""
+    try:
+        owning.result()
+    except StoreFull as fault:
+        log.error("store_full", fault=str(fault))
+        try:
+            async with asyncio.timeout(_FULL_PAUSE_S):
+                await stop.wait()
+        except TimeoutError:
+            pass
 
 
 async def _own(

@@ -16,7 +16,9 @@ from onward.presence.v1 import presence_pb2, presence_pb2_grpc
 
 from services.chassis.channel import open_channel
 from services.chassis.cluster import Directory, freeze_partitions
+from services.chassis.errors import StoreFull
 from services.chassis.etcd import Etcd
+from services.presence.__main__ import _term
 from tests.presence.stage import PARTITIONS, SECRET
 from tests.real_etcd import running
 from tests.waiting import until
@@ -167,6 +169,68 @@ def test_one_that_slept_past_its_lease_serves_again_under_a_new_one(run, tmp_pat
             process.send_signal(signal.SIGCONT)
             await until(watcher.serving, 10)
         await watcher.stop()
+
+    run(claim())
+
+
+class FullOnce:
+    """A store whose disk is too full for the first claim."""
+
+    def __init__(self) -> None:
+        self.claims = 0
+
+    async def claim(self, epoch: int, partitions: int) -> None:
+        self.claims += 1
+        if self.claims == 1:
+            raise StoreFull("the disk is full")
+
+
+class FakeOwnership:
+    """A member that owns at once. It is its own lease."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.Event()
+        self.revoked = 0
+
+    async def join(self):
+        return self
+
+    async def claim(self, lease) -> int:
+        return 5
+
+    async def keep(self) -> None:
+        await asyncio.Event().wait()
+
+    async def revoke(self) -> None:
+        self.revoked += 1
+
+
+class FakeWork:
+    """Server and workers that end the test once work begins."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self.stop = stop
+
+    async def set_serving(self, serving: bool) -> None:
+        pass
+
+    async def run(self) -> None:
+        self.stop.set()
+        await asyncio.Event().wait()
+
+    async def drain(self) -> None:
+        pass
+
+
+def test_a_disk_too_full_to_begin_costs_a_term_and_not_the_process(run):
+    async def claim():
+        stop = asyncio.Event()
+        ownership, store, work = FakeOwnership(), FullOnce(), FakeWork(stop)
+        terms = 0
+        while not stop.is_set():
+            terms += 1
+            await _term(ownership, store, PARTITIONS, work, work, stop)
+        assert (terms, store.claims, ownership.revoked) == (2, 2, 2)
 
     run(claim())
 
