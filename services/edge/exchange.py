@@ -84,7 +84,8 @@ class Exchange:
         self._readers = readers
         self._tasks = tasks
         self._appends: dict[int, Callable[[coordinator_pb2.Appended], None]] = {}
-        self._reads: dict[int, Callable[[Sequence[str]], None]] = {}
+        self._reads: dict[int, Connection] = {}  # look-ups of clients, by request
+        self._reads_by_session: dict[str, int] = {}
         self._delayed: set[EventId] = set()  # ending events that are appended again a little later
         self._reading = asyncio.Semaphore(_READS_MAX)
         self._pumping = False
@@ -187,9 +188,8 @@ class Exchange:
         for partition, tail in tails.items():
             self.hub.reached(partition, tail)
         for state in batch.clients:
-            tell = self._reads.pop(state.request, None)
-            if self.outbox.client_read(state.request) and tell is not None:
-                tell(state.follows)
+            if (connection := self._end_read(state.request)) is not None:
+                connection.on_client(state.follows)
         for session_id in batch.replaced_sessions:
             if (connection := self.connections.get(session_id)) is not None:
                 connection.on_replaced()
@@ -250,7 +250,8 @@ class Exchange:
         """Looks up what a client follows."""
         partition = self.hub.partition(effect.user)
         request = self.outbox.read_client(partition, effect.user, effect.client_id)
-        self._reads[request] = connection.on_client
+        self._reads[request] = connection
+        self._reads_by_session[connection.session.session_id] = request
         self.wake()
 
     def ask_gone(self, connection: Connection, effect: AskGone) -> None:
@@ -278,8 +279,11 @@ class Exchange:
         self.spawn(read())
 
     def forget(self, connection: Connection) -> None:
-        """Its last event is durable."""
-        self.connections.pop(connection.session.session_id, None)
+        """Its last event is durable, or it never had one."""
+        session_id = connection.session.session_id
+        self.connections.pop(session_id, None)
+        if (request := self._reads_by_session.get(session_id)) is not None:
+            self._end_read(request)
 
     # Parts.
 
@@ -348,6 +352,14 @@ class Exchange:
                 break
             entries.append(entry_of(delivery))
         return Read(entries, response.head, response.floor)
+
+    def _end_read(self, request: int) -> Connection | None:
+        """A look-up is over; returns who asked, if it was waited for."""
+        self.outbox.client_read(request)
+        connection = self._reads.pop(request, None)
+        if connection is not None:
+            self._reads_by_session.pop(connection.session.session_id, None)
+        return connection
 
     def _mark_refused(self, request: int) -> None:
         partition = self.outbox.marked_by(request)

@@ -181,6 +181,23 @@ def test_a_connect_without_a_list_takes_the_clients_follows(run: Run) -> None:
     run(main())
 
 
+def test_a_look_up_ends_with_its_session(run: Run) -> None:
+    async def main() -> None:
+        coordinator = FakeCoordinator()
+        async with rig(coordinator) as edge:
+            edge.point()
+            ann, bob = edge.client(), edge.client()
+            for client in (ann, bob):
+                client.say(id="c", connect={"clientId": "c1"})
+            ann.connection.on_closed(False, 1006)
+            edge.point(c=await_address(coordinator))
+            await bob.get("connected")
+            assert sum(len(one.read_clients) for one in coordinator.requests) == 1
+            assert list(edge.exchange.connections.values()) == [bob.connection]
+
+    run(main())
+
+
 def test_a_broken_stream_loses_nothing_and_sends_everything_again_in_order(run: Run) -> None:
     async def main() -> None:
         coordinator = FakeCoordinator()
