@@ -270,8 +270,8 @@ class Hub:
     def filled(self, subject: str, entries: Sequence[Entry], floor: int) -> list[HubEffect]:
         """Takes what `FillHole` read."""
         channel = self._channels.get(subject)
-        if channel is None or channel.hole_to <= channel.last:
-            return []
+        if channel is None or channel.hole_to <= max(channel.last, 0):
+            return []  # also if the subject was unwatched meanwhile, and then watched anew
         if floor > channel.last:
             self._skip(channel, floor)
         news: dict[Channel, list[Entry]] = {}

@@ -190,6 +190,16 @@ def test_a_hole_closed_before_the_new_owner_answers_is_not_yet_all() -> None:
     assert told(stage.sockets[0]) == ["L11", "L12", "L13", "L14"]
 
 
+def test_a_hole_of_a_subject_that_is_watched_anew_is_no_longer_of_interest() -> None:
+    stage = Stage()
+    stage.hub.deliver([delivery("/a", 12)])
+    stage.hub.leave(stage.subscriptions[0], 0)
+    assert stage.hub.begin_round(10, 2) == [StopWatch(P, "/a")]
+    subscription, _ = stage.hub.join("/a", "s2", FakeSocket(), True)
+    assert stage.hub.filled("/a", entries("/a", 11, 11), 0) == []
+    assert stage.hub.watched(watched(12)) == [Joined(subscription, 12, 0)]
+
+
 def test_a_long_hole_is_read_in_pages() -> None:
     stage = Stage()
     stage.deliver(15)
