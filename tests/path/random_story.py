@@ -23,6 +23,7 @@ from tests.path.story_client import Client, History, Publisher
 
 SUBJECTS = ["/story/a", "/story/b", "/story/c"]
 USERS = 6
+SERVICES = ["edge", "coordinator", "presence", "notifier"]
 PUBLISHERS = 3
 PER_SECOND = 10.0  # of each publisher
 SETTLED_S = 60.0
@@ -44,8 +45,18 @@ LAST_S = 2.0  # before the end of the publishing half of the users leave
 WITHIN_GRACE_S, AFTER_GRACE_S = (0.1, 1.0), (2.5, 4.5)
 KINDS = {
     "close": 4, "drop": 5, "die": 5, "return_mute": 4, "freeze": 4, "unsubscribe": 2,
-    "kill": 4, "busy_mail": 2, "cut_publisher": 2,
+    "kill": 4, "stop": 2, "busy_mail": 2, "cut_publisher": 2,
 }  # fmt: skip
+
+
+class SlowMailbox(Mailbox):
+    """Takes its time, so that processes are killed while they send."""
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802, RUF100
+        await asyncio.sleep(random.uniform(0, 0.2))
+        reply = await super().handle_DATA(server, session, envelope)
+        await asyncio.sleep(random.uniform(0, 0.2))
+        return reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,7 @@ class Act:
     kind: str
     client: int
     subject: str
-    service: str
+    services: list[str]
     pause_s: float
     end: str  # of a frozen client
 
@@ -72,12 +83,12 @@ def acts(dice: random.Random, clients: int, length_s: float) -> list[Act]:
                 kind,
                 dice.randrange(clients),
                 dice.choice(SUBJECTS),
-                dice.choice(["edge", "coordinator", "presence", "notifier"]),
+                dice.sample(SERVICES, dice.choice([1, 1, 2])),
                 dice.uniform(*dice.choice([WITHIN_GRACE_S, AFTER_GRACE_S])),
                 dice.choice(["thaw", "die"]),
             )
         )
-        at += dice.uniform(0.1, 0.6)
+        at += dice.uniform(0.05, 0.45)
     return drawn
 
 
@@ -120,7 +131,7 @@ class _Story:
     async def run(self, length_s: float) -> None:
         loop = asyncio.get_running_loop()
         start = loop.time()
-        planned = acts(self._dice, len(self._clients), length_s)
+        planned = acts(self._dice, len(self._clients), length_s - LAST_S)
         lives = [asyncio.create_task(one.live()) for one in self._clients + self._publishers]
         watch = asyncio.create_task(self._watch())
         background = [*lives, watch]
@@ -145,11 +156,15 @@ class _Story:
 
     async def _do(self, act: Act) -> None:
         if act.kind == "kill":
-            try:
-                os.kill(self._suite.child(act.service), signal.SIGKILL)
-            except (AssertionError, OSError):
-                return  # it is being started again
-            self.history.write("killed", service=act.service)
+            for service in act.services:
+                self._signal(service, signal.SIGKILL)
+        elif act.kind == "stop":
+            if (pid := self._signal(act.services[0], signal.SIGSTOP)) is not None:
+                await asyncio.sleep(act.pause_s)
+                try:
+                    os.kill(pid, signal.SIGCONT)
+                except ProcessLookupError:
+                    pass  # it was killed meanwhile
         elif act.kind == "busy_mail":
             self._mailbox.refusals.append("451 4.3.0 try again later")
         elif act.kind == "cut_publisher":
@@ -162,6 +177,15 @@ class _Story:
             self.history.write("done_to", client=client.client, act=act.kind, pause_s=act.pause_s)
             await self._do_to(client, act)
             client.busy = False
+
+    def _signal(self, service: str, number: signal.Signals) -> int | None:
+        try:
+            pid = self._suite.child(service)
+            os.kill(pid, number)
+        except (AssertionError, OSError):
+            return None  # it is being started again
+        self.history.write("killed", service=service, signal=number.name)
+        return pid
 
     async def _do_to(self, client: Client, act: Act) -> None:
         match act.kind:
