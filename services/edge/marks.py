@@ -10,11 +10,15 @@ everything up to pos, or presence has processed its ending event. The rules:
 3. A partition is passed over while any of its subjects may have missed a message.
 4. Only what moved is marked, and partitions where a subscription had something to recover.
 5. A partition's marks never fall.
+6. Ends that presence has not processed are kept one by one up to `ENDED_MAX`. Beyond it those of
+   one user's partition owe together, until the last of them is processed: marks come later.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+ENDED_MAX: Final = 10_000
 
 
 class EventId(NamedTuple):
@@ -78,6 +82,8 @@ class Marks:
         if ended is None:
             return False
         ended.pos = pos
+        if len(self._ended) > ENDED_MAX:
+            self._merge(event, ended)
         return True
 
     def dropped(self, event: EventId) -> None:
@@ -118,3 +124,11 @@ class Marks:
                 progress.marked = progress.top = pos
                 marks.append((partition, pos))
         return marks
+
+    def _merge(self, event: EventId, ended: _Ended) -> None:
+        """Has a durable end owe together with others of its user's partition."""
+        del self._ended[event]
+        merged = self._ended.setdefault(EventId("", ended.user_partition), ended)
+        for partition, floor in ended.floors.items():
+            merged.floors[partition] = min(floor, merged.floors.get(partition, floor))
+        merged.pos = max(merged.pos, ended.pos)

@@ -29,6 +29,9 @@ PartitionRequests = coordinator_pb2.PartitionRequests
 
 # A key in etcd is seen a moment before its owner has claimed the store: ask again soon.
 NOT_OWNER_RETRY_S: Final = 0.1
+# Positions awaited in one partition; beyond it the lowest are forgotten, because whoever is told of
+# a higher one knows of them too, only later.
+_AWAITED_MAX: Final = 1_000
 _BATCH_APPENDS_MAX: Final = 5_000
 _BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 
@@ -178,7 +181,7 @@ class Outbox:
     def mark(self, partition: int, mark: entry_pb2.Mark) -> bool:
         """Sends a mark if the owner can be reached; False: it is dropped."""
         lane = self._lane(partition)
-        if lane.target is None or lane.target.coordinator not in self._links:
+        if not self._reached(lane):
             return False
         self._request += 1
         self._newest_marks[partition] = self._request
@@ -203,8 +206,9 @@ class Outbox:
         lane = self._lane(partition)
         lane.watches.pop(subject, None)
         lane.unsent_watches.pop(subject, None)
-        lane.unsent_unwatches[subject] = None
-        self._mark_dirty(lane)
+        if self._reached(lane):  # a new stream knows of no watch
+            lane.unsent_unwatches[subject] = None
+            self._mark_dirty(lane)
 
     def read_client(self, partition: int, user: str, client_id: str) -> int:
         """Asks for what a client follows; returns the number of the request."""
@@ -228,6 +232,9 @@ class Outbox:
         lane = self._lane(partition)
         lane.awaited.add(pos)
         lane.unsent_awaited.add(pos)
+        if len(lane.awaited) > _AWAITED_MAX:
+            lane.awaited.discard(min(lane.awaited))
+            lane.unsent_awaited &= lane.awaited
         self._mark_dirty(lane)
 
     # Answers.
@@ -305,6 +312,9 @@ class Outbox:
         if lane is None:
             lane = self._lanes[partition] = _Lane(partition)
         return lane
+
+    def _reached(self, lane: _Lane) -> bool:
+        return lane.target is not None and lane.target.coordinator in self._links
 
     def _add(self, lane: _Lane, append: coordinator_pb2.Append) -> int:
         self._request += 1

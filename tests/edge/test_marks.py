@@ -108,6 +108,25 @@ def test_an_event_refused_for_good_owes_nothing() -> None:
     assert take(marks, 10) == [(3, 10)]
 
 
+def test_very_many_ends_owe_together_until_the_last_of_them_is_processed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.edge.marks.ENDED_MAX", 2)
+    marks = Marks()
+    for number in range(1, 9):
+        marks.moved(3, 100)
+        marks.ended(EventId("s", number), 5, {3: 90 - number, 4: 7})
+        assert marks.recorded(EventId("s", number), 40 + number)
+        assert len(marks) <= 3
+    assert take(marks, 100) == [(3, 82)]
+    marks.processed(5, 47)
+    marks.moved(3, 101)
+    assert take(marks, 101) == []
+    marks.processed(5, 48)
+    assert len(marks) == 0
+    assert take(marks, 101) == [(3, 101)]
+
+
 def test_an_end_without_subscriptions_is_not_awaited() -> None:
     marks = Marks()
     marks.ended(END, 5, {})

@@ -181,6 +181,15 @@ def test_watches_look_ups_and_awaited_positions_are_sent_again_on_a_new_stream()
     assert not batch.partitions[0].read_clients
 
 
+def test_of_many_awaited_positions_the_highest_are_kept() -> None:
+    outbox = owned()
+    for pos in range(1, 1_201):
+        outbox.await_processed(P, pos)
+    batch = outbox.batch("c1")
+    assert batch is not None
+    assert list(batch.partitions[0].await_processed) == list(range(201, 1_201))
+
+
 def test_a_mark_is_sent_or_dropped_but_never_kept() -> None:
     outbox = Outbox(OutboxLimits())
     assert not outbox.mark(P, entry_pb2.Mark(pos=1))
