@@ -7,6 +7,7 @@ names, not what a setting means.
 """
 
 import dataclasses
+import math
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
@@ -31,8 +32,9 @@ def setting(
 ) -> Any:
     """A field of a settings dataclass.
 
-    `doc` gives meaning, unit and trade-off in a sentence. `least` and `most` bound numbers. A
-    `secret` is never printed. Without a default the variable is required.
+    `doc` gives meaning, unit and trade-off in a sentence. `least` and `most` bound a number;
+    `least` is also the shortest length of a text. A `secret` is never printed. Without a default
+    the variable is required.
     """
     metadata = {"doc": doc, "shared": shared, "least": least, "most": most, "secret": secret}
     if default is _REQUIRED:
@@ -98,7 +100,10 @@ def _parse(name: str, kind: type, text: str) -> Any:
                 raise ValueError
             return text.lower() in _TRUE
         if kind in (int, float):
-            return kind(text)
+            number = kind(text)
+            if not math.isfinite(number):
+                raise ValueError  # It would pass every bound.
+            return number
     except ValueError:
         words = {bool: "true or false", int: "a whole number", float: "a number"}
         raise SettingError(f"{name} is {text!r}; set it to {words[kind]}") from None
@@ -108,6 +113,10 @@ def _parse(name: str, kind: type, text: str) -> Any:
 
 
 def _check_bounds(name: str, value: Any, meta: Mapping[str, Any]) -> None:
+    if isinstance(value, str):
+        if len(value) < (meta["least"] or 0):
+            raise SettingError(f"{name} is too short; set it to {meta['least']} characters or more")
+        return
     if meta["least"] is not None and value < meta["least"]:
         raise SettingError(f"{name} is {value}; set it to {meta['least']} or more")
     if meta["most"] is not None and value > meta["most"]:

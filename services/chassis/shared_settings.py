@@ -13,6 +13,7 @@ class SharedSettings:
     secret: str = setting(
         shared=True,
         secret=True,
+        least=16,
         doc="the shared secret that calls between services carry, 16 characters or more",
     )
     lease_ttl_s: int = setting(
