@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import os
 from typing import Final
 
@@ -161,7 +162,11 @@ def _exchange_limits(settings: Settings) -> ExchangeLimits:
             dedupe_window_ms=settings.dedupe_window_s * 1000,
             ping_interval_ms=round(settings.round_s * _ROUNDS * 1000),
         ),
-        hub=HubLimits(ring_messages=settings.ring_messages, ring_bytes=settings.ring_bytes),
+        hub=HubLimits(
+            ring_messages=settings.ring_messages,
+            ring_bytes=settings.ring_bytes,
+            notes_max=math.ceil(settings.unacknowledged_s / settings.round_s) + _ROUNDS,
+        ),
         outbox=OutboxLimits(publish_wait_s=settings.publish_wait_s),
     )
 

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 
 from services.edge.socket import Socket
 
-# A note a round for 35 s of unacknowledged messages, and some rounds to spare.
-_NOTES_MAX: Final = 32
+# A note a round of 2 s for 35 s of unacknowledged messages, and some rounds to spare.
+NOTES_MAX: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,9 @@ class Channel:
         "subscriptions",
     )
 
-    def __init__(self, subject: str, partition: int, ring: Ring) -> None:
+    def __init__(
+        self, subject: str, partition: int, ring: Ring, notes_max: int = NOTES_MAX
+    ) -> None:
         self.subject = subject
         self.partition = partition
         self.ring = ring
@@ -124,7 +126,7 @@ class Channel:
         self.subscriptions: dict[Subscription, None] = {}  # all, in the order of their coming
         self.live: dict[Subscription, None] = {}  # those that get each message as it comes
         self.jobs = 0  # fan-outs that are not finished
-        self.notes: deque[Note] = deque(maxlen=_NOTES_MAX)
+        self.notes: deque[Note] = deque(maxlen=notes_max)
         self.idle_since: float | None = None  # without subscriptions since then
 
     def note(self, round_number: int, at: float) -> None:

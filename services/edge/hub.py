@@ -20,7 +20,7 @@ from onward.client.v1 import client_pb2
 from onward.coordinator.v1 import coordinator_pb2
 
 from services.chassis.subjects import partition_of
-from services.edge.channel import Channel, Entry, Ring, Subscription
+from services.edge.channel import NOTES_MAX, Channel, Entry, Ring, Subscription
 from services.edge.effects import Begin
 from services.edge.frames import entry_of, replay_frame, server_frame
 from services.edge.socket import Socket
@@ -39,6 +39,7 @@ class HubLimits:
     ring_messages: int = 256  # per subject; a session further behind is closed (4001)
     ring_bytes: int = 1024 * 1024  # per subject, likewise
     rings_bytes: int = 256 * 1024 * 1024  # of all; above it a subject keeps its newest only
+    notes_max: int = NOTES_MAX  # rounds, per subject; must last for a session's `ack_s`
     linger_s: float = 10.0  # a subject nobody subscribes to is watched this much longer
 
 
@@ -151,7 +152,9 @@ class Hub:
         if channel is None:
             number = self.partition(subject)
             ring = Ring(self._limits.ring_messages, self._limits.ring_bytes)
-            channel = self._channels[subject] = Channel(subject, number, ring)
+            channel = self._channels[subject] = Channel(
+                subject, number, ring, self._limits.notes_max
+            )
             partition = self._partitions.setdefault(number, _Partition())
             partition.channels[subject] = channel
             effects.append(StartWatch(number, subject))

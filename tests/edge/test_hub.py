@@ -320,6 +320,14 @@ def test_a_subscription_owes_from_the_moment_its_event_is_formed() -> None:
     assert stage.hub.owed_from(P) is None
 
 
+def test_a_busy_subject_knows_since_when_a_message_is_owed_in_all_its_notes() -> None:
+    stage = Stage(notes_max=100)
+    for seq in range(11, 111):
+        stage.hub.deliver([delivery("/a", seq)])
+        stage.hub.begin_round(float(seq), seq)
+    assert stage.subscriptions[0].unacknowledged_since(200.0) == 11.0
+
+
 def test_observers_owe_nothing() -> None:
     stage = Stage()
     stage.subscriptions[0].acked = 99
