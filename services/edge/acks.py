@@ -48,6 +48,10 @@ class Pings:
         """A ping of this round was queued."""
         self._sent.append((round_number, now))
 
+    def restart(self, now: float) -> None:
+        """The socket was full: they are on their way only now."""
+        self._sent = [(round_number, now) for round_number, _ in self._sent]
+
     def answered(self, payload: bytes) -> int | None:
         """The round whose pong this is; None if it was not asked for."""
         if not payload.isdigit() or len(payload) > 19:

@@ -89,7 +89,7 @@ class Connection:
             self._exchange.hub.pause(subscription)
 
     def on_resumed(self) -> None:
-        self.session.on_resumed()
+        self.session.on_resumed(_now())
         for subscription in list(self._held.values()):
             self._exchange.carry_out(self._exchange.hub.advance(subscription))
 

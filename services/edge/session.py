@@ -296,9 +296,9 @@ class Session:
         """The socket is full."""
         self._vigil.on_paused(now)
 
-    def on_resumed(self) -> None:
+    def on_resumed(self, now: float) -> None:
         """The socket takes more."""
-        self._vigil.on_resumed()
+        self._vigil.on_resumed(now)
 
     def on_sweep(self, now: float, wall: float, round_number: int, in_turn: bool) -> list[Effect]:
         """Looks at the session's times. `now` is the loop's clock, `wall` seconds since 1970."""

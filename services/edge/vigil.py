@@ -34,9 +34,10 @@ class Vigil:
         """The socket is full."""
         self._paused_since = now
 
-    def on_resumed(self) -> None:
+    def on_resumed(self, now: float) -> None:
         """The socket takes more."""
         self._paused_since = None
+        self._pings.restart(now)
 
     def on_pong(self, state: SessionState, payload: bytes) -> None:
         """Takes a pong; it acknowledges, if that is the session's proof."""

@@ -466,6 +466,17 @@ def test_a_missing_pong_closes() -> None:
     assert script.session.on_sweep(NOW + 12, 0, 7, True) == []
 
 
+def test_a_pong_is_not_missing_while_its_ping_waits_in_a_full_socket() -> None:
+    script = Script()
+    script.open(acknowledges="EXPLICIT")
+    assert script.session.on_sweep(NOW, 0, 4, True) == [Ping(4)]
+    script.session.on_paused(NOW + 1)
+    assert script.session.on_sweep(NOW + 20, 0, 5, False) == []
+    script.session.on_resumed(NOW + 21)
+    assert script.session.on_sweep(NOW + 31, 0, 6, False) == []
+    assert codes(script.session.on_sweep(NOW + 32, 0, 7, False)) == ["4002"]
+
+
 def test_messages_unacknowledged_for_too_long_close() -> None:
     script = Script()
     script.open("/a", acknowledges="EXPLICIT")
