@@ -8,7 +8,7 @@ the session's last event is durable.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onward.client.v1 import client_pb2
 from onward.coordinator.v1 import coordinator_pb2
@@ -74,14 +74,14 @@ class Connection:
         if isinstance(frame, ServerFrame):
             self._socket.send(server_frame(frame))
         else:
-            self.perform(self.session.on_frame(frame, _now()))
+            self._tell(self.session.on_frame, frame, _now())
 
     def on_binary(self) -> None:
         error = refuse(Code.FRAME_MALFORMED, "Frames are JSON in text messages.")
         self._socket.send(server_frame(ServerFrame(error=error)))
 
     def on_pong(self, payload: bytes) -> None:
-        self.perform(self.session.on_pong(payload))
+        self._tell(self.session.on_pong, payload)
 
     def on_paused(self) -> None:
         self.session.on_paused(_now())
@@ -94,19 +94,19 @@ class Connection:
             self._exchange.carry_out(self._exchange.hub.advance(subscription))
 
     def on_sweep(self, now: float, round_number: int, in_turn: bool) -> None:
-        self.perform(self.session.on_sweep(now, time.time(), round_number, in_turn))
+        self._tell(self.session.on_sweep, now, time.time(), round_number, in_turn)
 
     def drain(self, reconnect_after_ms: int) -> None:
-        self.perform(self.session.drain(reconnect_after_ms))
+        self._tell(self.session.drain, reconnect_after_ms)
 
     def on_closed(self, clean: bool, code: int) -> None:
-        self.perform(self.session.on_closed(clean))
+        self._tell(self.session.on_closed, clean)
 
     # What the exchange calls.
 
     def close(self, code: int, reason: str) -> None:
         """Ends the session for a reason of the edge's own."""
-        self.perform(self.session.close(code, reason))
+        self._tell(self.session.close, code, reason)
 
     def on_replaced(self) -> None:
         """A newer session of this client is durable."""
@@ -117,24 +117,24 @@ class Connection:
         self.close(CLOSE_SLOW_CONSUMER, "Too far behind.")
 
     def on_joined(self, subscription: Subscription, head: int, floor: int) -> None:
-        self.perform(self.session.on_watched(subscription, head, floor))
+        self._tell(self.session.on_watched, subscription, head, floor)
 
     def on_client(self, follows: Sequence[str]) -> None:
-        self.perform(self.session.on_client(follows))
+        self._tell(self.session.on_client, follows)
 
     def on_gone(self, uris: Sequence[str]) -> None:
-        self.perform(self.session.on_gone(uris))
+        self._tell(self.session.on_gone, uris)
 
     def on_history(self, subject: str, read: Read | None) -> None:
-        self.perform(self.session.on_history(subject, read))
+        self._tell(self.session.on_history, subject, read)
 
     def on_appended(
         self, event: entry_pb2.PresenceEvent, outcome: coordinator_pb2.Appended
     ) -> None:
         if outcome.HasField("recorded"):
-            self.perform(self.session.on_recorded(event.number, outcome.recorded.generation))
+            self._tell(self.session.on_recorded, event.number, outcome.recorded.generation)
         else:
-            self.perform(self.session.on_refused(event.number, outcome.refusal, event))
+            self._tell(self.session.on_refused, event.number, outcome.refusal, event)
 
     def subscription(self, subject: str) -> Subscription | None:
         """Its attachment to a subject."""
@@ -142,21 +142,27 @@ class Connection:
 
     # Carrying out.
 
-    def perform(self, effects: Sequence[Effect]) -> None:
-        """Carries out `effects` in order; what comes back meanwhile is carried out after them."""
-        self._effects.extend(effects)
-        if self._performing:
-            return
+    def _tell(self, hear: Callable[..., Sequence[Effect]], *facts: Any) -> None:
+        """Tells the session, and carries out what it decides, in order.
+
+        What comes back meanwhile is carried out after that.
+        """
+        try:
+            self._effects.extend(hear(*facts))
+            if not self._performing:
+                self._perform()
+        except Exception:  # one session's bug must not end the others
+            log.exception("session_failed", session=self.session.session_id)
+            self._effects.clear()
+            self._socket.close(CLOSE_SERVER_FAULT, "A fault of this edge.")
+
+    def _perform(self) -> None:
         self._performing = True
         try:
             while self._effects:
                 effects, self._effects = self._effects, []
                 for effect in effects:
                     self._carry_out(effect)
-        except Exception:  # one session's bug must not end the others
-            log.exception("session_failed", session=self.session.session_id)
-            self._effects.clear()
-            self._socket.close(CLOSE_SERVER_FAULT, "A fault of this edge.")
         finally:
             self._performing = False
 
@@ -212,7 +218,7 @@ class Connection:
         self, effect: AppendPublish
     ) -> Callable[[client_pb2.Published | Refusal], None]:
         def answer(outcome: client_pb2.Published | Refusal) -> None:
-            self.perform(self.session.on_published(effect.frame_id, outcome))
+            self._tell(self.session.on_published, effect.frame_id, outcome)
 
         return answer
 

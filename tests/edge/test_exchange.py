@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
+import pytest
 from onward.client.v1 import client_pb2
 
 from services.chassis.cluster import Directory, Keys
@@ -540,14 +541,18 @@ def test_binary_and_malformed_frames_are_refused_and_the_session_goes_on(run: Ru
     run(main())
 
 
-def test_a_session_that_fails_is_closed_alone(run: Run) -> None:
+@pytest.mark.parametrize("part", ["session", "socket"])
+def test_a_session_that_fails_is_closed_alone(run: Run, part: str) -> None:
     async def main() -> None:
         coordinator = FakeCoordinator()
         async with rig(coordinator) as edge:
             ann, bob = edge.client(), edge.client()
             await ann.connect("/a")
             await bob.connect("/a", client_id="c2", token="bob")
-            ann.socket.ping = None  # type: ignore[assignment, method-assign]
+            if part == "session":
+                ann.connection.session._vigil = None  # type: ignore[assignment]
+            else:
+                ann.socket.ping = None  # type: ignore[assignment, method-assign]
             ann.connection.on_sweep(asyncio.get_running_loop().time(), 3, True)
             assert ann.socket.closed[0][0] == 4004
             coordinator.publish("/a", "x")
