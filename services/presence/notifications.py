@@ -320,9 +320,9 @@ def settle(
         case Outcome.RETRY:
             return [_again(delivery, DeliveryState.RETRY, answer, now, chance, limits)]
         case Outcome.MISCONFIGURED | Outcome.CALL_REFUSED:
-            return [_wait_for_plugin(delivery, answer.outcome, now)]
+            return [_wait_for_plugin(delivery, DeliveryState.RETRY, answer.outcome, now)]
         case Outcome.CALL_BROKEN if delivery.repeats_unknown:
-            return [_wait_for_plugin(delivery, answer.outcome, now)]
+            return [_wait_for_plugin(delivery, DeliveryState.UNKNOWN, answer.outcome, now)]
         case Outcome.UNKNOWN if delivery.repeats_unknown:
             return [_again(delivery, DeliveryState.UNKNOWN, answer, now, chance, limits)]
         case Outcome.UNKNOWN | Outcome.CALL_BROKEN:
@@ -333,11 +333,12 @@ def _end(delivery: Delivery, state: DeliveryState, reason: str = "") -> PutDeliv
     return PutDelivery(replace(delivery, state=state, due_at=None, held=False, reason=reason))
 
 
-def _wait_for_plugin(delivery: Delivery, outcome: Outcome, now: float) -> PutDelivery:
+def _wait_for_plugin(
+    delivery: Delivery, state: DeliveryState, outcome: Outcome, now: float
+) -> PutDelivery:
     # Due at once: the plugin's breaker says when it is asked again, for all of its deliveries.
     # The try does not count, since it says nothing of this delivery.
-    due = replace(delivery, state=DeliveryState.RETRY, due_at=now, reason=outcome.value)
-    return PutDelivery(due)
+    return PutDelivery(replace(delivery, state=state, due_at=now, reason=outcome.value))
 
 
 def _again(
