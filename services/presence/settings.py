@@ -74,7 +74,10 @@ class Settings(SharedSettings):
         "are told together",
     )
     expiry_s: float = setting(
-        86_400.0, least=1, doc="seconds after which a notification is not sent any more"
+        86_400.0,
+        least=1,
+        most=31_622_400,
+        doc="seconds after which a notification is not sent any more",
     )
     retry_first_s: float = setting(
         2.0, least=0.001, doc="longest wait before the first retry, in seconds; doubles with each"
@@ -128,7 +131,10 @@ class Settings(SharedSettings):
         3600.0, least=1, doc="suppressions for one reason are counted together for this long"
     )
     records_keep_s: float = setting(
-        604_800.0, least=60, doc="seconds that records of notifications and suppressions are kept"
+        604_800.0,
+        least=60,
+        doc="seconds that records of notifications and suppressions are kept; with less than the "
+        "coordinators' retain_s, a message that the log still has could be notified twice",
     )
     drain_s: float = setting(
         3.0, least=0, most=60, doc="seconds that calls under way have to end at a stop"

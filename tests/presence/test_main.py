@@ -240,6 +240,8 @@ def test_a_disk_too_full_to_begin_costs_a_term_and_not_the_process(run):
     [
         ({"ONWARD_PRESENCE_GRACE_S": "soon"}, "ONWARD_PRESENCE_GRACE_S"),
         ({"ONWARD_PRESENCE_GRACES": "1"}, "ONWARD_PRESENCE_GRACES"),
+        # A time that the contract with plugins cannot tell.
+        ({"ONWARD_PRESENCE_EXPIRY_S": "1e12"}, "ONWARD_PRESENCE_EXPIRY_S"),
         ({"ONWARD_PRESENCE_DATA_DIR": "/dev/null/x"}, "ONWARD_PRESENCE_DATA_DIR"),
     ],
 )
