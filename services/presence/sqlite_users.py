@@ -131,7 +131,7 @@ class SqliteUserRows:
             case state.PutHandover(handover):
                 self.db.execute(
                     "INSERT OR REPLACE INTO handovers VALUES (?, ?, ?, ?, ?, ?)",
-                    (user, *handover.key, handover.after, handover.run),
+                    (user, *handover.key, min(handover.after, _SEQ_MAX), handover.run),
                 )
             case state.DropHandover(key):
                 self._delete("handovers", user, key)

@@ -343,6 +343,8 @@ def test_seqs_beyond_all_bounds_take_effect_and_hold_nothing_up(run, tmp_path):
         async with staged(tmp_path) as stage:
             ann = Client(stage.log, "ann")
             ann.connect("/a", start=2**64 - 1)
+            ann.unfollow("/a", 2**64 - 1)
+            ann.connect("/a", start=2**64 - 1)
             ann.disconnect(a=2**64 - 1)
             await stage.report()
             for partition, log in stage.log.entries.items():
