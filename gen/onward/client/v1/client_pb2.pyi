@@ -175,7 +175,9 @@ class Connect(_message.Message):
     token: _builtins.str
     """JWT; empty where anonymous access is on."""
     client_id: _builtins.str
-    """Required but for observers: the installation or tab, 1 to 128 bytes. Empty: one is drawn."""
+    """The installation or tab, at most 128 bytes; keep it, or nothing is recovered. Empty: one is
+    drawn, and `connected` tells it.
+    """
     last_generation: _builtins.int
     """The generation of this client's newest session, from `connected`; 0: none known."""
     log_id: _builtins.str
@@ -255,7 +257,7 @@ class Subscription(_message.Message):
     history: _builtins.int
     """First the last n messages, 1 to 1,000."""
     snapshot: _builtins.bool
-    """First the retained message."""
+    """First the retained message. Not supported yet: UNSUPPORTED."""
     def __init__(
         self,
         *,
@@ -389,9 +391,11 @@ class Publish(_message.Message):
     publication_id: _builtins.str
     """Makes a repeat harmless for `limits.dedupeWindowMs`; at most 128 bytes; empty: drawn."""
     retain: _builtins.bool
-    """Keep as the subject's snapshot."""
+    """Keep as the subject's snapshot. Not supported yet: UNSUPPORTED."""
     transient: _builtins.bool
-    """Deliver to who is there, at most once; no log, no seq, no notification."""
+    """Deliver to who is there, at most once; no log, no seq, no notification. Not supported yet:
+    UNSUPPORTED.
+    """
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Small facts; at most 4 KiB."""
@@ -518,7 +522,7 @@ Global___Position: _TypeAlias = Position  # noqa: Y015
 
 @_typing.final
 class SetActivity(_message.Message):
-    """Says whether a person looks at this client; answered by `done`."""
+    """Says whether a person looks at this client; answered by `done`, and not used yet."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
