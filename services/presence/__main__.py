@@ -117,7 +117,9 @@ async def _term(
     stop: asyncio.Event,
 ) -> None:
     """One membership: until the lease is lost, or the process is asked to stop."""
-    lease = await ownership.join()
+    lease = await _join(ownership, stop)
+    if lease is None:
+        return
     keeping = asyncio.create_task(lease.keep())
     owning = asyncio.create_task(_own(ownership, lease, store, partitions, workers, server))
     ends = [asyncio.create_task(stop.wait()), asyncio.create_task(lease.lost.wait()), owning]
@@ -137,6 +139,18 @@ async def _term(
             await lease.revoke()
         except Unavailable:
             log.warning("lease_left_to_expire")
+
+
+async def _join(ownership: Ownership, stop: asyncio.Event) -> Lease | None:
+    """A new membership, however long etcd is away; None: asked to stop before."""
+    joining = asyncio.create_task(ownership.join())
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([joining, stopping], return_when=asyncio.FIRST_COMPLETED)
+        return joining.result() if joining.done() else None
+    finally:
+        joining.cancel()
+        stopping.cancel()
 
 
 async def _look_at_end(owning: asyncio.Task[None], stop: asyncio.Event) -> None:

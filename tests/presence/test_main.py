@@ -235,6 +235,22 @@ def test_a_disk_too_full_to_begin_costs_a_term_and_not_the_process(run):
     run(claim())
 
 
+def test_it_stops_also_while_etcd_is_away(run):
+    async def claim():
+        class Waiting(FakeOwnership):
+            async def join(self):
+                await asyncio.Event().wait()
+
+        stop = asyncio.Event()
+        work = FakeWork(stop)
+        term = asyncio.create_task(_term(Waiting(), FullOnce(), PARTITIONS, work, work, stop))
+        await asyncio.sleep(0)
+        stop.set()
+        await asyncio.wait_for(term, 2)
+
+    run(claim())
+
+
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
