@@ -217,10 +217,21 @@ class _Story:
         client.come()
 
     async def _leave(self) -> None:
-        """Half of the users leave for good, each client in its way, while others still publish."""
-        for client in filter(_leaves, self._clients):
+        """Half of the users leave for good while others still publish: each in its way, or with
+        the edge that holds them, some messages unacknowledged."""
+        leaving = [one for one in self._clients if _leaves(one)]
+        with_edge = self._dice.random() < 0.5
+        for client in leaving:
             client.thaw()
             client.gone = True
+            client.mute = with_edge
+        if with_edge:
+            await asyncio.sleep(LAST_S / 2)
+            for client in leaving:
+                client.abandon()
+            self._signal("edge", signal.SIGKILL)
+            return
+        for client in leaving:
             if self._dice.random() < 0.5:
                 await client.close()
             else:

@@ -126,6 +126,10 @@ class Client:
                 await self._acknowledge(line)
             await line.socket.close()
 
+    def abandon(self) -> None:
+        """Come no more when the connection ends."""
+        self._wanted.clear()
+
     def drop(self) -> None:
         """The connection is reset; the program lives, and comes back when it is let."""
         self._wanted.clear()
