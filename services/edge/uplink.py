@@ -118,7 +118,6 @@ class _Link:
 
     async def run(self) -> None:
         pause_s = _RECONNECT_S
-        # The secret goes with the call: an intercepted stream is slower, and leaves tasks behind.
         secret = credentials(self._uplinks.secret)
         async with open_channel(self.address, None) as channel:
             stub = coordinator_pb2_grpc.CoordinatorServiceStub(channel)

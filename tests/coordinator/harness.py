@@ -12,7 +12,7 @@ from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
 from onward.types.v1 import entry_pb2
 from prometheus_client import CollectorRegistry
 
-from services.chassis.channel import open_channel
+from services.chassis.channel import credentials, open_channel
 from services.chassis.cluster import freeze_partitions
 from services.chassis.etcd import Etcd
 from services.chassis.subjects import partition_of
@@ -87,7 +87,7 @@ class Edge:
         self._reader: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        self._call = self.stub.Uplink()
+        self._call = self.stub.Uplink(metadata=credentials(SECRET))
         hello = coordinator_pb2.UplinkRequest.Hello(edge_id=self.edge_id)
         await self._call.write(coordinator_pb2.UplinkRequest(hello=hello))
         self.hello = (await self._call.read()).hello

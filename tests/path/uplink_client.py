@@ -8,7 +8,7 @@ from onward.coordinator.v1 import coordinator_pb2 as wire
 from onward.coordinator.v1 import coordinator_pb2_grpc
 from onward.types.v1 import entry_pb2
 
-from services.chassis.channel import open_channel
+from services.chassis.channel import credentials, open_channel
 from services.chassis.cluster import epoch_of, join_edge
 from services.chassis.etcd import Etcd, Lease
 from services.chassis.subjects import partition_of
@@ -20,9 +20,10 @@ class LoneEdge:
     Attempt 0 is a session that came before, so that attempts have a generation to name.
     """
 
-    def __init__(self, lease: Lease, user: str) -> None:
+    def __init__(self, lease: Lease, user: str, secret: str) -> None:
         self._lease = lease
         self._user = user
+        self._secret = credentials(secret)
         self._generations: dict[int, int] = {}  # attempt: given by the coordinator
         self._sent: set[int] = set()
         self._requests = 0
@@ -35,7 +36,7 @@ class LoneEdge:
     async def join(cls, etcd: Etcd, secret: str, user: str) -> "LoneEdge":
         """Become an edge, and open a stream to the owner of the user's partition."""
         lease = await join_edge(etcd, "127.0.0.1:1", 10)
-        edge = cls(lease, user)
+        edge = cls(lease, user, secret)
         config = await etcd.get("/onward/config")
         assert config is not None
         edge._partition = partition_of(user, json.loads(config.value)["partitions"])
@@ -124,7 +125,7 @@ class LoneEdge:
 
     async def _stream(self) -> None:
         stub = coordinator_pb2_grpc.CoordinatorServiceStub(self._channel)
-        async for response in stub.Uplink(self._requests_out()):
+        async for response in stub.Uplink(self._requests_out(), metadata=self._secret):
             assert not response.batch.not_owner, "the partition has another owner"
             for answer in response.batch.appended:
                 self._answers.put_nowait(answer)
