@@ -71,7 +71,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
             term = Term(etcd, directory, exchange, uplinks, settings.lease_ttl_s)
             sweep = Sweep(exchange.begin_round, settings.round_s, _ROUNDS)
             api = HttpApi(
-                ExchangeBackend(exchange, readers, lambda: term.ready),
+                ExchangeBackend(exchange, readers),
                 authenticator,
                 lambda: term.ready and not stop.is_set(),
                 body_s=settings.request_s,

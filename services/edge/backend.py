@@ -36,10 +36,6 @@ class History:
 class Backend(Protocol):
     """Implemented over the edge's uplinks."""
 
-    @property
-    def ready(self) -> bool:
-        """True once the edge has its lease and every partition has an owner it can reach."""
-
     async def publish(
         self, publisher: str, publish: client_pb2.Publish
     ) -> Accepted | refusal_pb2.Refusal:

@@ -1,10 +1,9 @@
 """What the HTTP API asks, answered by the exchange and the other services.
 
-Implements `backend.Backend`. Knows no HTTP.
+Knows no HTTP.
 """
 
 import asyncio
-from collections.abc import Callable
 
 from onward.client.v1 import client_pb2
 from onward.presence.v1 import presence_pb2
@@ -18,16 +17,11 @@ from services.edge.readers import Readers
 
 
 class ExchangeBackend:
-    """`is_ready` says whether every partition has an owner that can be reached."""
+    """Implements `backend.Backend`."""
 
-    def __init__(self, exchange: Exchange, readers: Readers, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, exchange: Exchange, readers: Readers) -> None:
         self._exchange = exchange
         self._readers = readers
-        self._is_ready = is_ready
-
-    @property
-    def ready(self) -> bool:
-        return self._is_ready()
 
     async def publish(
         self, publisher: str, publish: client_pb2.Publish

@@ -161,7 +161,7 @@ class Gateway:
             message = "A WebSocket handshake has no body."
             return _refused_handshake(400, refuse(Code.ARGUMENT_INVALID, message))
         response = await switch_protocols(request, answer.key, answer.subprotocol)
-        self._begin(request, Handshake(user=user, remote=request.remote or ""))
+        self._begin(request, Handshake(user))
         return response
 
     def _busy(self) -> Refusal | None:

@@ -9,7 +9,6 @@ the event loop's thread, and none of them blocks or raises.
 from dataclasses import dataclass
 from typing import Protocol
 
-CLOSE_NORMAL = 1000
 CLOSE_PROTOCOL_ERROR = 1002
 CLOSE_INVALID_UTF8 = 1007
 CLOSE_MESSAGE_TOO_BIG = 1009
@@ -24,7 +23,6 @@ CLOSE_BAD_TOKEN = 4500
 CLOSE_CONNECT_PROTOCOL = 4501
 CLOSE_REPLACED = 4502
 CLOSE_LOGGED_OUT = 4503
-CLOSE_BANNED = 4504
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,6 @@ class Handshake:
     """What the HTTP request said, before the first frame."""
 
     user: str  # `?user=` as given; empty: none. Means something only with anonymous access.
-    remote: str  # the peer's address, for operators; empty if unknown
 
 
 class Socket(Protocol):

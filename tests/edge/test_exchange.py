@@ -34,7 +34,7 @@ class Client:
 
     def __init__(self, exchange: Exchange) -> None:
         self.socket = FakeSocket()
-        self.connection: Connection = exchange.accept(self.socket, Handshake("", ""))
+        self.connection: Connection = exchange.accept(self.socket, Handshake(""))
         self.socket.connection = self.connection
 
     def say(self, **value: Any) -> None:
@@ -77,7 +77,7 @@ class Rig:
         )
         self.uplinks = Uplinks(self.exchange.outbox, self.exchange, SECRET)
         self.exchange.wake = self.uplinks.wake
-        self.backend = ExchangeBackend(self.exchange, self.readers, lambda: True)
+        self.backend = ExchangeBackend(self.exchange, self.readers)
         self.round = 0
 
     def client(self) -> Client:

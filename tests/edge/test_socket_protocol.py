@@ -217,7 +217,7 @@ def test_the_first_frame_of_a_tick_goes_at_once_and_the_others_together_at_its_e
         ticker = Ticker(asyncio.get_running_loop())
         transport = RecordingTransport()
         socket = SocketProtocol(ticker, SocketLimits(), 0, lambda _: None)
-        socket.attach(transport, Echo(socket, Handshake("", "")), b"")
+        socket.attach(transport, Echo(socket, Handshake("")), b"")
         for frame in (b"1", b"2", b"3"):
             socket.send(frame)
         assert transport.writes == [b"1"]
@@ -241,7 +241,7 @@ def test_much_in_one_tick_does_not_wait_for_its_end() -> None:
         socket = SocketProtocol(
             Ticker(asyncio.get_running_loop()), SocketLimits(), 0, lambda _: None
         )
-        socket.attach(transport, Echo(socket, Handshake("", "")), b"")
+        socket.attach(transport, Echo(socket, Handshake("")), b"")
         frames = [b"%04d" % i + b"x" * 996 for i in range(200)]
         for frame in frames:
             socket.send(frame)
