@@ -134,6 +134,17 @@ def test_a_hole_is_asked_for_after_what_was_handled() -> None:
     ]
 
 
+def test_a_hole_that_could_not_be_filled_is_asked_for_again() -> None:
+    state = online()
+    state.received(frame_of(7), 0)
+    assert state.received(frame_of(8), 0) == []
+    refusal = {"code": "UNAVAILABLE", "message": "The log cannot be read now."}
+    assert state.received({"id": "3", "error": refusal}, 0) == []
+    assert state.received(frame_of(9), 0) == [
+        Send({"id": "4", "subscribe": {"subscriptions": [{"subject": "/a", "afterSeq": "5"}]}})
+    ]
+
+
 def test_synced_above_what_came_is_a_hole_too() -> None:
     state = online()
     assert state.received({"synced": {"subject": "/a", "seq": "7"}}, 0) == [

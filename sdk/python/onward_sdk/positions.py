@@ -79,6 +79,10 @@ class Track:
         self.recovered = 0
         return Verdict.ASK_AGAIN
 
+    def may_ask(self) -> None:
+        """Asking was in vain; what shows the hole again asks again."""
+        self._asked = False
+
     def answered(self, state: SubscriptionState) -> tuple[int, int] | None:
         """Takes the server's answer to a subscription; returns the range that will not come.
 

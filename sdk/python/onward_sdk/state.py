@@ -93,6 +93,7 @@ class State:
         self._external_tokens: dict[str, None] = {}  # an ordered set
         self._last_id = 0
         self._connect_id = ""
+        self._asking_again: dict[str, str] = {}  # by request: subjects with a hole
         self._token = ""
         self._token_notice_at: float | None = None
         self._was_stale = False  # this connection has used its one more try
@@ -176,6 +177,7 @@ class State:
         self._token, self._was_stale, self._refusal = token, False, None
         self.token_changed(expires_at)
         self._subscriptions.lost_connection()
+        self._asking_again.clear()
         return [self._connect_frame()]
 
     def token_changed(self, expires_at: float | None) -> None:
@@ -305,6 +307,7 @@ class State:
 
     def _on_answer(self, request_id: str, frame: Frame) -> list[Effect]:
         effects: list[Effect] = []
+        self._asking_again.pop(request_id, None)
         if "subscribed" in frame:
             effects = self._subscriptions.answered(read_states(frame["subscribed"]))
             effects = [Keep(self.identity), *effects]
@@ -316,6 +319,8 @@ class State:
     def _on_refusal(self, request_id: str, refusal: Refused) -> list[Effect]:
         if self.phase is Phase.CONNECTING and request_id == self._connect_id:
             return self._on_connect_refused(refusal)
+        if (subject := self._asking_again.pop(request_id, None)) is not None:
+            self._subscriptions.still_missing(subject)
         request = self._pending.answered(request_id)
         if request is None:
             return []
@@ -364,8 +369,10 @@ class State:
         """Passes effects on; a subscription instead means that messages are missing."""
         if not isinstance(told, Subscription):
             return told
+        request_id = self._next_id()
+        self._asking_again[request_id] = told.subject
         body = {"subscriptions": [subscription_frame(told)]}
-        return [Send({"id": self._next_id(), "subscribe": body, **self._riding_ack()})]
+        return [Send({"id": request_id, "subscribe": body, **self._riding_ack()})]
 
     def _riding_ack(self) -> Frame:
         self._ack_at = None

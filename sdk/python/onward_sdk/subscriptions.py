@@ -50,6 +50,11 @@ class Subscriptions:
         self._tracks.pop(subject, None)
         self._known.pop(subject, None)
 
+    def still_missing(self, subject: str) -> None:
+        """The server could not say what a hole held: the next message will show it again."""
+        if (track := self._tracks.get(subject)) is not None:
+            track.may_ask()
+
     def clear(self) -> None:
         """Ends everything and forgets every position."""
         self._touched = True
