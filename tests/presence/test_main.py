@@ -144,7 +144,9 @@ def test_a_second_one_waits_and_takes_over(run, tmp_path, etcd_address):
             "ONWARD_PRESENCE_DATA_DIR": str(tmp_path / "other"),
         }
         with presence(environ(tmp_path, etcd_address)) as first:
-            await until(lambda: watcher.directory.presence_owner == "presence-1", 20)
+            # The key alone may be that of a process which an earlier test killed.
+            await until(watcher.serving, 20)
+            assert watcher.directory.presence_owner == "presence-1"
             with presence(environ(tmp_path, etcd_address, **other)):
                 await until(lambda: "presence-2" in watcher.directory.presences, 20)
                 assert not await is_serving(watcher.directory.presences["presence-2"])
