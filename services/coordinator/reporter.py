@@ -42,6 +42,7 @@ _BACKOFF_MAX_S = 1.0
 class _Followed:
     tail: int
     cursor: int | None = None  # None: presence has not been asked yet
+    missed: bool = False  # the log no longer has what presence wants next; an alarm was given
 
 
 class Reporter:
@@ -167,12 +168,29 @@ class Reporter:
             part = presence_pb2.PartitionEntries(partition=partition, epoch=epoch)
             if followed.cursor is not None and followed.cursor < followed.tail:
                 part.entries.extend(await self._read(partition, followed.cursor, room, size))
+                self._look_for_hole(followed, part)
                 room -= len(part.entries)
                 size -= part.ByteSize()
             request.partitions.append(part)
         if not self._behind:
             self._wake.clear()
         return request
+
+    @staticmethod
+    def _look_for_hole(followed: _Followed, part: presence_pb2.PartitionEntries) -> None:
+        """Alarm, once: presence applies nothing beyond a hole, so the partition stands still.
+
+        Only a store of presence that is older than what the log keeps can want such entries.
+        """
+        first = part.entries[0].pos if part.entries else 0
+        if followed.cursor is not None and first > followed.cursor + 1 and not followed.missed:
+            followed.missed = True
+            log.error(
+                "presence_missed_entries",
+                partition=part.partition,
+                after=followed.cursor,
+                next=first,
+            )
 
     async def _read(
         self, partition: int, cursor: int, limit: int, bytes_max: int

@@ -9,12 +9,16 @@ from typing import Any
 
 import grpc
 from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+from structlog.testing import capture_logs
 
 from services.chassis.cluster import Keys, join
 from services.chassis.etcd import Etcd
 from services.chassis.server import Server
+from services.coordinator.sqlite_store import SqliteStore
+from services.coordinator.store import Keep
 from tests.coordinator.harness import (
     DISCONNECTED,
+    PARTITIONS,
     SECRET,
     Run,
     connected,
@@ -197,5 +201,30 @@ def test_another_log_at_presence_is_said_and_waited_for(
             await until(lambda: fake.calls >= 2)
             (answer,) = await one.publish(it, "/a", "x")
             assert answer.accepted.seq == 1
+
+    run(body())
+
+
+def test_entries_that_presence_wants_and_the_log_no_longer_has_are_an_alarm_given_once(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        fake = FakePresence()
+        store = SqliteStore.open(tmp_path)
+        async with coordinator(etcd.address, tmp_path, "c1", store) as it, edge(it) as one:
+            await until(lambda: len(it.holdings) == PARTITIONS)
+            await one.publish(it, "/a", *(f"t{n}" for n in range(5)))
+            epoch, partition = owned(it, "/a")
+            keep = Keep(since_ms=2**62, messages=0, young_since_ms=2**62, below_pos=3)
+            assert await store.sweep(partition, epoch, keep, 100) == 3
+            it.reporter.drop(partition)  # and with it what is in memory
+            it.reporter.take(partition, 5)
+            with capture_logs() as logs:
+                async with presence(etcd.address, fake):
+                    await until(lambda: fake.calls >= 4)
+            [alarm] = [line for line in logs if line["event"] == "presence_missed_entries"]
+            assert (alarm["log_level"], alarm["after"], alarm["next"]) == ("error", 0, 4)
+            assert fake.taken[partition] == []
+        await store.close()
 
     run(body())
