@@ -24,6 +24,7 @@ from services.presence.store import Cursor, Transaction
 T = TypeVar("T")
 
 _SCHEMA = Path(__file__).with_name("schema.sql")
+_SCHEMA_VERSION = 1
 # Callers beyond this many wait in the event loop, so that the thread's queue stays short.
 _QUEUED_MAX = 64
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
@@ -127,7 +128,14 @@ class SqliteStore:
             )
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, _SCHEMA_VERSION):
+                raise StartError(
+                    f"{self._path} was written by another version of Onward (schema {version}, "
+                    f"this one knows {_SCHEMA_VERSION}); run the version that wrote it"
+                )
             self._db.executescript(_SCHEMA.read_text())
+            self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
         except sqlite3.Error as error:
             raise StartError(
                 f"{self._path} cannot be opened ({error}); restore it, or set "

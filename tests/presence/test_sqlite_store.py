@@ -136,6 +136,21 @@ def test_a_directory_that_is_a_file_is_refused_with_a_sentence(run, tmp_path):
     run(body())
 
 
+def test_a_file_of_another_version_is_refused_with_a_sentence(run, tmp_path):
+    with_store(run, tmp_path, lambda store: asyncio.sleep(0))
+    db = sqlite3.connect(tmp_path / "presence.sqlite")
+    db.execute("PRAGMA user_version = 2")
+    db.close()
+
+    async def body():
+        store = SqliteStore(str(tmp_path))
+        with pytest.raises(StartError, match="another version of Onward"):
+            await store.open()
+        await store.close()
+
+    run(body())
+
+
 def test_a_damaged_file_is_refused_with_a_sentence(run, tmp_path):
     (tmp_path / "presence.sqlite").write_bytes(b"no database " * 1_000)
 
