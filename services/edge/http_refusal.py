@@ -4,14 +4,18 @@ Knows HTTP's statuses and `refusal.proto`; must not know who refuses, or why.
 """
 
 import math
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import orjson
 from aiohttp import web
 
+from services.chassis import logs
 from services.chassis.errors import Fault
 from services.chassis.refusals import Code, Refusal, code_name, refuse
+
+log = logs.get(__name__)
 
 _STATUS: Final[dict[int, int]] = {
     Code.TOKEN_INVALID: 401,
@@ -87,3 +91,14 @@ async def refusals_in_json(
         return response
     except web.HTTPRequestEntityTooLarge:
         return refused(refuse(Code.CONTENT_TOO_LARGE, "The body of the request is too large."))
+    except (web.HTTPException, ConnectionError):
+        raise  # aiohttp's own answers; and the client has gone
+    except Exception as error:  # noqa: BLE001  # a bug costs one request; its words may quote it
+        log.error("request_failed", error=type(error).__name__, at=_place(error))
+        return refused(refuse(Code.UNAVAILABLE, "This server had a fault."), 500)
+
+
+def _place(error: Exception) -> str:
+    """Where in the code it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

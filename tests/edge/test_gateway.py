@@ -1,10 +1,12 @@
 """The door: which handshakes it takes, what it says to the others, and how it closes."""
 
 import asyncio
+import json
 import logging
 import socket as tcp
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.chassis.errors import StartError
 from services.edge.gateway import GatewayLimits
@@ -210,13 +212,15 @@ def test_a_fault_of_a_handler_is_logged_by_its_place_alone(
         async with open_door() as door:
             door.backend.fault = ValueError("canary-7f3a")
             query = b"GET /v1/history?subject=/a HTTP/1.1\r\nHost: localhost\r\n\r\n"
-            assert (await ask(door, query))[0] == 500
+            status, _, body = await ask(door, query)
+            assert (status, json.loads(body)["code"]) == (500, "UNAVAILABLE")
 
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG), capture_logs() as lines:
         run_on_uvloop(main())
-    assert "canary-7f3a" not in caplog.text
-    assert "ValueError at " in caplog.text
-    assert "door.py" in caplog.text
+    assert "canary-7f3a" not in caplog.text + repr(lines)
+    [line] = lines
+    assert (line["event"], line["error"]) == ("request_failed", "ValueError")
+    assert "door.py" in line["at"]
 
 
 def test_draining_tells_everybody_and_cuts_who_stays() -> None:
