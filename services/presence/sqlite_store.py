@@ -134,8 +134,10 @@ class SqliteStore:
                     f"{self._path} was written by another version of Onward (schema {version}, "
                     f"this one knows {_SCHEMA_VERSION}); run the version that wrote it"
                 )
-            self._db.executescript(_SCHEMA.read_text())
-            self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            if version == 0:
+                self._db.executescript(
+                    f"BEGIN; {_SCHEMA.read_text()} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT"
+                )
         except sqlite3.Error as error:
             raise StartError(
                 f"{self._path} cannot be opened ({error}); restore it, or set "
