@@ -24,7 +24,7 @@ from tests.path.story_client import Client, History, Publisher
 SUBJECTS = ["/story/a", "/story/b", "/story/c"]
 USERS = 6
 SERVICES = ["edge", "coordinator", "presence", "notifier"]
-PUBLISHERS = 3
+PUBLISHERS = ["pub-0", "pub-1", "user-0"]  # the last is told nothing of its own messages
 PER_SECOND = 10.0  # of each publisher
 SETTLED_S = 60.0
 SETTINGS = QUICK | {
@@ -124,8 +124,8 @@ class _Story:
                 )  # fmt: skip
                 self._clients.append(client)
         self._publishers = [
-            Publisher(url, self.history, f"pub-{n}", SUBJECTS, random.Random(dice.random()))
-            for n in range(PUBLISHERS)
+            Publisher(url, self.history, name, SUBJECTS, random.Random(dice.random()))
+            for name in PUBLISHERS
         ]
 
     async def run(self, length_s: float) -> None:
@@ -168,7 +168,7 @@ class _Story:
         elif act.kind == "busy_mail":
             self._mailbox.refusals.append("451 4.3.0 try again later")
         elif act.kind == "cut_publisher":
-            self._publishers[act.client % PUBLISHERS].cut()
+            self._publishers[act.client % len(PUBLISHERS)].cut()
         else:
             client = self._clients[act.client]
             if client.busy:
@@ -312,7 +312,7 @@ class _Story:
                 texts=[
                     line
                     for line in body.splitlines()
-                    if line.startswith("pub-") and "," not in line
+                    if line.startswith("from-") and "," not in line
                 ],
             )
 

@@ -77,6 +77,7 @@ class _Story:
         self.broken: list[str] = []
         self._published: dict[str, Event] = {}
         self._published_at: dict[str, float] = {}  # by text
+        self._publisher: dict[str, str] = {}  # by text
         self._refused: set[str] = set()
         self._seqs: dict[str, int] = {}  # publication: seq
         self._accepted: dict[tuple[str, int], str] = {}  # text by (subject, seq)
@@ -104,6 +105,7 @@ class _Story:
     def on_publish(self, e: Event) -> None:
         self._published.setdefault(e["publication"], e)
         self._published_at.setdefault(e["text"], e["at"])
+        self._publisher[e["text"]] = e["publisher"]
 
     def on_accepted(self, e: Event) -> None:
         publication, place = e["publication"], (e["subject"], e["seq"])
@@ -300,6 +302,9 @@ class _Story:
         if state == "ACKNOWLEDGED":
             if not acknowledged:
                 self._break("N1", f"{what} is called acknowledged, but no client has said so")
+        elif state == "SUPPRESSED" and reason == "PUBLISHER":
+            if self._publisher.get(self._logs[subject][seq]) != user:
+                self._break("N1", f"{what} was suppressed as the user's own")
         elif state == "SUPPRESSED":
             stays = [f for f in follows if f.surely_follows(seq) and f.end is None]
             if reason != "UNSUBSCRIBED" or stays:

@@ -398,7 +398,7 @@ class Publisher:
         loop = asyncio.get_running_loop()
         while loop.time() < until:
             self._number += 1
-            text = f"{self.name}-{self._number}"
+            text = f"from-{self.name}-{self._number}"
             subject = self._dice.choice(self.subjects)
             self._write(
                 "publish", publication=text, publisher=self.name, number=self._number,

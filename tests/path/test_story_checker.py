@@ -162,6 +162,10 @@ def suppressed_for_want_of_an_endpoint(h: list[Event]) -> None:
     told_of(h, 3, "SUPPRESSED", "NO_ENDPOINT")
 
 
+def suppressed_as_own(h: list[Event]) -> None:
+    told_of(h, 3, "SUPPRESSED", "PUBLISHER")
+
+
 def never_mailed(h: list[Event]) -> None:
     h.remove(find(h, "mail"))
 
@@ -203,7 +207,8 @@ def mailed_long_after_the_acknowledgement(h: list[Event]) -> None:
         ("D2", not_all_recovered), ("D2", at_rest_too_early),
         ("N1", never_decided), ("N1", not_told_at_all), ("N1", not_followed),
         ("N1", acknowledged_by_nobody), ("N1", suppressed_though_followed),
-        ("N1", suppressed_for_want_of_an_endpoint), ("N1", never_mailed),
+        ("N1", suppressed_for_want_of_an_endpoint), ("N1", suppressed_as_own),
+        ("N1", never_mailed),
         ("N1", not_to_every_endpoint), ("N1", mail_says_less),
         ("N2", mailed_by_two_mails), ("N2", mailed_again_without_a_doubt),
         ("N3", mailed_though_explained), ("N3", mailed_long_after_the_acknowledgement),
