@@ -50,7 +50,7 @@ class PresenceServiceServicer:
         """Hands over committed log entries, one call in flight per (coordinator, presence). Entries at
         or below a partition's cursor are passed over; a hole is not applied. The answer says how far
         presence has come, durably; the next call starts there. Errors: FAILED_PRECONDITION (another
-        log), UNAVAILABLE (retry).
+        log), UNAVAILABLE (retry), RESOURCE_EXHAUSTED (its disk is full; retry).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,7 @@ class PresenceServiceStub:
     """Hands over committed log entries, one call in flight per (coordinator, presence). Entries at
     or below a partition's cursor are passed over; a hole is not applied. The answer says how far
     presence has come, durably; the next call starts there. Errors: FAILED_PRECONDITION (another
-    log), UNAVAILABLE (retry).
+    log), UNAVAILABLE (retry), RESOURCE_EXHAUSTED (its disk is full; retry).
     """
 
 @_typing.type_check_only
@@ -49,7 +49,7 @@ class PresenceServiceAsyncStub(PresenceServiceStub):
     """Hands over committed log entries, one call in flight per (coordinator, presence). Entries at
     or below a partition's cursor are passed over; a hole is not applied. The answer says how far
     presence has come, durably; the next call starts there. Errors: FAILED_PRECONDITION (another
-    log), UNAVAILABLE (retry).
+    log), UNAVAILABLE (retry), RESOURCE_EXHAUSTED (its disk is full; retry).
     """
 
 class PresenceServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -64,7 +64,7 @@ class PresenceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Hands over committed log entries, one call in flight per (coordinator, presence). Entries at
         or below a partition's cursor are passed over; a hole is not applied. The answer says how far
         presence has come, durably; the next call starts there. Errors: FAILED_PRECONDITION (another
-        log), UNAVAILABLE (retry).
+        log), UNAVAILABLE (retry), RESOURCE_EXHAUSTED (its disk is full; retry).
         """
 
 def add_PresenceServiceServicer_to_server(servicer: PresenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
