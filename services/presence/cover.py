@@ -73,20 +73,3 @@ def answering(state: UserState, message: Message) -> list[Follow]:
     """The follows whose clients answer for the message, by client."""
     found = [follow for follow in state.follows.values() if answers(state, follow, message)]
     return sorted(found, key=lambda follow: follow.client_id)
-
-
-def narrowed(state: UserState, clients: frozenset[str]) -> UserState:
-    """The state as if the user had these clients alone.
-
-    Used for an endpoint that only the clients that registered it may silence.
-    """
-    follows = {key: f for key, f in state.follows.items() if f.client_id in clients}
-    return UserState(
-        user=state.user,
-        registers={c: r for c, r in state.registers.items() if c in clients},
-        follows=follows,
-        waiting=state.waiting,
-        handovers=state.handovers,
-        endpoints=state.endpoints,
-        marks=state.marks,
-    )

@@ -57,11 +57,3 @@ def test_a_range_is_cut_where_acknowledgements_end() -> None:
     cut = [cover.first_unacknowledged(ann.state, "/s", 1, to) for to in (3, 8, 20)]
     assert cut == [4, 9, 9]
     assert cover.first_unacknowledged(ann.state, "/s", 12, 20) == 12
-
-
-def test_narrowed_to_the_clients_of_an_endpoint_nobody_else_silences_it() -> None:
-    ann = Ann()
-    ann.take(connected("a", 1, {"/s": 6}), connected("b", 1, {"/s": 6}), disconnected("a", 1))
-    ann.end_graces()
-    assert clients(ann) == ["b"]
-    assert cover.answering(cover.narrowed(ann.state, frozenset({"a"})), SEVEN) == []
