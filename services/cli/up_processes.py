@@ -27,7 +27,7 @@ from services.cli.supervision import (
 from services.cli.up_plan import Child
 
 EVENTS_MAX = 100  # waiting to be told to the core; beyond it their senders wait
-SHOWN_LINE_BYTES_MAX = 1024 * 1024  # a longer line of a shown child ends the showing
+SHOWN_LINE_BYTES_MAX = 1024 * 1024  # what is longer of a shown child's line is left out
 _CANNOT_EXECUTE = 126
 
 _Event = Callable[[float], list[Effect]]
@@ -137,11 +137,16 @@ class Processes:
     async def _show_output(self, process: Process) -> None:
         if process.stdout is None:
             return
-        try:
-            async for line in process.stdout:
-                self.show(line.decode("utf-8", "replace").rstrip("\n"))
-        except ValueError:
-            self.show("onward: a line too long to show; no more is shown until a restart")
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:
+                # Go on reading: a child whose output nobody takes stands still when it prints.
+                self.show("onward: a line too long to show")
+                continue
+            if not line:
+                return
+            self.show(line.decode("utf-8", "replace").rstrip("\n"))
 
     def _signal(self, name: str, number: signal.Signals) -> None:
         try:

@@ -106,6 +106,21 @@ def test_a_refusal_to_start_is_shown_and_ends_everything(run: Any, tmp_path: Pat
     run(body())
 
 
+def test_a_child_that_prints_without_end_is_still_read(run: Any, tmp_path: Path) -> None:
+    async def body() -> None:
+        terminal = Terminal()
+        program = "import time; print('x' * 5_000_000); print('after', flush=True); time.sleep(60)"
+        child = Child("a", (sys.executable, "-I", "-S", "-c", program), {}, shown=True)
+        with up_data.held(tmp_path) as directory:
+            task = asyncio.create_task(processes(directory, [child], terminal).run())
+            await until(lambda: terminal.lines and terminal.lines[-1] == "after")
+            assert "onward: a line too long to show" in terminal.lines
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert await task == 0
+
+    run(body())
+
+
 def test_a_program_that_is_not_there_is_tried_again(run: Any, tmp_path: Path) -> None:
     async def body() -> None:
         terminal = Terminal()
