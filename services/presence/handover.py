@@ -32,6 +32,9 @@ from services.presence.state import (
     UserState,
 )
 
+# Above every position: no mark reaches it.
+_BEYOND = 1 << 63
+
 
 def decide_live(state: UserState, message: Message) -> list[Effect]:
     """The record of a live message for a user who has a waiting row for its subject, if any.
@@ -68,7 +71,9 @@ def decide_backlog(
     effects: list[Effect] = []
     after = read_after(state, row)
     if after < floor:
-        effects += _decide_trimmed(state, row, after + 1, floor)
+        # Its position is not known, but below that of the first message kept, if there is one.
+        last_lost = Message(row.key.subject, floor, messages[0].pos if messages else _BEYOND)
+        effects += _decide_trimmed(state, after + 1, last_lost)
     for message in messages:
         if message.seq > after:
             effects += _decide_ended(state, message)
@@ -117,12 +122,16 @@ def _decide_ended(state: UserState, message: Message) -> list[Effect]:
     return [Suppress(message.subject, message.seq, message.seq, Reason.UNSUBSCRIBED)]
 
 
-def _decide_trimmed(state: UserState, row: Handover, first: int, floor: int) -> list[Effect]:
-    """One record for messages that the log no longer has.
+def _decide_trimmed(state: UserState, first: int, last: Message) -> list[Effect]:
+    """One record for messages that the log no longer has, from the first not acknowledged on.
 
     If a client answers for any of them there is none yet: its own handover will find them trimmed.
     """
-    lost = Message(row.key.subject, floor, 0)
-    if cover.answering(state, lost):
+    if cover.answering(state, last):
         return []
-    return [Suppress(row.key.subject, first, floor, Reason.TRIMMED)]
+    if any(f.base < first and cover.covers(state, f, last) for f in state.follows.values()):
+        return []
+    first = cover.first_unacknowledged(state, last.subject, first, last.seq)
+    if first > last.seq:
+        return []
+    return [Suppress(last.subject, first, last.seq, Reason.TRIMMED)]

@@ -14,7 +14,7 @@ from services.presence.state import (
     Reason,
     Suppress,
 )
-from tests.presence.entries import Ann, connected, disconnected, followed, unfollowed
+from tests.presence.entries import EDGE, GRACES, Ann, connected, disconnected, followed, unfollowed
 
 KEY = FollowKey("/s", "a", 1)
 
@@ -122,6 +122,27 @@ def test_a_trimmed_backlog_is_one_record() -> None:
         Notify("/s", 21, 210),
         DropHandover(KEY),
     ]
+
+
+def test_what_was_trimmed_after_it_was_acknowledged_has_no_record() -> None:
+    ann = Ann()
+    ann.take(connected("a", 1, {"/s": 5}, round=1))
+    ann.mark("/s", round=2, pos=210)
+    ann.apply(events.on_edge_dead(ann.state, EDGE, 0.0, GRACES))
+    ann.end_graces()
+    row = ann.state.handovers[KEY]
+    assert handover.read_after(ann.state, row) == 5, "a mark tells no seq"
+    effects = handover.decide_backlog(ann.state, row, messages(21, 22), floor=20, last=True)
+    assert effects == [Notify("/s", 22, 220), DropHandover(KEY)]
+
+
+def test_what_another_client_acknowledged_is_not_part_of_the_trimmed_record() -> None:
+    ann = offline(connected("b", 1, {"/s": 6}), disconnected("b", 1, {"/s": 9}))
+    row = ann.state.handovers[KEY]
+    effects = handover.decide_backlog(ann.state, row, [], floor=20, last=True)
+    assert effects == [Suppress("/s", 10, 20, Reason.TRIMMED), DropHandover(KEY)]
+    effects = handover.decide_backlog(ann.state, row, [], floor=9, last=True)
+    assert effects == [DropHandover(KEY)]
 
 
 def test_a_trimmed_backlog_waits_for_a_client_that_answers() -> None:
