@@ -270,6 +270,8 @@ def test_a_claim_found_after_a_restart_is_unknown_by_channel(run, tmp_path):
         async with staged(tmp_path, plugin) as stage:
             await send(stage, MAIL, PHONE)
             await until(in_state(stage, "sending", "sending"))
+            # The claim comes before the call; ended between them, the call after it would hang.
+            await until(lambda: plugin.calls)
             await stage.restart()
             await until(in_state(stage, "accepted", "unknown"))
             mail, phone = await deliveries(stage)
