@@ -156,6 +156,7 @@ class _Story:
 
     async def _do(self, act: Act) -> None:
         if act.kind == "kill":
+            await self._burst(act)
             for service in act.services:
                 self._signal(service, signal.SIGKILL)
         elif act.kind == "stop":
@@ -168,6 +169,7 @@ class _Story:
         elif act.kind == "busy_mail":
             self._mailbox.refusals.append("451 4.3.0 try again later")
         elif act.kind == "cut_publisher":
+            await self._burst(act)
             self._publishers[act.client % len(PUBLISHERS)].cut()
         else:
             client = self._clients[act.client]
@@ -177,6 +179,12 @@ class _Story:
             self.history.write("done_to", client=client.client, act=act.kind, pause_s=act.pause_s)
             await self._do_to(client, act)
             client.busy = False
+
+    async def _burst(self, act: Act) -> None:
+        """Messages that are under way when something breaks, a few milliseconds from now."""
+        for publisher in self._publishers:
+            await publisher.burst(5)
+        await asyncio.sleep(act.pause_s / 500)
 
     def _signal(self, service: str, number: signal.Signals) -> int | None:
         try:

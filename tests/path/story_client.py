@@ -397,20 +397,28 @@ class Publisher:
         """New messages until a time of the loop's clock."""
         loop = asyncio.get_running_loop()
         while loop.time() < until:
-            self._number += 1
-            text = f"from-{self.name}-{self._number}"
-            subject = self._dice.choice(self.subjects)
-            self._write(
-                "publish", publication=text, publisher=self.name, number=self._number,
-                subject=subject, text=text,
-            )  # fmt: skip
-            self._unanswered[text] = {"subject": subject, "text": text, "publicationId": text}
-            if self._line is not None:
-                try:
-                    await self._send(self._line, text)
-                except Broken:
-                    pass  # it is sent again by the next session
+            await self._publish_one()
             await asyncio.sleep(self._dice.uniform(0.5, 1.5) / per_second)
+
+    async def burst(self, count: int) -> None:
+        """Some messages at once."""
+        for _ in range(count):
+            await self._publish_one()
+
+    async def _publish_one(self) -> None:
+        self._number += 1
+        text = f"from-{self.name}-{self._number}"
+        subject = self._dice.choice(self.subjects)
+        self._write(
+            "publish", publication=text, publisher=self.name, number=self._number,
+            subject=subject, text=text,
+        )  # fmt: skip
+        self._unanswered[text] = {"subject": subject, "text": text, "publicationId": text}
+        if self._line is not None:
+            try:
+                await self._send(self._line, text)
+            except Broken:
+                pass  # it is sent again by the next session
 
     async def _session(self) -> None:
         line = await Line.open(self._url, self.name)
