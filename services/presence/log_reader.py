@@ -5,6 +5,7 @@ tried at each coordinator once, then raises `Unavailable`. What it returns was r
 never from a process's memory.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -86,6 +87,13 @@ class LogReader:
                 return await read(self._stub(address))
             except grpc.aio.AioRpcError as error:
                 failed = error.code()
+            except asyncio.CancelledError:
+                # Another read closed the channel, because that coordinator is gone; gRPC then
+                # cancels the calls on it. Only a cancel of this very task may end the task.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                failed = grpc.StatusCode.CANCELLED
         if not addresses:
             raise Unavailable("no coordinator is there to read the log")
         raise Unavailable(f"no coordinator could read the log (the last said {failed.name})")

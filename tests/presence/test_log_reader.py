@@ -1,72 +1,64 @@
-"""Reads of the log through coordinators, over real gRPC."""
+"""Reads of the log while coordinators come and go."""
 
-import grpc
+import asyncio
+
 import pytest
+from onward.coordinator.v1 import coordinator_pb2_grpc
 
-from services.chassis.errors import LogReplaced, Unavailable
+from services.chassis.errors import Unavailable
+from services.chassis.server import Server
 from services.presence.log_reader import LogReader
-from tests.presence.stage import PARTITIONS, SECRET, FakeLog
-
-# What the contract allows in one call.
-TAILS_MAX = 1_024
+from tests.presence.stage import SECRET
+from tests.waiting import until
 
 
-class StrictLog(FakeLog):
-    """A log that refuses what a coordinator refuses, and counts what it is asked."""
+class StoppedLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
+    """Takes calls and answers none."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.tail_calls = 0
+        self.calls = 0
 
     async def ReadTails(self, request, context):
-        self.tail_calls += 1
-        if len(request.partitions) > TAILS_MAX:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "too many partitions")
-        return await super().ReadTails(request, context)
+        self.calls += 1
+        await asyncio.sleep(30)
 
 
-def with_reader(run, body):
-    async def opened():
-        log = StrictLog()
-        address = await log.start()
-        reader = LogReader(lambda: [address], SECRET, 2.0)
+def test_a_read_at_a_coordinator_that_another_read_finds_gone_is_unavailable(run):
+    async def claim():
+        server, stopped = Server("127.0.0.1:0", SECRET, []), StoppedLog()
+        coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(stopped, server.grpc)
+        await server.start()
+        addresses = [f"127.0.0.1:{server.port}"]
+        reader = LogReader(lambda: addresses, SECRET, deadline_s=20)
         try:
-            await body(log, reader)
+            first = asyncio.create_task(reader.tails([1]))
+            await until(lambda: stopped.calls == 1)
+            addresses.clear()
+            with pytest.raises(Unavailable):
+                await reader.tails([1])
+            with pytest.raises(Unavailable):
+                await first
         finally:
             await reader.close()
-            await log.stop()
+            await server.drain(0)
 
-    run(opened())
-
-
-def test_tails_of_more_partitions_than_one_call_takes_are_asked_in_several(run):
-    async def body(log, reader):
-        log.publish("/a", "x")
-        tails = await reader.tails(range(2 * TAILS_MAX + 1))
-        assert len(tails) == 2 * TAILS_MAX + 1
-        assert sum(tails.values()) == 1
-        assert log.tail_calls == 3
-
-    with_reader(run, body)
+    run(claim())
 
 
-def test_no_tails_are_asked_for_no_partitions(run):
-    async def body(log, reader):
-        assert await reader.tails([]) == {}
-        assert log.tail_calls == 0
+def test_a_cancelled_read_is_cancelled(run):
+    async def claim():
+        server, stopped = Server("127.0.0.1:0", SECRET, []), StoppedLog()
+        coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(stopped, server.grpc)
+        await server.start()
+        reader = LogReader(lambda: [f"127.0.0.1:{server.port}"], SECRET, deadline_s=20)
+        try:
+            read = asyncio.create_task(reader.tails([1]))
+            await until(lambda: stopped.calls == 1)
+            read.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await read
+        finally:
+            await reader.close()
+            await server.drain(0)
 
-    with_reader(run, body)
-
-
-def test_another_log_and_a_log_that_is_down_are_faults(run):
-    async def body(log, reader):
-        reader.log_id = "another"
-        with pytest.raises(LogReplaced):
-            await reader.messages("/a", 0, 1)
-        with pytest.raises(LogReplaced):
-            await reader.tails(range(PARTITIONS))
-        log.messages_down = True
-        with pytest.raises(Unavailable, match="UNAVAILABLE"):
-            await reader.messages("/a", 0, 1)
-
-    with_reader(run, body)
+    run(claim())
