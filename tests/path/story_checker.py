@@ -118,7 +118,13 @@ class _Story:
         self._head[e["subject"]] = max(self._head[e["subject"]], e["seq"])
 
     def on_refused(self, e: Event) -> None:
-        self._refused.add(e["publication"])
+        # Those before and behind it may have been refused too, with answers that nobody read.
+        publisher = self._published[e["publication"]]["publisher"]
+        self._refused |= {
+            one
+            for one, publish in self._published.items()
+            if publish["publisher"] == publisher and one not in self._seqs
+        }
 
     def on_killed(self, e: Event) -> None:
         self._kills.append((e["at"], e["service"]))
