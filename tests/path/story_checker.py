@@ -32,6 +32,9 @@ Event = dict[str, Any]
 # How long an acknowledgement that was answered may take to be known where it is asked for, while
 # nothing is killed: a round of marks, and what a busy machine adds.
 KNOWN_AFTER_S = 6.0
+# An edge gives up a publish after 10 s. If its publisher has lost the connection by then, nobody
+# reads that, and what was sent again in a later session may stand behind newer messages.
+WAITED_S = 8.0
 LISTED_MAX = 10  # a mail lists so many of its newest messages
 _IN_DOUBT = frozenset({"UNKNOWN", "CALL_BROKEN", ""})
 
@@ -115,6 +118,8 @@ class _Story:
             self._break("L3", f"{publication} was accepted as {before} and as {e['seq']}")
         if self._accepted.setdefault(place, text) != text:
             self._break("L2", f"{place} was given to {self._accepted[place]} and to {text}")
+        if e["at"] - self._published[publication]["at"] > WAITED_S:
+            self._refused.add(publication)
         self._head[e["subject"]] = max(self._head[e["subject"]], e["seq"])
 
     def on_refused(self, e: Event) -> None:
