@@ -9,6 +9,7 @@ nothing of sessions, messages or notifications.
     cluster   the keys in etcd: members, owners, the directory that follows them
     refusals  builds refusals; their codes stand in refusal.proto
     errors    faults: exceptions that know their gRPC status and whether to retry
+    tasks     tells a task that was cancelled from one that ended by itself
     subjects  what a subject may be, and which partition it falls in
     logs      structured logs that cannot leak
     metrics   the /metrics port of services without HTTP

@@ -14,6 +14,7 @@ from services.chassis.errors import StartError, Unavailable, first_of
 from services.chassis.etcd import Etcd
 from services.chassis.server import Server
 from services.chassis.settings import load
+from services.chassis.tasks import lasting
 from services.coordinator.clock import stamps
 from services.coordinator.committer import Committer
 from services.coordinator.holdings import Holdings
@@ -147,11 +148,11 @@ class Coordinator:
     async def _work(self, address: str, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             works = [
-                tasks.create_task(self.directory.run()),
-                tasks.create_task(self.committer.run()),
-                tasks.create_task(self.reporter.run()),
-                tasks.create_task(self.retention.run()),
-                tasks.create_task(self.ownership.run(address)),
+                tasks.create_task(lasting(self.directory.run())),
+                tasks.create_task(lasting(self.committer.run())),
+                tasks.create_task(lasting(self.reporter.run())),
+                tasks.create_task(lasting(self.retention.run())),
+                tasks.create_task(lasting(self.ownership.run(address))),
             ]
             await stop.wait()
             log.info("draining")

@@ -13,6 +13,7 @@ from services.chassis.etcd import Etcd
 from services.chassis.refusals import Refusal
 from services.chassis.server import Server
 from services.chassis.settings import load
+from services.chassis.tasks import lasting
 from services.edge import measures
 from services.edge.exchange import TICK_S, Exchange, ExchangeLimits
 from services.edge.exchange_backend import ExchangeBackend
@@ -81,11 +82,11 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
             measures.follow(exchange)
             await gateway.start()
             address = f"{settings.address.rpartition(':')[0]}:{gateway.port}"
-            tasks.create_task(directory.run())
-            tasks.create_task(uplinks.run(tasks))
-            tasks.create_task(term.run(address))
-            tasks.create_task(sweep.run())
-            tasks.create_task(_tick(exchange))
+            tasks.create_task(lasting(directory.run()))
+            tasks.create_task(lasting(uplinks.run(tasks)))
+            tasks.create_task(lasting(term.run(address)))
+            tasks.create_task(lasting(sweep.run()))
+            tasks.create_task(lasting(_tick(exchange)))
             health = tasks.create_task(_tell_health(server, term))
             _settle_memory()
             log.info("listening", port=gateway.port, health_port=server.port)

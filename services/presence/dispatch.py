@@ -19,6 +19,7 @@ from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
 from services.chassis.errors import Fault, StoreFull
+from services.chassis.tasks import lasting
 from services.presence import answers, metrics
 from services.presence.claims import Claimed, claim_deliveries
 from services.presence.contents import Contents, newest_seqs
@@ -95,9 +96,9 @@ class Dispatcher:
     async def run(self) -> None:
         """Send until cancelled, or until `drain`."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._expire())
+            group.create_task(lasting(self._expire()))
             for plugin, wake in zip(self._plugins.list, self._wakes, strict=True):
-                group.create_task(self._serve(plugin, wake, group))
+                group.create_task(lasting(self._serve(plugin, wake, group)))
 
     async def drain(self, grace_s: float) -> None:
         """Claim nothing more, and give calls under way `grace_s` to end."""
@@ -124,7 +125,7 @@ class Dispatcher:
             self._in_hand.update(delivery.id for delivery, _ in batch)
             # A probe must be alone, from here on: its call begins only after two awaits.
             plugin.breaker = plugin.breaker.begin(_loop_time())
-            task = group.create_task(self._send(plugin, batch))
+            task = group.create_task(lasting(self._send(plugin, batch)))
             for tasks in (calls, self._calls):
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)

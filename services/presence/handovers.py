@@ -18,6 +18,7 @@ from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
 from services.chassis.errors import Fault
+from services.chassis.tasks import lasting
 from services.presence import metrics, state
 from services.presence.contents import MESSAGES_MAX, Contents
 from services.presence.cover import is_acknowledged
@@ -100,7 +101,7 @@ class Handovers:
             self._in_hand.discard((user, key))
             self._wake.set()
 
-        group.create_task(self._hand_over(user, key)).add_done_callback(done)
+        group.create_task(lasting(self._hand_over(user, key))).add_done_callback(done)
 
     async def _hand_over(self, user: str, key: FollowKey) -> None:
         try:

@@ -16,6 +16,7 @@ from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 
 from services.chassis import logs
 from services.chassis.channel import open_channel
+from services.chassis.tasks import lasting
 from services.presence import metrics
 from services.presence.breaker import Breaker, BreakerLimits
 
@@ -169,7 +170,7 @@ class Plugins:
         """Keep all connections; cancel to stop."""
         async with asyncio.TaskGroup() as group:
             for plugin in self.list:
-                group.create_task(plugin.run(self._tell))
+                group.create_task(lasting(plugin.run(self._tell)))
             await asyncio.sleep(self._wait_s)
             self._waited = True
             self._tell()

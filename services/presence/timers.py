@@ -21,6 +21,7 @@ from typing import TypeVar
 from services.chassis import logs
 from services.chassis.errors import Fault
 from services.chassis.subjects import partition_of
+from services.chassis.tasks import lasting
 from services.presence import metrics
 from services.presence.events import on_edge_dead, on_grace_end
 from services.presence.log_reader import LogReader
@@ -90,8 +91,8 @@ class Timers:
     async def run(self) -> None:
         """Work for ever; cancel to stop, at any point."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._repeat("grace", self._graces, self._grace_wake))
-            group.create_task(self._repeat("sweep", self._sweep, self._sweep_wake))
+            group.create_task(lasting(self._repeat("grace", self._graces, self._grace_wake)))
+            group.create_task(lasting(self._repeat("sweep", self._sweep, self._sweep_wake)))
 
     async def _repeat(
         self, name: str, step: Callable[[], Awaitable[float]], wake: asyncio.Event

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 
+from services.chassis.tasks import lasting
 from services.presence.contents import Contents
 from services.presence.dispatch import Dispatcher, DispatchSettings
 from services.presence.fanouts import FanOuts
@@ -102,7 +103,7 @@ class Workers:
                 self._timers,
                 self._upkeep,
             ):
-                group.create_task(part.run())
+                group.create_task(lasting(part.run()))
 
     def sweep_soon(self) -> None:
         """Edges have changed."""
