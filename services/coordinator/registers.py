@@ -148,8 +148,14 @@ def _limit_fault(
 
 
 def counts(register: Register) -> bool:
-    """Whether a client counts as one of its user's."""
-    return not register.forgotten and not register.observer
+    """Whether a client counts as one of its user's.
+
+    One that is away and has nothing to return to, such as a program that only published, does not:
+    it would be in the way of others for ever.
+    """
+    if register.forgotten or register.observer:
+        return False
+    return register.online or bool(register.follows) or bool(register.endpoints)
 
 
 def _union(first: Iterable[str], second: Iterable[str]) -> tuple[str, ...]:

@@ -57,7 +57,10 @@ def delivery_message(
 
 def of_error(status: grpc.StatusCode) -> Answer:
     """What a failed call says of each of its deliveries."""
-    outcome = Outcome.CALL_REFUSED if status in _REFUSED else Outcome.CALL_BROKEN
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        outcome = Outcome.CALL_TIMED_OUT
+    else:
+        outcome = Outcome.CALL_REFUSED if status in _REFUSED else Outcome.CALL_BROKEN
     return Answer(outcome, detail=f"the call to the plugin ended with {status.name}")
 
 

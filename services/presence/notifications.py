@@ -56,10 +56,14 @@ class Outcome(Enum):
     CALL_REFUSED = "CALL_REFUSED"
     # The call broke: it may or may not have been sent.
     CALL_BROKEN = "CALL_BROKEN"
+    # The plugin took the call and did not answer in time: it may well have been sent.
+    CALL_TIMED_OUT = "CALL_TIMED_OUT"
 
 
 # Outcomes that speak of the plugin and not of the delivery: they open its breaker.
-PLUGIN_FAULTS = frozenset({Outcome.MISCONFIGURED, Outcome.CALL_REFUSED, Outcome.CALL_BROKEN})
+PLUGIN_FAULTS = frozenset(
+    {Outcome.MISCONFIGURED, Outcome.CALL_REFUSED, Outcome.CALL_BROKEN, Outcome.CALL_TIMED_OUT}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,9 +327,11 @@ def settle(
             return [_wait_for_plugin(delivery, DeliveryState.RETRY, answer.outcome, now)]
         case Outcome.CALL_BROKEN if delivery.repeats_unknown:
             return [_wait_for_plugin(delivery, DeliveryState.UNKNOWN, answer.outcome, now)]
-        case Outcome.UNKNOWN if delivery.repeats_unknown:
+        case Outcome.UNKNOWN | Outcome.CALL_TIMED_OUT if delivery.repeats_unknown:
+            # Counted, also where the plugin is at fault: a plugin that sends and then hangs must
+            # not send the same again at each probe until the delivery expires.
             return [_again(delivery, DeliveryState.UNKNOWN, answer, now, chance, limits)]
-        case Outcome.UNKNOWN | Outcome.CALL_BROKEN:
+        case Outcome.UNKNOWN | Outcome.CALL_BROKEN | Outcome.CALL_TIMED_OUT:
             return [_end(delivery, DeliveryState.UNKNOWN, answer.outcome.value)]
 
 

@@ -136,6 +136,23 @@ def test_a_user_has_a_bounded_number_of_clients() -> None:
     assert known.generation == 5
 
 
+def test_a_client_that_left_with_nothing_to_return_to_does_not_count() -> None:
+    programs = [
+        replace(STORED, client_id=f"d{n}", online=False, follows=(), endpoints=()) for n in range(9)
+    ]
+    assert recorded(event(1, connected=connected()), *programs).generation == 1
+    online = [replace(program, online=True) for program in programs[:2]]
+    returning = event(1, client="d5", connected=connected())
+    assert refused(returning, *online, *programs[2:]).code == Code.TOO_MANY_CLIENTS
+
+
+@pytest.mark.parametrize("kept", [{"follows": ("/a",)}, {"endpoints": ("fcm:1",)}])
+def test_a_client_that_is_away_counts_while_it_follows_or_can_be_reached(kept) -> None:
+    away = replace(STORED, online=False, follows=(), endpoints=())
+    others = [replace(away, client_id=f"d{n}", **kept) for n in range(2)]
+    assert refused(event(1, connected=connected()), *others).code == Code.TOO_MANY_CLIENTS
+
+
 def test_forgotten_clients_and_observers_do_not_count() -> None:
     others = [
         replace(STORED, client_id="d0", forgotten=True),

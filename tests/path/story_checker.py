@@ -36,7 +36,7 @@ KNOWN_AFTER_S = 6.0
 # reads that, and what was sent again in a later session may stand behind newer messages.
 WAITED_S = 8.0
 LISTED_MAX = 10  # a mail lists so many of its newest messages
-_IN_DOUBT = frozenset({"UNKNOWN", "CALL_BROKEN", ""})
+_IN_DOUBT = frozenset({"UNKNOWN", "CALL_BROKEN", "CALL_TIMED_OUT", ""})
 
 
 def check(history: Iterable[Event]) -> list[str]:

@@ -243,7 +243,7 @@ def test_a_hanging_plugin_meets_its_deadline_and_others_are_not_kept_waiting(run
             await until(in_state(stage, "sending", "accepted"))
             await until(in_state(stage, "accepted", "accepted"))
             [mail, _] = await deliveries(stage)
-            assert [a.outcome for a in mail.attempts] == ["CALL_BROKEN", "ACCEPTED"]
+            assert [a.outcome for a in mail.attempts] == ["CALL_TIMED_OUT", "ACCEPTED"]
 
     run(claim())
 

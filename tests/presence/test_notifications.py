@@ -175,12 +175,20 @@ def test_a_broken_call_is_repeated_where_the_channel_repeats_and_uses_up_no_try(
     )
 
 
-@pytest.mark.parametrize("outcome", [Outcome.UNKNOWN, Outcome.CALL_BROKEN])
+@pytest.mark.parametrize("outcome", [Outcome.UNKNOWN, Outcome.CALL_BROKEN, Outcome.CALL_TIMED_OUT])
 def test_an_unknown_outcome_is_never_repeated_where_the_channel_does_not(outcome):
     one = claim(delivery(), repeats_unknown=False)
     assert settled(outcome, one) == [
         PutDelivery(replace(one, state=DeliveryState.UNKNOWN, reason=outcome.value))
     ]
+
+
+def test_a_plugin_that_hangs_is_given_a_delivery_so_many_times_and_no_more():
+    one = sending(tries=LIMITS.tries_max - 2)
+    [put] = settled(Outcome.CALL_TIMED_OUT, one)
+    assert (put.delivery.state, put.delivery.tries) == (DeliveryState.UNKNOWN, one.tries + 1)
+    [put] = settled(Outcome.CALL_TIMED_OUT, replace(put.delivery, state=DeliveryState.SENDING))
+    assert (put.delivery.state, put.delivery.reason) == (DeliveryState.DEAD, "TRIES_EXHAUSTED")
 
 
 def test_an_unknown_outcome_is_repeated_with_the_same_id_where_the_channel_does():
