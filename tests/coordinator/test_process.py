@@ -22,6 +22,7 @@ from services.chassis.cluster import Directory
 from services.chassis.etcd import Etcd
 from services.chassis.subjects import partition_of
 from tests.coordinator.harness import PARTITIONS, SECRET, Edge, Run, publish
+from tests.processes import slowness
 from tests.real_etcd import EtcdServer
 from tests.waiting import until
 
@@ -196,13 +197,6 @@ def test_a_killed_coordinator_is_back_under_its_name_within_two_seconds_with_eve
             assert took < 2.0 * slowness(), f"{took:.2f} s"
 
     run(body())
-
-
-def slowness() -> float:
-    """How much slower than usual this machine starts Python now, at least 1."""
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import grpc.aio"], check=True, cwd=ROOT)
-    return max(1.0, (time.monotonic() - began) / 0.3)
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed here")
