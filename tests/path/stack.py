@@ -49,6 +49,14 @@ class Lines:
             self.all.append(line.rstrip("\n"))
 
 
+def kill(pid: int, number: int) -> None:
+    """Send a signal, unless the process has died with its parent already."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
 class Program:
     """A process with its output collected, ended by its pid at the latest with the test."""
 
@@ -109,10 +117,7 @@ class Suite(Program):
         pids = [self.process.pid, *descendants(self.process.pid)]
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in pids:
-                try:
-                    os.kill(pid, number)
-                except ProcessLookupError:
-                    pass  # it died with its parent
+                kill(pid, number)
         self.process.wait(10)
         wait_for(lambda: not any(map(alive, pids)), 10, "every process is gone")
 
@@ -206,7 +211,8 @@ def ended(*programs: Program) -> Iterator[None]:
     finally:
         for program in programs:
             if program.process.poll() is None:
-                for pid in descendants(program.process.pid):
-                    os.kill(pid, signal.SIGSTOP)  # so that nothing is restarted meanwhile
+                below = descendants(program.process.pid)
                 program.process.kill()
                 program.process.wait(10)
+                for pid in below:
+                    kill(pid, signal.SIGKILL)
