@@ -7,6 +7,7 @@ the connect and the disconnect of attempt N of one client, in their order of arr
 
 import json
 from collections.abc import Callable, Coroutine
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ ROWS = [
     ("d1 c1", True),
     ("d2 c1 d1 c2", True),
 ]
+# Both attempts, each with its end, in every order: whatever comes last, nobody is there.
+KNOWN = {row for row, _ in ROWS}
+ORDERS = [" ".join(order) for order in permutations(["c1", "d1", "c2", "d2"])]
+ROWS += [(order, True) for order in ORDERS if order not in KNOWN]
 
 
 def environment(suite: Suite, service: str) -> dict[str, str]:
