@@ -257,7 +257,7 @@ class Subscription(_message.Message):
     history: _builtins.int
     """First the last n messages, 1 to 1,000."""
     snapshot: _builtins.bool
-    """First the retained message. Not supported yet: UNSUPPORTED."""
+    """True: first the retained message, if there is one; then with the next message."""
     def __init__(
         self,
         *,
@@ -391,10 +391,13 @@ class Publish(_message.Message):
     publication_id: _builtins.str
     """Makes a repeat harmless for `limits.dedupeWindowMs`; at most 128 bytes; empty: drawn."""
     retain: _builtins.bool
-    """Keep as the subject's snapshot. Not supported yet: UNSUPPORTED."""
+    """True: besides, keep it as the subject's retained message, in place of the one before; with
+    empty content: keep none from now on.
+    """
     transient: _builtins.bool
-    """Deliver to who is there, at most once; no log, no seq, no notification. Not supported yet:
-    UNSUPPORTED.
+    """True: deliver it to who is subscribed now, at most once; no log, no seq, no notification.
+    `published` tells seq 0, and a repeat is a message of its own. Together with `retain`:
+    ARGUMENT_INVALID.
     """
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -522,7 +525,10 @@ Global___Position: _TypeAlias = Position  # noqa: Y015
 
 @_typing.final
 class SetActivity(_message.Message):
-    """Says whether a person looks at this client; answered by `done`, and not used yet."""
+    """Says whether a person looks at this client; answered by `done` once it is durable. A session
+    begins in the foreground. Shown by explain; it silences nothing and rings nothing yet. Changes
+    within a second of one another are told as one, the newest; the former ones are answered too.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -731,19 +737,35 @@ class Limits(_message.Message):
 
     CONTENT_BYTES_MAX_FIELD_NUMBER: _builtins.int
     DEDUPE_WINDOW_MS_FIELD_NUMBER: _builtins.int
+    FRAME_BYTES_MAX_FIELD_NUMBER: _builtins.int
+    HEADERS_BYTES_MAX_FIELD_NUMBER: _builtins.int
+    SUBSCRIPTIONS_MAX_FIELD_NUMBER: _builtins.int
+    PUBLISHES_PER_S_FIELD_NUMBER: _builtins.int
     content_bytes_max: _builtins.int
     """Largest content of a publish, in bytes."""
     dedupe_window_ms: _builtins.int
     """How long a publicationId is remembered."""
+    frame_bytes_max: _builtins.int
+    """Largest frame, in bytes; a larger one closes the connection with 1009."""
+    headers_bytes_max: _builtins.int
+    """Largest headers of a publish, names and values together, in bytes."""
+    subscriptions_max: _builtins.int
+    """Most subscriptions of one session."""
+    publishes_per_s: _builtins.int
+    """Publishes per second of one session, in the long run."""
     def __init__(
         self,
         *,
         content_bytes_max: _builtins.int = ...,
         dedupe_window_ms: _builtins.int = ...,
+        frame_bytes_max: _builtins.int = ...,
+        headers_bytes_max: _builtins.int = ...,
+        subscriptions_max: _builtins.int = ...,
+        publishes_per_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_bytes_max", b"content_bytes_max", "dedupe_window_ms", b"dedupe_window_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_bytes_max", b"content_bytes_max", "dedupe_window_ms", b"dedupe_window_ms", "frame_bytes_max", b"frame_bytes_max", "headers_bytes_max", b"headers_bytes_max", "publishes_per_s", b"publishes_per_s", "subscriptions_max", b"subscriptions_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -839,7 +861,9 @@ class Message(_message.Message):
         HISTORY: Message._Kind.ValueType  # 3
         """Asked for by `history`."""
         SNAPSHOT: Message._Kind.ValueType  # 4
-        """The retained message."""
+        """The retained message, asked for by `snapshot`; its seq is not above the position."""
+        TRANSIENT: Message._Kind.ValueType  # 5
+        """Published as `transient`: it has no seq (0), and is not acknowledged."""
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
         """How it came."""
@@ -853,7 +877,9 @@ class Message(_message.Message):
     HISTORY: Message.Kind.ValueType  # 3
     """Asked for by `history`."""
     SNAPSHOT: Message.Kind.ValueType  # 4
-    """The retained message."""
+    """The retained message, asked for by `snapshot`; its seq is not above the position."""
+    TRANSIENT: Message.Kind.ValueType  # 5
+    """Published as `transient`: it has no seq (0), and is not acknowledged."""
 
     @_typing.final
     class HeadersEntry(_message.Message):
@@ -888,7 +914,7 @@ class Message(_message.Message):
     subject: _builtins.str
     """The subject."""
     seq: _builtins.int
-    """Its number within the subject."""
+    """Its number within the subject; 0 if it is transient."""
     epoch: _builtins.int
     """The ownership term that accepted it."""
     kind: Global___Message.Kind.ValueType
@@ -969,7 +995,7 @@ class Published(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     DUPLICATE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
-    """The message's number."""
+    """The message's number; 0 if it was transient."""
     epoch: _builtins.int
     """The ownership term that accepted it."""
     duplicate: _builtins.bool

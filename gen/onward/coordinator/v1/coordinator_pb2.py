@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from onward.types.v1 import alarm_pb2 as onward_dot_types_dot_v1_dot_alarm__pb2
 from onward.types.v1 import entry_pb2 as onward_dot_types_dot_v1_dot_entry__pb2
 from onward.types.v1 import refusal_pb2 as onward_dot_types_dot_v1_dot_refusal__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'onward/coordinator/v1/coordinator.proto\x12\x15onward.coordinator.v1\x1a\x1bonward/types/v1/entry.proto\x1a\x1donward/types/v1/refusal.proto\"\x86\x02\n\rUplinkRequest\x12;\n\x05hello\x18\x01 \x01(\x0b\x32*.onward.coordinator.v1.UplinkRequest.HelloH\x00\x12;\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32*.onward.coordinator.v1.UplinkRequest.BatchH\x00\x1a\x18\n\x05Hello\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\x04\x1aX\n\x05\x42\x61tch\x12<\n\npartitions\x18\x01 \x03(\x0b\x32(.onward.coordinator.v1.PartitionRequests\x12\x11\n\theartbeat\x18\x02 \x01(\x04\x42\x07\n\x05\x66rame\"\xf9\x01\n\x11PartitionRequests\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12.\n\x07\x61ppends\x18\x03 \x03(\x0b\x32\x1d.onward.coordinator.v1.Append\x12-\n\x07watches\x18\x04 \x03(\x0b\x32\x1c.onward.coordinator.v1.Watch\x12\x11\n\tunwatches\x18\x05 \x03(\t\x12\x17\n\x0f\x61wait_processed\x18\x06 \x03(\x04\x12\x37\n\x0cread_clients\x18\x07 \x03(\x0b\x32!.onward.coordinator.v1.ReadClient\"\xaf\x01\n\x06\x41ppend\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\x31\n\x07publish\x18\x02 \x01(\x0b\x32\x1e.onward.coordinator.v1.PublishH\x00\x12\x32\n\x08presence\x18\x03 \x01(\x0b\x32\x1e.onward.types.v1.PresenceEventH\x00\x12%\n\x04mark\x18\x04 \x01(\x0b\x32\x15.onward.types.v1.MarkH\x00\x42\x06\n\x04\x62ody\"p\n\x07Publish\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tpublisher\x18\x02 \x01(\t\x12\x16\n\x0epublication_id\x18\x03 \x01(\t\x12)\n\x07\x63ontent\x18\x04 \x01(\x0b\x32\x18.onward.types.v1.Content\"\x18\n\x05Watch\x12\x0f\n\x07subject\x18\x01 \x01(\t\">\n\nReadClient\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x11\n\tclient_id\x18\x03 \x01(\t\"\xc6\x04\n\x0eUplinkResponse\x12<\n\x05hello\x18\x01 \x01(\x0b\x32+.onward.coordinator.v1.UplinkResponse.HelloH\x00\x12<\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32+.onward.coordinator.v1.UplinkResponse.BatchH\x00\x1a@\n\x05Hello\x12\x13\n\x0b\x63oordinator\x18\x01 \x01(\t\x12\x0e\n\x06log_id\x18\x02 \x01(\t\x12\x12\n\npartitions\x18\x03 \x01(\r\x1a\xec\x02\n\x05\x42\x61tch\x12\x32\n\tnot_owner\x18\x01 \x03(\x0b\x32\x1f.onward.coordinator.v1.NotOwner\x12\x31\n\x08\x61ppended\x18\x02 \x03(\x0b\x32\x1f.onward.coordinator.v1.Appended\x12/\n\x07watched\x18\x03 \x03(\x0b\x32\x1e.onward.coordinator.v1.Watched\x12\x33\n\ndeliveries\x18\x04 \x03(\x0b\x32\x1f.onward.coordinator.v1.Delivery\x12\x33\n\x07\x63lients\x18\x05 \x03(\x0b\x32\".onward.coordinator.v1.ClientState\x12\x19\n\x11replaced_sessions\x18\x06 \x03(\t\x12\x33\n\tprocessed\x18\x07 \x03(\x0b\x32 .onward.coordinator.v1.Processed\x12\x11\n\theartbeat\x18\x08 \x01(\x04\x42\x07\n\x05\x66rame\",\n\x08NotOwner\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"\xb7\x02\n\x08\x41ppended\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12<\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32(.onward.coordinator.v1.Appended.AcceptedH\x00\x12<\n\x08recorded\x18\x03 \x01(\x0b\x32(.onward.coordinator.v1.Appended.RecordedH\x00\x12+\n\x07refusal\x18\x04 \x01(\x0b\x32\x18.onward.types.v1.RefusalH\x00\x1a\x39\n\x08\x41\x63\x63\x65pted\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tduplicate\x18\x03 \x01(\x08\x1a+\n\x08Recorded\x12\x0b\n\x03pos\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x42\t\n\x07outcome\"T\n\x07Watched\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0c\n\x04head\x18\x02 \x01(\x04\x12\r\n\x05\x66loor\x18\x03 \x01(\x04\x12\x0c\n\x04tail\x18\x04 \x01(\x04\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\"B\n\x08\x44\x65livery\x12\x0b\n\x03pos\x18\x01 \x01(\x04\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.onward.types.v1.Message\"C\n\x0b\x43lientState\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07\x66ollows\x18\x03 \x03(\t\"+\n\tProcessed\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0b\n\x03pos\x18\x02 \x01(\x04\"[\n\x13ReadMessagesRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x11\n\tbytes_max\x18\x04 \x01(\r\"v\n\x14ReadMessagesResponse\x12\x31\n\x08messages\x18\x01 \x03(\x0b\x32\x1f.onward.coordinator.v1.Delivery\x12\x0c\n\x04head\x18\x02 \x01(\x04\x12\r\n\x05\x66loor\x18\x03 \x01(\x04\x12\x0e\n\x06log_id\x18\x04 \x01(\t\"&\n\x10ReadTailsRequest\x12\x12\n\npartitions\x18\x01 \x03(\r\"O\n\x11ReadTailsResponse\x12*\n\x05tails\x18\x01 \x03(\x0b\x32\x1b.onward.coordinator.v1.Tail\x12\x0e\n\x06log_id\x18\x02 \x01(\t\"&\n\x04Tail\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0b\n\x03pos\x18\x02 \x01(\x04\x32\xb8\x02\n\x12\x43oordinatorService\x12Y\n\x06Uplink\x12$.onward.coordinator.v1.UplinkRequest\x1a%.onward.coordinator.v1.UplinkResponse(\x01\x30\x01\x12g\n\x0cReadMessages\x12*.onward.coordinator.v1.ReadMessagesRequest\x1a+.onward.coordinator.v1.ReadMessagesResponse\x12^\n\tReadTails\x12\'.onward.coordinator.v1.ReadTailsRequest\x1a(.onward.coordinator.v1.ReadTailsResponseBM\n\x19\x64\x65v.onward.coordinator.v1P\x01Z.onward.dev/onward/coordinator/v1;coordinatorv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'onward/coordinator/v1/coordinator.proto\x12\x15onward.coordinator.v1\x1a\x1bonward/types/v1/alarm.proto\x1a\x1bonward/types/v1/entry.proto\x1a\x1donward/types/v1/refusal.proto\"\x86\x02\n\rUplinkRequest\x12;\n\x05hello\x18\x01 \x01(\x0b\x32*.onward.coordinator.v1.UplinkRequest.HelloH\x00\x12;\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32*.onward.coordinator.v1.UplinkRequest.BatchH\x00\x1a\x18\n\x05Hello\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\x04\x1aX\n\x05\x42\x61tch\x12<\n\npartitions\x18\x01 \x03(\x0b\x32(.onward.coordinator.v1.PartitionRequests\x12\x11\n\theartbeat\x18\x02 \x01(\x04\x42\x07\n\x05\x66rame\"\xf9\x01\n\x11PartitionRequests\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12.\n\x07\x61ppends\x18\x03 \x03(\x0b\x32\x1d.onward.coordinator.v1.Append\x12-\n\x07watches\x18\x04 \x03(\x0b\x32\x1c.onward.coordinator.v1.Watch\x12\x11\n\tunwatches\x18\x05 \x03(\t\x12\x17\n\x0f\x61wait_processed\x18\x06 \x03(\x04\x12\x37\n\x0cread_clients\x18\x07 \x03(\x0b\x32!.onward.coordinator.v1.ReadClient\"\xaf\x01\n\x06\x41ppend\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\x31\n\x07publish\x18\x02 \x01(\x0b\x32\x1e.onward.coordinator.v1.PublishH\x00\x12\x32\n\x08presence\x18\x03 \x01(\x0b\x32\x1e.onward.types.v1.PresenceEventH\x00\x12%\n\x04mark\x18\x04 \x01(\x0b\x32\x15.onward.types.v1.MarkH\x00\x42\x06\n\x04\x62ody\"\x93\x01\n\x07Publish\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tpublisher\x18\x02 \x01(\t\x12\x16\n\x0epublication_id\x18\x03 \x01(\t\x12)\n\x07\x63ontent\x18\x04 \x01(\x0b\x32\x18.onward.types.v1.Content\x12\x0e\n\x06retain\x18\x05 \x01(\x08\x12\x11\n\ttransient\x18\x06 \x01(\x08\"\x18\n\x05Watch\x12\x0f\n\x07subject\x18\x01 \x01(\t\">\n\nReadClient\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x11\n\tclient_id\x18\x03 \x01(\t\"\xf4\x04\n\x0eUplinkResponse\x12<\n\x05hello\x18\x01 \x01(\x0b\x32+.onward.coordinator.v1.UplinkResponse.HelloH\x00\x12<\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32+.onward.coordinator.v1.UplinkResponse.BatchH\x00\x1a@\n\x05Hello\x12\x13\n\x0b\x63oordinator\x18\x01 \x01(\t\x12\x0e\n\x06log_id\x18\x02 \x01(\t\x12\x12\n\npartitions\x18\x03 \x01(\r\x1a\x9a\x03\n\x05\x42\x61tch\x12\x32\n\tnot_owner\x18\x01 \x03(\x0b\x32\x1f.onward.coordinator.v1.NotOwner\x12\x31\n\x08\x61ppended\x18\x02 \x03(\x0b\x32\x1f.onward.coordinator.v1.Appended\x12/\n\x07watched\x18\x03 \x03(\x0b\x32\x1e.onward.coordinator.v1.Watched\x12\x33\n\ndeliveries\x18\x04 \x03(\x0b\x32\x1f.onward.coordinator.v1.Delivery\x12\x33\n\x07\x63lients\x18\x05 \x03(\x0b\x32\".onward.coordinator.v1.ClientState\x12\x19\n\x11replaced_sessions\x18\x06 \x03(\t\x12\x33\n\tprocessed\x18\x07 \x03(\x0b\x32 .onward.coordinator.v1.Processed\x12\x11\n\theartbeat\x18\x08 \x01(\x04\x12,\n\ntransients\x18\t \x03(\x0b\x32\x18.onward.types.v1.MessageB\x07\n\x05\x66rame\",\n\x08NotOwner\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"\xb7\x02\n\x08\x41ppended\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12<\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32(.onward.coordinator.v1.Appended.AcceptedH\x00\x12<\n\x08recorded\x18\x03 \x01(\x0b\x32(.onward.coordinator.v1.Appended.RecordedH\x00\x12+\n\x07refusal\x18\x04 \x01(\x0b\x32\x18.onward.types.v1.RefusalH\x00\x1a\x39\n\x08\x41\x63\x63\x65pted\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tduplicate\x18\x03 \x01(\x08\x1a+\n\x08Recorded\x12\x0b\n\x03pos\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x42\t\n\x07outcome\"T\n\x07Watched\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0c\n\x04head\x18\x02 \x01(\x04\x12\r\n\x05\x66loor\x18\x03 \x01(\x04\x12\x0c\n\x04tail\x18\x04 \x01(\x04\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\"B\n\x08\x44\x65livery\x12\x0b\n\x03pos\x18\x01 \x01(\x04\x12)\n\x07message\x18\x02 \x01(\x0b\x32\x18.onward.types.v1.Message\"C\n\x0b\x43lientState\x12\x0f\n\x07request\x18\x01 \x01(\x04\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x0f\n\x07\x66ollows\x18\x03 \x03(\t\"+\n\tProcessed\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0b\n\x03pos\x18\x02 \x01(\x04\"[\n\x13ReadMessagesRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x11\n\tbytes_max\x18\x04 \x01(\r\"v\n\x14ReadMessagesResponse\x12\x31\n\x08messages\x18\x01 \x03(\x0b\x32\x1f.onward.coordinator.v1.Delivery\x12\x0c\n\x04head\x18\x02 \x01(\x04\x12\r\n\x05\x66loor\x18\x03 \x01(\x04\x12\x0e\n\x06log_id\x18\x04 \x01(\t\"&\n\x10ReadTailsRequest\x12\x12\n\npartitions\x18\x01 \x03(\r\"O\n\x11ReadTailsResponse\x12*\n\x05tails\x18\x01 \x03(\x0b\x32\x1b.onward.coordinator.v1.Tail\x12\x0e\n\x06log_id\x18\x02 \x01(\t\"&\n\x04Tail\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0b\n\x03pos\x18\x02 \x01(\x04\"&\n\x13ReadRetainedRequest\x12\x0f\n\x07subject\x18\x01 \x01(\t\"Y\n\x14ReadRetainedResponse\x12\x31\n\x08retained\x18\x01 \x01(\x0b\x32\x1f.onward.coordinator.v1.Delivery\x12\x0e\n\x06log_id\x18\x02 \x01(\t\"\x12\n\x10GetStatusRequest\"\x9c\x03\n\x11GetStatusResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06log_id\x18\x02 \x01(\t\x12\x41\n\npartitions\x18\x03 \x03(\x0b\x32-.onward.coordinator.v1.GetStatusResponse.Held\x12<\n\x05\x65\x64ges\x18\x04 \x03(\x0b\x32-.onward.coordinator.v1.GetStatusResponse.Edge\x12\r\n\x05queue\x18\x05 \x01(\r\x12\x11\n\tlog_bytes\x18\x06 \x01(\x04\x12\x15\n\rlog_bytes_max\x18\x07 \x01(\x04\x12&\n\x06\x61larms\x18\x08 \x03(\x0b\x32\x16.onward.types.v1.Alarm\x1a\x46\n\x04Held\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0c\n\x04tail\x18\x03 \x01(\x04\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\x04\x1a?\n\x04\x45\x64ge\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\x04\x12\x15\n\rwaiting_bytes\x18\x02 \x01(\x04\x12\x0f\n\x07watches\x18\x03 \x01(\r2\x81\x04\n\x12\x43oordinatorService\x12Y\n\x06Uplink\x12$.onward.coordinator.v1.UplinkRequest\x1a%.onward.coordinator.v1.UplinkResponse(\x01\x30\x01\x12g\n\x0cReadMessages\x12*.onward.coordinator.v1.ReadMessagesRequest\x1a+.onward.coordinator.v1.ReadMessagesResponse\x12^\n\tReadTails\x12\'.onward.coordinator.v1.ReadTailsRequest\x1a(.onward.coordinator.v1.ReadTailsResponse\x12g\n\x0cReadRetained\x12*.onward.coordinator.v1.ReadRetainedRequest\x1a+.onward.coordinator.v1.ReadRetainedResponse\x12^\n\tGetStatus\x12\'.onward.coordinator.v1.GetStatusRequest\x1a(.onward.coordinator.v1.GetStatusResponseBM\n\x19\x64\x65v.onward.coordinator.v1P\x01Z.onward.dev/onward/coordinator/v1;coordinatorv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,54 +35,66 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'onward.coordinator.v1.coord
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\031dev.onward.coordinator.v1P\001Z.onward.dev/onward/coordinator/v1;coordinatorv1'
-  _globals['_UPLINKREQUEST']._serialized_start=127
-  _globals['_UPLINKREQUEST']._serialized_end=389
-  _globals['_UPLINKREQUEST_HELLO']._serialized_start=266
-  _globals['_UPLINKREQUEST_HELLO']._serialized_end=290
-  _globals['_UPLINKREQUEST_BATCH']._serialized_start=292
-  _globals['_UPLINKREQUEST_BATCH']._serialized_end=380
-  _globals['_PARTITIONREQUESTS']._serialized_start=392
-  _globals['_PARTITIONREQUESTS']._serialized_end=641
-  _globals['_APPEND']._serialized_start=644
-  _globals['_APPEND']._serialized_end=819
-  _globals['_PUBLISH']._serialized_start=821
-  _globals['_PUBLISH']._serialized_end=933
-  _globals['_WATCH']._serialized_start=935
-  _globals['_WATCH']._serialized_end=959
-  _globals['_READCLIENT']._serialized_start=961
-  _globals['_READCLIENT']._serialized_end=1023
-  _globals['_UPLINKRESPONSE']._serialized_start=1026
-  _globals['_UPLINKRESPONSE']._serialized_end=1608
-  _globals['_UPLINKRESPONSE_HELLO']._serialized_start=1168
-  _globals['_UPLINKRESPONSE_HELLO']._serialized_end=1232
-  _globals['_UPLINKRESPONSE_BATCH']._serialized_start=1235
-  _globals['_UPLINKRESPONSE_BATCH']._serialized_end=1599
-  _globals['_NOTOWNER']._serialized_start=1610
-  _globals['_NOTOWNER']._serialized_end=1654
-  _globals['_APPENDED']._serialized_start=1657
-  _globals['_APPENDED']._serialized_end=1968
-  _globals['_APPENDED_ACCEPTED']._serialized_start=1855
-  _globals['_APPENDED_ACCEPTED']._serialized_end=1912
-  _globals['_APPENDED_RECORDED']._serialized_start=1914
-  _globals['_APPENDED_RECORDED']._serialized_end=1957
-  _globals['_WATCHED']._serialized_start=1970
-  _globals['_WATCHED']._serialized_end=2054
-  _globals['_DELIVERY']._serialized_start=2056
-  _globals['_DELIVERY']._serialized_end=2122
-  _globals['_CLIENTSTATE']._serialized_start=2124
-  _globals['_CLIENTSTATE']._serialized_end=2191
-  _globals['_PROCESSED']._serialized_start=2193
-  _globals['_PROCESSED']._serialized_end=2236
-  _globals['_READMESSAGESREQUEST']._serialized_start=2238
-  _globals['_READMESSAGESREQUEST']._serialized_end=2329
-  _globals['_READMESSAGESRESPONSE']._serialized_start=2331
-  _globals['_READMESSAGESRESPONSE']._serialized_end=2449
-  _globals['_READTAILSREQUEST']._serialized_start=2451
-  _globals['_READTAILSREQUEST']._serialized_end=2489
-  _globals['_READTAILSRESPONSE']._serialized_start=2491
-  _globals['_READTAILSRESPONSE']._serialized_end=2570
-  _globals['_TAIL']._serialized_start=2572
-  _globals['_TAIL']._serialized_end=2610
-  _globals['_COORDINATORSERVICE']._serialized_start=2613
-  _globals['_COORDINATORSERVICE']._serialized_end=2925
+  _globals['_UPLINKREQUEST']._serialized_start=156
+  _globals['_UPLINKREQUEST']._serialized_end=418
+  _globals['_UPLINKREQUEST_HELLO']._serialized_start=295
+  _globals['_UPLINKREQUEST_HELLO']._serialized_end=319
+  _globals['_UPLINKREQUEST_BATCH']._serialized_start=321
+  _globals['_UPLINKREQUEST_BATCH']._serialized_end=409
+  _globals['_PARTITIONREQUESTS']._serialized_start=421
+  _globals['_PARTITIONREQUESTS']._serialized_end=670
+  _globals['_APPEND']._serialized_start=673
+  _globals['_APPEND']._serialized_end=848
+  _globals['_PUBLISH']._serialized_start=851
+  _globals['_PUBLISH']._serialized_end=998
+  _globals['_WATCH']._serialized_start=1000
+  _globals['_WATCH']._serialized_end=1024
+  _globals['_READCLIENT']._serialized_start=1026
+  _globals['_READCLIENT']._serialized_end=1088
+  _globals['_UPLINKRESPONSE']._serialized_start=1091
+  _globals['_UPLINKRESPONSE']._serialized_end=1719
+  _globals['_UPLINKRESPONSE_HELLO']._serialized_start=1233
+  _globals['_UPLINKRESPONSE_HELLO']._serialized_end=1297
+  _globals['_UPLINKRESPONSE_BATCH']._serialized_start=1300
+  _globals['_UPLINKRESPONSE_BATCH']._serialized_end=1710
+  _globals['_NOTOWNER']._serialized_start=1721
+  _globals['_NOTOWNER']._serialized_end=1765
+  _globals['_APPENDED']._serialized_start=1768
+  _globals['_APPENDED']._serialized_end=2079
+  _globals['_APPENDED_ACCEPTED']._serialized_start=1966
+  _globals['_APPENDED_ACCEPTED']._serialized_end=2023
+  _globals['_APPENDED_RECORDED']._serialized_start=2025
+  _globals['_APPENDED_RECORDED']._serialized_end=2068
+  _globals['_WATCHED']._serialized_start=2081
+  _globals['_WATCHED']._serialized_end=2165
+  _globals['_DELIVERY']._serialized_start=2167
+  _globals['_DELIVERY']._serialized_end=2233
+  _globals['_CLIENTSTATE']._serialized_start=2235
+  _globals['_CLIENTSTATE']._serialized_end=2302
+  _globals['_PROCESSED']._serialized_start=2304
+  _globals['_PROCESSED']._serialized_end=2347
+  _globals['_READMESSAGESREQUEST']._serialized_start=2349
+  _globals['_READMESSAGESREQUEST']._serialized_end=2440
+  _globals['_READMESSAGESRESPONSE']._serialized_start=2442
+  _globals['_READMESSAGESRESPONSE']._serialized_end=2560
+  _globals['_READTAILSREQUEST']._serialized_start=2562
+  _globals['_READTAILSREQUEST']._serialized_end=2600
+  _globals['_READTAILSRESPONSE']._serialized_start=2602
+  _globals['_READTAILSRESPONSE']._serialized_end=2681
+  _globals['_TAIL']._serialized_start=2683
+  _globals['_TAIL']._serialized_end=2721
+  _globals['_READRETAINEDREQUEST']._serialized_start=2723
+  _globals['_READRETAINEDREQUEST']._serialized_end=2761
+  _globals['_READRETAINEDRESPONSE']._serialized_start=2763
+  _globals['_READRETAINEDRESPONSE']._serialized_end=2852
+  _globals['_GETSTATUSREQUEST']._serialized_start=2854
+  _globals['_GETSTATUSREQUEST']._serialized_end=2872
+  _globals['_GETSTATUSRESPONSE']._serialized_start=2875
+  _globals['_GETSTATUSRESPONSE']._serialized_end=3287
+  _globals['_GETSTATUSRESPONSE_HELD']._serialized_start=3152
+  _globals['_GETSTATUSRESPONSE_HELD']._serialized_end=3222
+  _globals['_GETSTATUSRESPONSE_EDGE']._serialized_start=3224
+  _globals['_GETSTATUSRESPONSE_EDGE']._serialized_end=3287
+  _globals['_COORDINATORSERVICE']._serialized_start=3290
+  _globals['_COORDINATORSERVICE']._serialized_end=3803
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from onward.types.v1 import alarm_pb2 as _alarm_pb2
 from onward.types.v1 import entry_pb2 as _entry_pb2
 from onward.types.v1 import refusal_pb2 as _refusal_pb2
 import builtins as _builtins
@@ -210,6 +211,8 @@ class Publish(_message.Message):
     PUBLISHER_FIELD_NUMBER: _builtins.int
     PUBLICATION_ID_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
+    RETAIN_FIELD_NUMBER: _builtins.int
+    TRANSIENT_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """Required."""
     publisher: _builtins.str
@@ -217,6 +220,14 @@ class Publish(_message.Message):
     publication_id: _builtins.str
     """Required; the edge draws one where the client gave none. A repeat of (subject, publisher,
     publication_id) is answered as the first was.
+    """
+    retain: _builtins.bool
+    """True: besides, it becomes the subject's retained message; with empty content: the subject has
+    none from now on.
+    """
+    transient: _builtins.bool
+    """True: it is sent to the edges that watch the subject, and to nothing else; it is accepted with
+    seq 0. Not together with `retain`.
     """
     @_builtins.property
     def content(self) -> _entry_pb2.Content:
@@ -229,10 +240,12 @@ class Publish(_message.Message):
         publisher: _builtins.str = ...,
         publication_id: _builtins.str = ...,
         content: _entry_pb2.Content | None = ...,
+        retain: _builtins.bool = ...,
+        transient: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "publication_id", b"publication_id", "publisher", b"publisher", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "publication_id", b"publication_id", "publisher", b"publisher", "retain", b"retain", "subject", b"subject", "transient", b"transient"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -338,6 +351,7 @@ class UplinkResponse(_message.Message):
         REPLACED_SESSIONS_FIELD_NUMBER: _builtins.int
         PROCESSED_FIELD_NUMBER: _builtins.int
         HEARTBEAT_FIELD_NUMBER: _builtins.int
+        TRANSIENTS_FIELD_NUMBER: _builtins.int
         heartbeat: _builtins.int
         """Echo of the edge's heartbeat; 0: none in this write."""
         @_builtins.property
@@ -370,6 +384,10 @@ class UplinkResponse(_message.Message):
         def processed(self) -> _containers.RepeatedCompositeFieldContainer[Global___Processed]:
             """Ending events that presence has processed."""
 
+        @_builtins.property
+        def transients(self) -> _containers.RepeatedCompositeFieldContainer[_entry_pb2.Message]:
+            """Transient messages of watched subjects, without seq. An edge that lags is sent none."""
+
         def __init__(
             self,
             *,
@@ -381,10 +399,11 @@ class UplinkResponse(_message.Message):
             replaced_sessions: _abc.Iterable[_builtins.str] | None = ...,
             processed: _abc.Iterable[Global___Processed] | None = ...,
             heartbeat: _builtins.int = ...,
+            transients: _abc.Iterable[_entry_pb2.Message] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["appended", b"appended", "clients", b"clients", "deliveries", b"deliveries", "heartbeat", b"heartbeat", "not_owner", b"not_owner", "processed", b"processed", "replaced_sessions", b"replaced_sessions", "watched", b"watched"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["appended", b"appended", "clients", b"clients", "deliveries", b"deliveries", "heartbeat", b"heartbeat", "not_owner", b"not_owner", "processed", b"processed", "replaced_sessions", b"replaced_sessions", "transients", b"transients", "watched", b"watched"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -456,7 +475,7 @@ class Appended(_message.Message):
         EPOCH_FIELD_NUMBER: _builtins.int
         DUPLICATE_FIELD_NUMBER: _builtins.int
         seq: _builtins.int
-        """The message's number within its subject."""
+        """The message's number within its subject; 0 if it is transient."""
         epoch: _builtins.int
         """The ownership term that accepted it."""
         duplicate: _builtins.bool
@@ -805,3 +824,186 @@ class Tail(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Tail: _TypeAlias = Tail  # noqa: Y015
+
+@_typing.final
+class ReadRetainedRequest(_message.Message):
+    """Asks for a retained message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """Required."""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRetainedRequest: _TypeAlias = ReadRetainedRequest  # noqa: Y015
+
+@_typing.final
+class ReadRetainedResponse(_message.Message):
+    """A retained message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETAINED_FIELD_NUMBER: _builtins.int
+    LOG_ID_FIELD_NUMBER: _builtins.int
+    log_id: _builtins.str
+    """The identity of the log store."""
+    @_builtins.property
+    def retained(self) -> Global___Delivery:
+        """Absent: the subject has none. It may be older than what the log keeps."""
+
+    def __init__(
+        self,
+        *,
+        retained: Global___Delivery | None = ...,
+        log_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retained", b"retained"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_id", b"log_id", "retained", b"retained"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRetainedResponse: _TypeAlias = ReadRetainedResponse  # noqa: Y015
+
+@_typing.final
+class GetStatusRequest(_message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetStatusResponse(_message.Message):
+    """How a coordinator stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Held(_message.Message):
+        """A partition held here."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PARTITION_FIELD_NUMBER: _builtins.int
+        EPOCH_FIELD_NUMBER: _builtins.int
+        TAIL_FIELD_NUMBER: _builtins.int
+        CURSOR_FIELD_NUMBER: _builtins.int
+        partition: _builtins.int
+        """The partition."""
+        epoch: _builtins.int
+        """The term of ownership."""
+        tail: _builtins.int
+        """The last committed pos."""
+        cursor: _builtins.int
+        """How far presence has processed it; what lies between is the lag."""
+        def __init__(
+            self,
+            *,
+            partition: _builtins.int = ...,
+            epoch: _builtins.int = ...,
+            tail: _builtins.int = ...,
+            cursor: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "epoch", b"epoch", "partition", b"partition", "tail", b"tail"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Edge(_message.Message):
+        """An edge connected here."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        EDGE_ID_FIELD_NUMBER: _builtins.int
+        WAITING_BYTES_FIELD_NUMBER: _builtins.int
+        WATCHES_FIELD_NUMBER: _builtins.int
+        edge_id: _builtins.int
+        """The edge's lease id."""
+        waiting_bytes: _builtins.int
+        """Bytes that wait to be written to it."""
+        watches: _builtins.int
+        """Subjects it watches here."""
+        def __init__(
+            self,
+            *,
+            edge_id: _builtins.int = ...,
+            waiting_bytes: _builtins.int = ...,
+            watches: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["edge_id", b"edge_id", "waiting_bytes", b"waiting_bytes", "watches", b"watches"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LOG_ID_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    EDGES_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    LOG_BYTES_FIELD_NUMBER: _builtins.int
+    LOG_BYTES_MAX_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The member's name."""
+    log_id: _builtins.str
+    """The identity of the log store."""
+    queue: _builtins.int
+    """Requests that wait for a commit."""
+    log_bytes: _builtins.int
+    """Bytes the log takes on disk, by the store's own count."""
+    log_bytes_max: _builtins.int
+    """Bytes it may take; what is oldest goes beyond it."""
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetStatusResponse.Held]:
+        """Partitions held, in order."""
+
+    @_builtins.property
+    def edges(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetStatusResponse.Edge]:
+        """Edges connected, in order of their ids."""
+
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[_alarm_pb2.Alarm]:
+        """What an operator should know of."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        log_id: _builtins.str = ...,
+        partitions: _abc.Iterable[Global___GetStatusResponse.Held] | None = ...,
+        edges: _abc.Iterable[Global___GetStatusResponse.Edge] | None = ...,
+        queue: _builtins.int = ...,
+        log_bytes: _builtins.int = ...,
+        log_bytes_max: _builtins.int = ...,
+        alarms: _abc.Iterable[_alarm_pb2.Alarm] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "edges", b"edges", "log_bytes", b"log_bytes", "log_bytes_max", b"log_bytes_max", "log_id", b"log_id", "name", b"name", "partitions", b"partitions", "queue", b"queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015

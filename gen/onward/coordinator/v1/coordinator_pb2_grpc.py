@@ -50,6 +50,16 @@ class CoordinatorServiceStub:
                 request_serializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadTailsRequest.SerializeToString,
                 response_deserializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadTailsResponse.FromString,
                 _registered_method=True)
+        self.ReadRetained = channel.unary_unary(
+                '/onward.coordinator.v1.CoordinatorService/ReadRetained',
+                request_serializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadRetainedRequest.SerializeToString,
+                response_deserializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadRetainedResponse.FromString,
+                _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/onward.coordinator.v1.CoordinatorService/GetStatus',
+                request_serializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
 
 
 class CoordinatorServiceServicer:
@@ -81,6 +91,21 @@ class CoordinatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadRetained(self, request, context):
+        """Reads a subject's retained message from the store. Errors: INVALID_ARGUMENT, UNAVAILABLE
+        (retry).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatus(self, request, context):
+        """How this coordinator stands, for operators. Errors: UNAVAILABLE (retry).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CoordinatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +123,16 @@ def add_CoordinatorServiceServicer_to_server(servicer, server):
                     servicer.ReadTails,
                     request_deserializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadTailsRequest.FromString,
                     response_serializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadTailsResponse.SerializeToString,
+            ),
+            'ReadRetained': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadRetained,
+                    request_deserializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadRetainedRequest.FromString,
+                    response_serializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadRetainedResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.GetStatusRequest.FromString,
+                    response_serializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.GetStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -182,6 +217,60 @@ class CoordinatorService:
             '/onward.coordinator.v1.CoordinatorService/ReadTails',
             onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadTailsRequest.SerializeToString,
             onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadTailsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadRetained(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onward.coordinator.v1.CoordinatorService/ReadRetained',
+            onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadRetainedRequest.SerializeToString,
+            onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadRetainedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onward.coordinator.v1.CoordinatorService/GetStatus',
+            onward_dot_coordinator_dot_v1_dot_coordinator__pb2.GetStatusRequest.SerializeToString,
+            onward_dot_coordinator_dot_v1_dot_coordinator__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,12 @@ class CoordinatorServiceStub:
     """Reads the tails of partitions from the store: everything committed before the call is below.
     Errors: INVALID_ARGUMENT, UNAVAILABLE (retry).
     """
+    ReadRetained: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ReadRetainedRequest, _coordinator_pb2.ReadRetainedResponse]
+    """Reads a subject's retained message from the store. Errors: INVALID_ARGUMENT, UNAVAILABLE
+    (retry).
+    """
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.GetStatusRequest, _coordinator_pb2.GetStatusResponse]
+    """How this coordinator stands, for operators. Errors: UNAVAILABLE (retry)."""
 
 @_typing.type_check_only
 class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
@@ -65,6 +71,12 @@ class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
     """Reads the tails of partitions from the store: everything committed before the call is below.
     Errors: INVALID_ARGUMENT, UNAVAILABLE (retry).
     """
+    ReadRetained: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.ReadRetainedRequest, _coordinator_pb2.ReadRetainedResponse]  # type: ignore[assignment]
+    """Reads a subject's retained message from the store. Errors: INVALID_ARGUMENT, UNAVAILABLE
+    (retry).
+    """
+    GetStatus: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.GetStatusRequest, _coordinator_pb2.GetStatusResponse]  # type: ignore[assignment]
+    """How this coordinator stands, for operators. Errors: UNAVAILABLE (retry)."""
 
 class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Served by every coordinator. Any coordinator reads the store; only a partition's owner appends."""
@@ -99,5 +111,23 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reads the tails of partitions from the store: everything committed before the call is below.
         Errors: INVALID_ARGUMENT, UNAVAILABLE (retry).
         """
+
+    @_abc_1.abstractmethod
+    def ReadRetained(
+        self,
+        request: _coordinator_pb2.ReadRetainedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.ReadRetainedResponse, _abc.Awaitable[_coordinator_pb2.ReadRetainedResponse]]:
+        """Reads a subject's retained message from the store. Errors: INVALID_ARGUMENT, UNAVAILABLE
+        (retry).
+        """
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _coordinator_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.GetStatusResponse, _abc.Awaitable[_coordinator_pb2.GetStatusResponse]]:
+        """How this coordinator stands, for operators. Errors: UNAVAILABLE (retry)."""
 
 def add_CoordinatorServiceServicer_to_server(servicer: CoordinatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from onward.types.v1 import alarm_pb2 as _alarm_pb2
 from onward.types.v1 import entry_pb2 as _entry_pb2
 import builtins as _builtins
 import sys
@@ -394,6 +395,8 @@ class ClientStanding(_message.Message):
     BASE_FIELD_NUMBER: _builtins.int
     ACKED_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
     """The client."""
     state: _builtins.str
@@ -406,6 +409,14 @@ class ClientStanding(_message.Message):
     """Known to be received."""
     ended: _builtins.bool
     """True: it has ended the follow."""
+    active: _builtins.bool
+    """Whether a person looks at it, as it said last; false while it is not online."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it has been online, in its grace, or offline; or since `active` changed, if that
+        was later.
+        """
+
     def __init__(
         self,
         *,
@@ -415,10 +426,12 @@ class ClientStanding(_message.Message):
         base: _builtins.int = ...,
         acked: _builtins.int = ...,
         ended: _builtins.bool = ...,
+        active: _builtins.bool = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "base", b"base", "client_id", b"client_id", "ended", b"ended", "generation", b"generation", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "active", b"active", "base", b"base", "client_id", b"client_id", "ended", b"ended", "generation", b"generation", "since", b"since", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -473,3 +486,224 @@ class ListGoneEndpointsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListGoneEndpointsResponse: _TypeAlias = ListGoneEndpointsResponse  # noqa: Y015
+
+@_typing.final
+class WatchStoryRequest(_message.Message):
+    """Which story to follow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def question(self) -> Global___ExplainRequest:
+        """Required."""
+
+    def __init__(
+        self,
+        *,
+        question: Global___ExplainRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchStoryRequest: _TypeAlias = WatchStoryRequest  # noqa: Y015
+
+@_typing.final
+class WatchStoryResponse(_message.Message):
+    """The story as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def story(self) -> Global___ExplainResponse:
+        """What Explain would answer."""
+
+    def __init__(
+        self,
+        *,
+        story: Global___ExplainResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["story", b"story"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["story", b"story"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchStoryResponse: _TypeAlias = WatchStoryResponse  # noqa: Y015
+
+@_typing.final
+class GetStatusRequest(_message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetStatusResponse(_message.Message):
+    """How presence stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Deliveries(_message.Message):
+        """How many deliveries are in a state."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        STATE_FIELD_NUMBER: _builtins.int
+        COUNT_FIELD_NUMBER: _builtins.int
+        state: _builtins.str
+        """pending, held, retry, sending, accepted, dead, … as in DeliveryStory."""
+        count: _builtins.int
+        """How many."""
+        def __init__(
+            self,
+            *,
+            state: _builtins.str = ...,
+            count: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "state", b"state"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    CURSORS_FIELD_NUMBER: _builtins.int
+    PLUGINS_FIELD_NUMBER: _builtins.int
+    DELIVERIES_FIELD_NUMBER: _builtins.int
+    HANDOVERS_FIELD_NUMBER: _builtins.int
+    FANOUTS_FIELD_NUMBER: _builtins.int
+    CLIENTS_ONLINE_FIELD_NUMBER: _builtins.int
+    CLIENTS_IN_GRACE_FIELD_NUMBER: _builtins.int
+    CLIENTS_OFFLINE_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The member's name."""
+    owner: _builtins.bool
+    """Whether it works; false: another replica does."""
+    epoch: _builtins.int
+    """Its term; 0 if it does not work."""
+    handovers: _builtins.int
+    """Clients that went offline and whose backlog is not decided yet."""
+    fanouts: _builtins.int
+    """Messages to many followers that are not decided for all of them yet."""
+    clients_online: _builtins.int
+    """Clients online."""
+    clients_in_grace: _builtins.int
+    """Clients in their grace."""
+    clients_offline: _builtins.int
+    """Clients offline with something to return to."""
+    @_builtins.property
+    def cursors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cursor]:
+        """How far it has come in each partition that had entries, in order."""
+
+    @_builtins.property
+    def plugins(self) -> _containers.RepeatedCompositeFieldContainer[Global___PluginStatus]:
+        """Plugins, in the order of the settings."""
+
+    @_builtins.property
+    def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetStatusResponse.Deliveries]:
+        """Deliveries by state; those without any are left out."""
+
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[_alarm_pb2.Alarm]:
+        """What an operator should know of."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        owner: _builtins.bool = ...,
+        epoch: _builtins.int = ...,
+        cursors: _abc.Iterable[Global___Cursor] | None = ...,
+        plugins: _abc.Iterable[Global___PluginStatus] | None = ...,
+        deliveries: _abc.Iterable[Global___GetStatusResponse.Deliveries] | None = ...,
+        handovers: _builtins.int = ...,
+        fanouts: _builtins.int = ...,
+        clients_online: _builtins.int = ...,
+        clients_in_grace: _builtins.int = ...,
+        clients_offline: _builtins.int = ...,
+        alarms: _abc.Iterable[_alarm_pb2.Alarm] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "clients_in_grace", b"clients_in_grace", "clients_offline", b"clients_offline", "clients_online", b"clients_online", "cursors", b"cursors", "deliveries", b"deliveries", "epoch", b"epoch", "fanouts", b"fanouts", "handovers", b"handovers", "name", b"name", "owner", b"owner", "plugins", b"plugins"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class PluginStatus(_message.Message):
+    """How a notifier plugin stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    CONNECTED_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    BREAKER_FIELD_NUMBER: _builtins.int
+    BREAKER_UNTIL_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, or its address while it has not said one."""
+    address: _builtins.str
+    """host:port."""
+    connected: _builtins.bool
+    """Whether it can be reached."""
+    breaker: _builtins.str
+    """closed, open, half-open."""
+    queue: _builtins.int
+    """Deliveries that are due and wait for it."""
+    calls: _builtins.int
+    """Notify calls under way."""
+    fault: _builtins.str
+    """The last thing it failed with as a whole; empty: nothing since it last worked."""
+    @_builtins.property
+    def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The schemes it serves."""
+
+    @_builtins.property
+    def breaker_until(self) -> _timestamp_pb2.Timestamp:
+        """When an open breaker lets the next call through."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        address: _builtins.str = ...,
+        connected: _builtins.bool = ...,
+        channels: _abc.Iterable[_builtins.str] | None = ...,
+        breaker: _builtins.str = ...,
+        breaker_until: _timestamp_pb2.Timestamp | None = ...,
+        queue: _builtins.int = ...,
+        calls: _builtins.int = ...,
+        fault: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breaker_until", b"breaker_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "breaker", b"breaker", "breaker_until", b"breaker_until", "calls", b"calls", "channels", b"channels", "connected", b"connected", "fault", b"fault", "name", b"name", "queue", b"queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PluginStatus: _TypeAlias = PluginStatus  # noqa: Y015

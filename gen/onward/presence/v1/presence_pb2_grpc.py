@@ -124,6 +124,16 @@ class PresenceQueryServiceStub:
                 request_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.ListGoneEndpointsRequest.SerializeToString,
                 response_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.ListGoneEndpointsResponse.FromString,
                 _registered_method=True)
+        self.WatchStory = channel.unary_stream(
+                '/onward.presence.v1.PresenceQueryService/WatchStory',
+                request_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.WatchStoryRequest.SerializeToString,
+                response_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.WatchStoryResponse.FromString,
+                _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/onward.presence.v1.PresenceQueryService/GetStatus',
+                request_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
 
 
 class PresenceQueryServiceServicer:
@@ -144,6 +154,21 @@ class PresenceQueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchStory(self, request, context):
+        """Tells what Explain would, now and whenever it has changed, until cancelled. Changes close to
+        one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatus(self, request, context):
+        """How presence stands, for operators. Errors: UNAVAILABLE (retry).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PresenceQueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -156,6 +181,16 @@ def add_PresenceQueryServiceServicer_to_server(servicer, server):
                     servicer.ListGoneEndpoints,
                     request_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.ListGoneEndpointsRequest.FromString,
                     response_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.ListGoneEndpointsResponse.SerializeToString,
+            ),
+            'WatchStory': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchStory,
+                    request_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.WatchStoryRequest.FromString,
+                    response_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.WatchStoryResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.GetStatusRequest.FromString,
+                    response_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.GetStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -213,6 +248,60 @@ class PresenceQueryService:
             '/onward.presence.v1.PresenceQueryService/ListGoneEndpoints',
             onward_dot_presence_dot_v1_dot_presence__pb2.ListGoneEndpointsRequest.SerializeToString,
             onward_dot_presence_dot_v1_dot_presence__pb2.ListGoneEndpointsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchStory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/onward.presence.v1.PresenceQueryService/WatchStory',
+            onward_dot_presence_dot_v1_dot_presence__pb2.WatchStoryRequest.SerializeToString,
+            onward_dot_presence_dot_v1_dot_presence__pb2.WatchStoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onward.presence.v1.PresenceQueryService/GetStatus',
+            onward_dot_presence_dot_v1_dot_presence__pb2.GetStatusRequest.SerializeToString,
+            onward_dot_presence_dot_v1_dot_presence__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

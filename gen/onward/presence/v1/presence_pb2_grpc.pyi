@@ -80,6 +80,12 @@ class PresenceQueryServiceStub:
     """Tells, for a user and a subject, what became of each message. Errors: INVALID_ARGUMENT."""
     ListGoneEndpoints: _grpc.UnaryUnaryMultiCallable[_presence_pb2.ListGoneEndpointsRequest, _presence_pb2.ListGoneEndpointsResponse]
     """Endpoints of a client that providers reported gone and that it has not been told of."""
+    WatchStory: _grpc.UnaryStreamMultiCallable[_presence_pb2.WatchStoryRequest, _presence_pb2.WatchStoryResponse]
+    """Tells what Explain would, now and whenever it has changed, until cancelled. Changes close to
+    one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
+    """
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_presence_pb2.GetStatusRequest, _presence_pb2.GetStatusResponse]
+    """How presence stands, for operators. Errors: UNAVAILABLE (retry)."""
 
 @_typing.type_check_only
 class PresenceQueryServiceAsyncStub(PresenceQueryServiceStub):
@@ -90,6 +96,12 @@ class PresenceQueryServiceAsyncStub(PresenceQueryServiceStub):
     """Tells, for a user and a subject, what became of each message. Errors: INVALID_ARGUMENT."""
     ListGoneEndpoints: _aio.UnaryUnaryMultiCallable[_presence_pb2.ListGoneEndpointsRequest, _presence_pb2.ListGoneEndpointsResponse]  # type: ignore[assignment]
     """Endpoints of a client that providers reported gone and that it has not been told of."""
+    WatchStory: _aio.UnaryStreamMultiCallable[_presence_pb2.WatchStoryRequest, _presence_pb2.WatchStoryResponse]  # type: ignore[assignment]
+    """Tells what Explain would, now and whenever it has changed, until cancelled. Changes close to
+    one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
+    """
+    GetStatus: _aio.UnaryUnaryMultiCallable[_presence_pb2.GetStatusRequest, _presence_pb2.GetStatusResponse]  # type: ignore[assignment]
+    """How presence stands, for operators. Errors: UNAVAILABLE (retry)."""
 
 class PresenceQueryServiceServicer(metaclass=_abc_1.ABCMeta):
     """What edges and operators ask presence."""
@@ -109,5 +121,23 @@ class PresenceQueryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_presence_pb2.ListGoneEndpointsResponse, _abc.Awaitable[_presence_pb2.ListGoneEndpointsResponse]]:
         """Endpoints of a client that providers reported gone and that it has not been told of."""
+
+    @_abc_1.abstractmethod
+    def WatchStory(
+        self,
+        request: _presence_pb2.WatchStoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_presence_pb2.WatchStoryResponse], _abc.AsyncIterator[_presence_pb2.WatchStoryResponse]]:
+        """Tells what Explain would, now and whenever it has changed, until cancelled. Changes close to
+        one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
+        """
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _presence_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_presence_pb2.GetStatusResponse, _abc.Awaitable[_presence_pb2.GetStatusResponse]]:
+        """How presence stands, for operators. Errors: UNAVAILABLE (retry)."""
 
 def add_PresenceQueryServiceServicer_to_server(servicer: PresenceQueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -347,6 +347,26 @@ class PresenceEvent(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ActivityChanged(_message.Message):
+        """A client went to the foreground or to the background."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ACTIVE_FIELD_NUMBER: _builtins.int
+        active: _builtins.bool
+        """True: a person looks at it."""
+        def __init__(
+            self,
+            *,
+            active: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     USER_FIELD_NUMBER: _builtins.int
     CLIENT_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
@@ -361,6 +381,7 @@ class PresenceEvent(_message.Message):
     ENDPOINT_ADDED_FIELD_NUMBER: _builtins.int
     ENDPOINT_REMOVED_FIELD_NUMBER: _builtins.int
     LOGGED_OUT_FIELD_NUMBER: _builtins.int
+    ACTIVITY_CHANGED_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """Required. Who."""
     client_id: _builtins.str
@@ -405,6 +426,10 @@ class PresenceEvent(_message.Message):
     def logged_out(self) -> Global___PresenceEvent.LoggedOut:
         """The client is forgotten."""
 
+    @_builtins.property
+    def activity_changed(self) -> Global___PresenceEvent.ActivityChanged:
+        """In the foreground, or in the background."""
+
     def __init__(
         self,
         *,
@@ -422,12 +447,13 @@ class PresenceEvent(_message.Message):
         endpoint_added: Global___PresenceEvent.EndpointAdded | None = ...,
         endpoint_removed: Global___PresenceEvent.EndpointRemoved | None = ...,
         logged_out: Global___PresenceEvent.LoggedOut | None = ...,
+        activity_changed: Global___PresenceEvent.ActivityChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "disconnected", b"disconnected", "endpoint_added", b"endpoint_added", "endpoint_removed", b"endpoint_removed", "event", b"event", "followed", b"followed", "logged_out", b"logged_out", "unfollowed", b"unfollowed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activity_changed", b"activity_changed", "connected", b"connected", "disconnected", b"disconnected", "endpoint_added", b"endpoint_added", "endpoint_removed", b"endpoint_removed", "event", b"event", "followed", b"followed", "logged_out", b"logged_out", "unfollowed", b"unfollowed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "connected", b"connected", "disconnected", b"disconnected", "edge_id", b"edge_id", "endpoint_added", b"endpoint_added", "endpoint_removed", b"endpoint_removed", "event", b"event", "followed", b"followed", "generation", b"generation", "logged_out", b"logged_out", "number", b"number", "round", b"round", "session_id", b"session_id", "unfollowed", b"unfollowed", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity_changed", b"activity_changed", "client_id", b"client_id", "connected", b"connected", "disconnected", b"disconnected", "edge_id", b"edge_id", "endpoint_added", b"endpoint_added", "endpoint_removed", b"endpoint_removed", "event", b"event", "followed", b"followed", "generation", b"generation", "logged_out", b"logged_out", "number", b"number", "round", b"round", "session_id", b"session_id", "unfollowed", b"unfollowed", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["connected", "disconnected", "followed", "unfollowed", "endpoint_added", "endpoint_removed", "logged_out"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["connected", "disconnected", "followed", "unfollowed", "endpoint_added", "endpoint_removed", "logged_out", "activity_changed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

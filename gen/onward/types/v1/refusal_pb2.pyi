@@ -95,6 +95,10 @@ class Refusal(_message.Message):
         """Between services only: the coordinator does not own the partition in that epoch. Retry at
         the owner.
         """
+        TOO_MANY_CONNECTIONS: Refusal._Code.ValueType  # 28
+        """The network address has as many connections to this server as one address may. Retry once
+        one of them is closed.
+        """
 
     class Code(_Code, metaclass=_CodeEnumTypeWrapper):
         """Why something was refused. This enum is the one list of codes: when each happens, and
@@ -164,6 +168,10 @@ class Refusal(_message.Message):
     NOT_OWNER: Refusal.Code.ValueType  # 27
     """Between services only: the coordinator does not own the partition in that epoch. Retry at
     the owner.
+    """
+    TOO_MANY_CONNECTIONS: Refusal.Code.ValueType  # 28
+    """The network address has as many connections to this server as one address may. Retry once
+    one of them is closed.
     """
 
     CODE_FIELD_NUMBER: _builtins.int
