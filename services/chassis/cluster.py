@@ -7,7 +7,7 @@ is done with ownership, nor messages.
     coordinators/<name>   JSON {"address"}, on the coordinator's lease
     owners/<partition>    JSON {"name", "era"}, on the owner's lease
     tails/<partition>     JSON {"log_id", "tail", "epoch"}, kept: a copy of what the store held
-    edges/<lease id>      JSON {"address"}, on the edge's lease
+    edges/<lease id>      JSON {"address", "grpc"}, on the edge's lease: for clients, for services
     presence/<name>       JSON {"address"}, on the lease of a presence service
     presence-owner        JSON {"name"}, on the lease of the one presence service that works
 
@@ -122,10 +122,16 @@ async def take_name(etcd: Etcd, key: str, address: str, lease: Lease) -> None:
     await etcd.put(key, json.dumps({"address": address}), lease.id)
 
 
-async def join_edge(etcd: Etcd, address: str, ttl_s: int, keys: Keys | None = None) -> Lease:
-    """Make this process an edge at `address`; the id of the lease returned is the edge's id."""
+async def join_edge(
+    etcd: Etcd, address: str, ttl_s: int, keys: Keys | None = None, *, grpc_address: str = ""
+) -> Lease:
+    """Make this process an edge at `address`; the id of the lease returned is the edge's id.
+
+    `grpc_address`: where other services reach its gRPC server; empty: nowhere.
+    """
     lease = await Lease.grant(etcd, ttl_s)
-    await etcd.put((keys or Keys()).edge(lease.id), json.dumps({"address": address}), lease.id)
+    value = json.dumps({"address": address, "grpc": grpc_address})
+    await etcd.put((keys or Keys()).edge(lease.id), value, lease.id)
     return lease
 
 
@@ -137,6 +143,7 @@ class _View:
     coordinators: dict[str, str] = field(default_factory=dict)
     presences: dict[str, str] = field(default_factory=dict)
     edges: dict[int, str] = field(default_factory=dict)
+    edge_servers: dict[int, str] = field(default_factory=dict)
 
 
 class Directory:
@@ -182,8 +189,13 @@ class Directory:
 
     @property
     def edges(self) -> Mapping[int, str]:
-        """Live edges: id to address."""
+        """Live edges: id to address for clients."""
         return self._view.edges
+
+    @property
+    def edge_servers(self) -> Mapping[int, str]:
+        """Live edges: id to the address of their gRPC server; an edge that tells none is absent."""
+        return self._view.edge_servers
 
     def owner(self, partition: int) -> Owner | None:
         """Who holds the partition now; None: nobody that can be reached."""
@@ -233,6 +245,7 @@ class Directory:
             dict(view.coordinators),
             dict(view.presences),
             dict(view.edges),
+            dict(view.edge_servers),
         )
 
     def _compare(self, before: _View, owners_before: dict[int, Owner]) -> DirectoryChange:
@@ -274,6 +287,9 @@ class Directory:
             view.presences[name] = address
         elif kind == "edges" and name.isdigit():
             view.edges[int(name)] = address
+            view.edge_servers.pop(int(name), None)
+            if server := str(value.get("grpc") or ""):
+                view.edge_servers[int(name)] = server
         elif kind == "presence-owner":
             view.presence_owner = str(value.get("name", ""))
         elif kind == "config":
@@ -290,6 +306,7 @@ class Directory:
             view.presences.pop(name, None)
         elif kind == "edges" and name.isdigit():
             view.edges.pop(int(name), None)
+            view.edge_servers.pop(int(name), None)
         elif kind == "presence-owner":
             view.presence_owner = None
 

@@ -6,6 +6,8 @@ import math
 import os
 from typing import Final
 
+from onward.edge.v1 import edge_pb2_grpc
+
 from services.chassis import logs, process
 from services.chassis.cluster import Directory
 from services.chassis.errors import SettingError, first_of
@@ -24,8 +26,10 @@ from services.edge.identity import Identity
 from services.edge.limits import Limits
 from services.edge.outbox import OutboxLimits
 from services.edge.readers import Readers
+from services.edge.servicer import SERVICE, Servicer
 from services.edge.settings import Settings, check
 from services.edge.socket_protocol import SocketLimits
+from services.edge.status import Status
 from services.edge.sweep import Sweep
 from services.edge.term import Term
 from services.edge.tokens import Authenticator
@@ -62,8 +66,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
         caller = authenticator.identify(token, user, client_id)
         return caller if isinstance(caller, Refusal) else caller.identity()
 
-    server = Server(settings.grpc_address, settings.secret, [])
-    await server.start()
+    server = Server(settings.grpc_address, settings.secret, [SERVICE])
     try:
         async with asyncio.TaskGroup() as tasks:
             exchange = Exchange(_exchange_limits(settings), identify, readers, tasks)
@@ -82,9 +85,14 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
             measures.follow(exchange)
             await gateway.start()
             address = f"{settings.address.rpartition(':')[0]}:{gateway.port}"
+            status = Status(exchange, uplinks, directory, sweep, address, settings.sockets_max)
+            edge_pb2_grpc.add_EdgeServiceServicer_to_server(Servicer(status), server.grpc)
+            await server.start()
+            grpc_address = f"{settings.grpc_address.rpartition(':')[0]}:{server.port}"
             tasks.create_task(lasting(directory.run()))
             tasks.create_task(lasting(uplinks.run(tasks)))
-            tasks.create_task(lasting(term.run(address)))
+            tasks.create_task(lasting(term.run(address, grpc_address)))
+            tasks.create_task(lasting(status.run()))
             tasks.create_task(lasting(sweep.run()))
             tasks.create_task(lasting(_tick(exchange)))
             health = tasks.create_task(_tell_health(server, term))

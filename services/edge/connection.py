@@ -85,11 +85,13 @@ class Connection:
 
     def on_paused(self) -> None:
         self.session.on_paused(_now())
+        self._exchange.lagging.add(self.session.session_id)
         for subscription in self._held.values():
             self._exchange.hub.pause(subscription)
 
     def on_resumed(self) -> None:
         self.session.on_resumed(_now())
+        self._exchange.lagging.discard(self.session.session_id)
         for subscription in list(self._held.values()):
             self._exchange.carry_out(self._exchange.hub.advance(subscription))
 
@@ -100,6 +102,7 @@ class Connection:
         self._tell(self.session.drain, reconnect_after_ms)
 
     def on_closed(self, clean: bool, code: int) -> None:
+        self._exchange.lagging.discard(self.session.session_id)
         self._tell(self.session.on_closed, clean)
 
     # What the exchange calls.

@@ -79,6 +79,7 @@ class Exchange:
         self.marks = Marks()
         self.outbox = Outbox(limits.outbox)
         self.connections: dict[str, Connection] = {}  # by session id, until the last event
+        self.lagging: set[str] = set()  # ids of sessions whose socket is full
         self.wake: Callable[[], None] = lambda: None  # set to `Uplinks.wake`
         self._identify = identify
         self._readers = readers
@@ -282,6 +283,7 @@ class Exchange:
         """Its last event is durable, or it never had one."""
         session_id = connection.session.session_id
         self.connections.pop(session_id, None)
+        self.lagging.discard(session_id)
         if (request := self._reads_by_session.get(session_id)) is not None:
             self._end_read(request)
 

@@ -112,6 +112,16 @@ class Outbox:
         """Appends that are not answered."""
         return self.publishes + self.events
 
+    @property
+    def fill(self) -> float:
+        """How full the fullest of its bounded parts is, 0 to 1."""
+        limits = self._limits
+        return max(
+            self.publishes / limits.publishes_max,
+            self.publish_bytes / limits.publish_bytes_max,
+            min(self.events / limits.events_max, 1.0),
+        )
+
     # Owners and streams.
 
     def owner(self, partition: int, target: Target | None) -> bool:

@@ -17,7 +17,7 @@ class Settings(SharedSettings):
         "127.0.0.1:8080", doc="host:port on which clients connect (HTTP and WebSocket)"
     )
     grpc_address: str = setting(
-        "127.0.0.1:0", doc="host:port of health checks by gRPC; port 0 draws one"
+        "127.0.0.1:0", doc="host:port of health checks and status by gRPC; port 0 draws one"
     )
 
     # Who

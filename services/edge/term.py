@@ -44,11 +44,14 @@ class Term:
             and all(owner.coordinator in up for owner in owners.values())
         )
 
-    async def run(self, address: str) -> None:
-        """Holds a lease, and another after it is lost, until cancelled."""
+    async def run(self, address: str, grpc_address: str) -> None:
+        """Holds a lease, and another after it is lost, until cancelled.
+
+        `address` is for clients, `grpc_address` for other services.
+        """
         while True:
             try:
-                lease = await join_edge(self._etcd, address, self._ttl_s)
+                lease = await join_edge(self._etcd, address, self._ttl_s, grpc_address=grpc_address)
             except Unavailable:
                 log.warning("lease_not_granted")
                 await asyncio.sleep(_RETRY_S)

@@ -55,6 +55,11 @@ class Uplinks:
         self._edge_id = 0
 
     @property
+    def links(self) -> Mapping[str, bool]:
+        """Every coordinator that a stream is kept to, and whether it is open."""
+        return {name: link.up for name, link in self._links.items()}
+
+    @property
     def up(self) -> set[str]:
         """Coordinators whose stream is open."""
         return {name for name, link in self._links.items() if link.up}

@@ -145,10 +145,14 @@ def test_a_running_directory_follows_members(run: Run, server: EtcdServer) -> No
         etcd, keys = Etcd(server.address), Keys("/follow/")
         directory = Directory(etcd, keys)
         task = asyncio.create_task(directory.run())
-        edge = await join_edge(etcd, "h:7", 5, keys)
-        await until(lambda: directory.edges == {edge.id: "h:7"})
+        edge = await join_edge(etcd, "h:7", 5, keys, grpc_address="h:8")
+        mute = await join_edge(etcd, "h:9", 5, keys)
+        await until(lambda: directory.edges == {edge.id: "h:7", mute.id: "h:9"})
+        assert directory.edge_servers == {edge.id: "h:8"}
         await edge.revoke()
+        await mute.revoke()
         await until(lambda: directory.edges == {})
+        assert directory.edge_servers == {}
         task.cancel()
         await etcd.close()
 

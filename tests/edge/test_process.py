@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onward.edge.v1 import edge_pb2, edge_pb2_grpc
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from services.chassis.channel import open_channel
+from services.chassis.cluster import Directory
+from services.chassis.etcd import Etcd
 from tests.real_etcd import running
 from tests.waiting import until
 
@@ -116,6 +120,23 @@ async def opened(edge: Pair, user: str, **fields: Any) -> tuple[ClientConnection
     return client, json.loads(await client.recv())["connected"]
 
 
+async def status_by_etcd(edge: Pair) -> edge_pb2.GetStatusResponse:
+    """What the edge tells at the gRPC address that it has registered."""
+    etcd = Etcd(edge.environ["ONWARD_ETCD"])
+    directory = Directory(etcd)
+    following = asyncio.create_task(directory.run())
+    await until(lambda: directory.edge_servers)
+    [address] = directory.edge_servers.values()
+    async with open_channel(address, SECRET) as channel:
+        stub = edge_pb2_grpc.EdgeServiceStub(channel)
+        answer: edge_pb2.GetStatusResponse = await stub.GetStatus(
+            edge_pb2.GetStatusRequest(), timeout=5
+        )
+    following.cancel()
+    await etcd.close()
+    return answer
+
+
 def test_a_coordinator_killed_under_load_costs_no_message_no_order_and_no_error(
     run: Run, tmp_path: Path
 ) -> None:
@@ -161,6 +182,11 @@ def test_a_drained_edge_says_goodbye_and_its_sessions_can_return(run: Run, tmp_p
         assert ann.close_code == 4502
         assert second["generation"] == "2"
         assert [one["subject"] for one in second["subscriptions"]] == ["/k"]
+        status = await status_by_etcd(edge)
+        assert str(status.edge_id) == second["edgeId"]
+        assert (status.sockets, status.subscriptions) == (1, 1)
+        assert [(link.coordinator, link.up) for link in status.links] == [("c1", True)]
+        assert list(status.alarms) == []
         edge.edge.send_signal(signal.SIGTERM)
         assert "goingAway" in json.loads(await again.recv())
         with pytest.raises(ConnectionClosed):
