@@ -1,17 +1,19 @@
-"""What the HTTP API asks of the rest of the edge: publish, read, explain.
+"""What the HTTP API asks of the rest of the edge: publish, read, explain, status.
 
 Knows the contract's messages; must not know HTTP or JSON, nor how owners are found. The HTTP API
 has checked who asks and what they may do before it calls; a `Refusal` coming back is data, to be
 shown to the caller as it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from onward.client.v1 import client_pb2
 from onward.presence.v1 import presence_pb2
 from onward.types.v1 import entry_pb2, refusal_pb2
+
+from services.edge.cluster_status import Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +56,11 @@ class Backend(Protocol):
         self, request: presence_pb2.ExplainRequest
     ) -> presence_pb2.ExplainResponse | refusal_pb2.Refusal:
         """Asks presence for the story of a message and a user."""
+
+    def watch_story(
+        self, request: presence_pb2.ExplainRequest
+    ) -> AsyncIterator[presence_pb2.ExplainResponse | refusal_pb2.Refusal]:
+        """The story now and after each change, until closed; a refusal is the last of them."""
+
+    async def picture(self) -> Picture:
+        """What every member of the cluster says of itself now; nobody's silence makes it fail."""

@@ -4,6 +4,7 @@ Knows no HTTP.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from onward.client.v1 import client_pb2
 from onward.presence.v1 import presence_pb2
@@ -11,6 +12,7 @@ from onward.types.v1 import refusal_pb2
 
 from services.chassis.refusals import Code, Refusal, refuse
 from services.edge.backend import Accepted, History
+from services.edge.cluster_status import Picture
 from services.edge.exchange import Exchange
 from services.edge.publishing import publish_refusal
 from services.edge.readers import Readers
@@ -58,3 +60,11 @@ class ExchangeBackend:
         self, request: presence_pb2.ExplainRequest
     ) -> presence_pb2.ExplainResponse | refusal_pb2.Refusal:
         return await self._readers.explain(request)
+
+    def watch_story(
+        self, request: presence_pb2.ExplainRequest
+    ) -> AsyncIterator[presence_pb2.ExplainResponse | refusal_pb2.Refusal]:
+        return self._readers.watch_story(request)
+
+    async def picture(self) -> Picture:
+        return await self._readers.members.picture()

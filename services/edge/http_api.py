@@ -21,6 +21,7 @@ from services.chassis.refusals import Code, Refusal, refuse
 from services.chassis.subjects import name_fault, subject_fault
 from services.edge import codec
 from services.edge.backend import Backend, History
+from services.edge.cluster_status import status_object
 from services.edge.entitlement import Grants
 from services.edge.http_refusal import Refused, json_response
 from services.edge.tokens import Authenticator
@@ -61,6 +62,7 @@ class HttpApi:
             web.post("/v1/publish", self._publish),
             web.get("/v1/history", self._history),
             web.get("/v1/explain", self._explain),
+            web.get("/v1/status", self._status),
             web.get("/healthz", self._healthz),
             web.get("/readyz", self._readyz),
             web.get("/metrics", self._metrics),
@@ -119,6 +121,12 @@ class HttpApi:
         return json_response(
             json_format.MessageToDict(answer, always_print_fields_with_no_presence=True)
         )
+
+    async def _status(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/status`: `cluster_status.status_object`, for operators."""
+        if not self._caller(request, "").admin:
+            raise Refused(refuse(Code.FORBIDDEN, "Only an administrator may see the status."))
+        return json_response(status_object(await self._backend.picture()))
 
     async def _healthz(self, _: web.Request) -> web.StreamResponse:
         return json_response({"status": "alive"})

@@ -1,10 +1,10 @@
 """Asks other services what an edge does not hold: messages of the log, stories, lost endpoints.
 
-Knows who answers which question, and how long to wait; must not know who asked. Every call has a
-deadline; what nobody answered is a refusal.
+Knows who answers which question, and how long to wait; must not know who asked. Every call but a
+watch has a deadline; what nobody answered is a refusal.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import grpc
@@ -13,21 +13,25 @@ from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
 from onward.presence.v1 import presence_pb2, presence_pb2_grpc
 
 from services.chassis import logs
-from services.chassis.channel import open_channel
+from services.chassis.channel import credentials, open_channel
 from services.chassis.cluster import Directory
 from services.chassis.refusals import Code, Refusal, refuse
+from services.edge.members import Members
 
 _READ_S: Final = 2.0
 _EXPLAIN_S: Final = 5.0
 _GONE_S: Final = 0.5  # a connect waits for it
 _COORDINATORS_ASKED: Final = 2
+_NO_PRESENCE: Final = "No presence service is there."
+_PRESENCE_SILENT: Final = "The presence service does not answer."
 log = logs.get(__name__)
 
 
 class Readers:
-    """Channels to coordinators and presence, opened when needed."""
+    """Channels to coordinators and presence, opened when needed; `members` asks how all stand."""
 
     def __init__(self, directory: Directory, secret: str) -> None:
+        self.members = Members(directory, secret)
         self._directory = directory
         self._secret = secret
         self._channels: dict[str, grpc.aio.Channel] = {}
@@ -64,6 +68,26 @@ class Readers:
         )
         return answer
 
+    async def watch_story(
+        self, question: presence_pb2.ExplainRequest
+    ) -> AsyncIterator[presence_pb2.ExplainResponse | Refusal]:
+        """The story now and after each change; it ends with the refusal that ended the watch."""
+        address = self._directory.presence_address()
+        if address is None:
+            yield refuse(Code.UNAVAILABLE, _NO_PRESENCE, 1000)
+            return
+        stub = presence_pb2_grpc.PresenceQueryServiceStub(self._channel(address))
+        request = presence_pb2.WatchStoryRequest(question=question)
+        call = stub.WatchStory(request, metadata=credentials(self._secret))
+        try:
+            async for told in call:
+                yield told.story
+            yield refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
+        except grpc.aio.AioRpcError as error:
+            yield _watch_refusal(error.code())
+        finally:
+            call.cancel()
+
     async def gone_endpoints(self, user: str, client_id: str) -> Sequence[str]:
         """External tokens reported gone; none if presence does not answer quickly."""
         request = presence_pb2.ListGoneEndpointsRequest(user=user, client_id=client_id)
@@ -72,6 +96,7 @@ class Readers:
 
     async def close(self) -> None:
         """Ends all calls."""
+        await self.members.close()
         for channel in self._channels.values():
             await channel.close()
         self._channels.clear()
@@ -79,17 +104,25 @@ class Readers:
     async def _ask_presence(self, method: str, request: Any, deadline_s: float) -> Any:
         address = self._directory.presence_address()
         if address is None:
-            return refuse(Code.UNAVAILABLE, "No presence service is there.", 1000)
+            return refuse(Code.UNAVAILABLE, _NO_PRESENCE, 1000)
         stub = presence_pb2_grpc.PresenceQueryServiceStub(self._channel(address))
         try:
             return await getattr(stub, method)(request, timeout=deadline_s)
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 return refuse(Code.ARGUMENT_INVALID, "Presence cannot answer that.")
-            return refuse(Code.UNAVAILABLE, "The presence service does not answer.", 1000)
+            return refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         channel = self._channels.get(address)
         if channel is None:
             channel = self._channels[address] = open_channel(address, self._secret)
         return channel
+
+
+def _watch_refusal(status: grpc.StatusCode) -> Refusal:
+    if status is grpc.StatusCode.INVALID_ARGUMENT:
+        return refuse(Code.ARGUMENT_INVALID, "Presence cannot answer that.")
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return refuse(Code.OVERLOADED, "Too many watch stories at the presence service.", 5000)
+    return refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)

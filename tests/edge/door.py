@@ -13,6 +13,7 @@ from onward.types.v1 import entry_pb2, refusal_pb2
 
 from services.edge import websocket
 from services.edge.backend import Accepted, History
+from services.edge.cluster_status import Picture
 from services.edge.gateway import Gateway, GatewayLimits
 from services.edge.http_api import HttpApi
 from services.edge.socket import Connection, Handshake, Socket
@@ -88,6 +89,10 @@ class FakeBackend:
         self.asked: list[presence_pb2.ExplainRequest] = []
         self.head = 20
         self.floor = 3
+        self.cluster = Picture(2, {}, "p1", [])
+        # What each watch of a story tells; a watch waits for what is put in later.
+        self.watches: list[asyncio.Queue[presence_pb2.ExplainResponse | refusal_pb2.Refusal]] = []
+        self.watches_ended = 0
 
     async def publish(
         self, publisher: str, publish: client_pb2.Publish
@@ -123,6 +128,26 @@ class FakeBackend:
             from_seq=1, to_seq=1, state=presence_pb2.Outcome.State.NOTIFIED
         )
         return self.refusal or presence_pb2.ExplainResponse(outcomes=[outcome])
+
+    async def watch_story(
+        self, request: presence_pb2.ExplainRequest
+    ) -> AsyncIterator[presence_pb2.ExplainResponse | refusal_pb2.Refusal]:
+        self._fail()
+        self.asked.append(request)
+        told: asyncio.Queue[presence_pb2.ExplainResponse | refusal_pb2.Refusal] = asyncio.Queue()
+        self.watches.append(told)
+        try:
+            while True:
+                story = await told.get()
+                yield story
+                if isinstance(story, refusal_pb2.Refusal):
+                    return
+        finally:
+            self.watches_ended += 1
+
+    async def picture(self) -> Picture:
+        self._fail()
+        return self.cluster
 
     def _fail(self) -> None:
         if self.fault:
