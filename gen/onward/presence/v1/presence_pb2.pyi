@@ -397,6 +397,7 @@ class ClientStanding(_message.Message):
     ENDED_FIELD_NUMBER: _builtins.int
     ACTIVE_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
+    GRACE_UNTIL_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
     """The client."""
     state: _builtins.str
@@ -417,6 +418,10 @@ class ClientStanding(_message.Message):
         was later.
         """
 
+    @_builtins.property
+    def grace_until(self) -> _timestamp_pb2.Timestamp:
+        """When its grace ends; absent unless it is in its grace."""
+
     def __init__(
         self,
         *,
@@ -428,10 +433,11 @@ class ClientStanding(_message.Message):
         ended: _builtins.bool = ...,
         active: _builtins.bool = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
+        grace_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace_until", b"grace_until", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "active", b"active", "base", b"base", "client_id", b"client_id", "ended", b"ended", "generation", b"generation", "since", b"since", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "active", b"active", "base", b"base", "client_id", b"client_id", "ended", b"ended", "generation", b"generation", "grace_until", b"grace_until", "since", b"since", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
