@@ -26,6 +26,7 @@ from services.coordinator.retention import Retention, Rule
 from services.coordinator.servicer import CoordinatorServicer
 from services.coordinator.settings import Settings
 from services.coordinator.sqlite_store import SqliteStore
+from services.coordinator.status import Status
 from services.coordinator.store import LogStore
 from services.coordinator.uplinks import Uplinks
 
@@ -95,6 +96,18 @@ class Coordinator:
             batch_max=settings.batch_appends_max,
         )
         self._own(store, etcd)
+        self.status = Status(
+            name=settings.name,
+            store=store,
+            holdings=self.holdings,
+            uplinks=self.uplinks,
+            committer=self.committer,
+            reporter=self.reporter,
+            ownership=self.ownership,
+            metrics=seen,
+            log_bytes_max=settings.retain_bytes,
+            bytes_kept=lambda: (False, False),
+        )
         self._listen(store, partitions)
         self._observe(seen)
 
@@ -120,6 +133,7 @@ class Coordinator:
             store=store,
             uplinks=self.uplinks,
             committer=self.committer,
+            status=self.status,
         )
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(servicer, self.server.grpc)
 
@@ -153,6 +167,7 @@ class Coordinator:
                 tasks.create_task(lasting(self.reporter.run())),
                 tasks.create_task(lasting(self.retention.run())),
                 tasks.create_task(lasting(self.ownership.run(address))),
+                tasks.create_task(lasting(self.status.run())),
             ]
             await stop.wait()
             log.info("draining")

@@ -30,6 +30,7 @@ from services.coordinator.effects import (
     Deliver,
     Effect,
     EndWatch,
+    Relay,
     Replace,
     Request,
     StartWatch,
@@ -92,11 +93,11 @@ class Committer:
         self._limits = limits
         self._partitions = partitions
         self._stamp = stamp
-        self._queue_max = queue_max
+        self.queue_max = queue_max
+        self.queued = 0  # requests
+        self.disk_full = False
         self._batch_max = batch_max
         self._queue: deque[_Work] = deque()
-        self._queued = 0
-        self._full = False
         self._submitted = 0  # works, since the start
         self._settled = 0
         self._barriers: deque[tuple[int, asyncio.Future[None]]] = deque()
@@ -111,7 +112,7 @@ class Committer:
             uplink.add_not_owner(asked.partition, asked.epoch)
             return
         requests = _requests(number, asked)
-        if self._queued >= self._queue_max:
+        if self.queued >= self.queue_max:
             refusal = refuse(
                 Code.OVERLOADED, "The coordinator's queue is full.", _OVERLOADED_RETRY_MS
             )
@@ -124,9 +125,9 @@ class Committer:
             return
         if requests:
             self._queue.append(_Work(number, asked.partition, asked.epoch, requests))
-            self._queued += len(requests)
+            self.queued += len(requests)
             self._submitted += 1
-            self._metrics.queue.set(self._queued)
+            self._metrics.queue.set(self.queued)
             self._wake.set()
 
     async def settled(self) -> None:
@@ -156,8 +157,8 @@ class Committer:
             work = self._queue.popleft()
             count += len(work.requests)
             works.append(work)
-        self._queued -= count
-        self._metrics.queue.set(self._queued)
+        self.queued -= count
+        self._metrics.queue.set(self.queued)
         self._metrics.batch.observe(count)
         return works
 
@@ -227,11 +228,11 @@ class Committer:
 
     def _note_full(self, full: bool) -> None:
         """Alarm once, not with every commit."""
-        if full and not self._full:
+        if full and not self.disk_full:
             log.error("store_full")
-        elif self._full and not full:
+        elif self.disk_full and not full:
             log.info("store_takes_again")
-        self._full = full
+        self.disk_full = full
         self._metrics.store_full.set(full)
 
     def _settle(
@@ -270,6 +271,8 @@ class Committer:
                     uplink.add_answer(appended)
             case Deliver(entry):
                 self._uplinks.deliver(entry)
+            case Relay(message):
+                self._uplinks.relay(partition, message)
             case StartWatch(origin, watched):
                 self._uplinks.watch(origin, partition, watched)
             case EndWatch(origin, subject):
@@ -287,7 +290,8 @@ class Committer:
         if appended.HasField("refusal"):
             self._metrics.refused.labels(code_name(appended.refusal)).inc()
         elif appended.HasField("accepted"):
-            self._metrics.accepted.inc()
+            counter = self._metrics.accepted if appended.accepted.seq else self._metrics.relayed
+            counter.inc()
         else:
             self._metrics.recorded.inc()
 

@@ -51,6 +51,13 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class Relay:
+    """Send the transient message to every stream that watches its subject and does not lag."""
+
+    message: entry_pb2.Message
+
+
+@dataclass(frozen=True, slots=True)
 class StartWatch:
     """Answer the origin, and send it the deliveries of the effects that follow, and no other."""
 
@@ -90,4 +97,14 @@ class AwaitProcessed:
     pos: int
 
 
-Effect = Append | Answer | Deliver | StartWatch | EndWatch | TellClient | Replace | AwaitProcessed
+Effect = (
+    Append
+    | Answer
+    | Deliver
+    | Relay
+    | StartWatch
+    | EndWatch
+    | TellClient
+    | Replace
+    | AwaitProcessed
+)

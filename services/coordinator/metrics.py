@@ -13,15 +13,19 @@ class Metrics:
         def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
             return Counter(f"onward_coordinator_{name}", text, labels, registry=registry)
 
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"onward_coordinator_{name}", text, registry=registry)
+        def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(f"onward_coordinator_{name}", text, labels, registry=registry)
 
         self.queue = gauge("queue_requests", "Requests waiting for a commit")
         self.partitions = gauge("partitions_held", "Partitions held")
         self.uplinks = gauge("uplinks", "Edges connected")
         self.store_full = gauge("store_full", "1 while the log's disk takes nothing")
         self.report_lag = gauge("report_lag_entries", "Entries that presence has not processed")
+        self.alarm = gauge("alarm", "1 while the alarm is raised", ("name",))
+        self.log_bytes = gauge("log_bytes", "Bytes of the log, by the store's own count")
+        self.uplink_bytes = gauge("uplink_bytes", "Most bytes that wait for one edge")
         self.accepted = counter("accepted", "Messages accepted")
+        self.relayed = counter("relayed", "Transient messages accepted")
         self.recorded = counter("recorded", "Presence events recorded")
         self.refused = counter("refused", "Appends refused", ("code",))
         self.deposed = counter("deposed", "Partitions found to have another owner at a commit")

@@ -73,6 +73,8 @@ class Ownership:
         # joining may have happened though its answer was lost.
         self._leases: set[int] = set()
         self._joined_at = 0  # revision of our member key
+        self.refused: dict[int, str] = {}  # partition: why the store would not have us own it
+        self.store_full = False  # the last claim found the disk full
         self._not_before: dict[int, float] = {}  # partition: boottime of the next claim
         self._copied: dict[int, int] = {}  # partition: tail last copied to etcd
         self._wake = asyncio.Event()
@@ -204,15 +206,19 @@ class Ownership:
         try:
             outcomes = await self._store.claim(claims, self._member.name, tails)
         except (StoreFull, Unavailable) as fault:
+            self.store_full = isinstance(fault, StoreFull)
             log.error("claim_failed", fault=str(fault), partitions=len(claims))
             for partition, epoch in claims.items():
                 self._put_off(partition, epoch, _FAULT_PAUSE_S)
             return
+        self.store_full = False
         if not lease.valid():
             return
         for partition, outcome in outcomes.items():
+            self.refused.pop(partition, None)
             if isinstance(outcome, ClaimRefused):
                 log.error("claim_refused", partition=partition, reason=outcome.reason)
+                self.refused[partition] = outcome.reason
                 self._put_off(partition, claims[partition], _REFUSED_PAUSE_S)
             else:
                 self._holdings.take(partition, claims[partition], outcome.tail)

@@ -7,9 +7,14 @@ clocks. Its rules:
 - A message gets the next seq of its subject and the next pos of the partition. One whose
   (subject, publisher, publication id) is known is answered as the first was, and not appended;
   with other content it is refused.
+- A message to be retained becomes, in the same commit, its subject's retained message, in place of
+  the one before; one without content takes that away. It is a message like any other besides.
+- A transient message is neither appended nor remembered: it is answered with seq 0, and relayed in
+  its place between the others.
 - A presence event whose (session, number) is known is answered as the first was.
 - A mark is appended and never answered.
-- A watch is answered with the head as it is between the requests around it.
+- A watch is answered with the head as it is between the requests around it; one of what cannot be
+  a subject is not answered.
 - While the store is full, what would have to be appended is refused; all else is answered.
 
 Drive it: `lookup(requests)` says which facts are needed; `decide(term, requests, facts)` returns
@@ -25,7 +30,8 @@ from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2
 
 from services.chassis.refusals import Code, Refusal, refuse
-from services.chassis.subjects import partition_of, subject_fault
+from services.chassis.subjects import subject_fault
+from services.coordinator.bounds import event_refusal, invalid, publish_refusal, subject_refusal
 from services.coordinator.effects import (
     Answer,
     Append,
@@ -33,6 +39,7 @@ from services.coordinator.effects import (
     Deliver,
     Effect,
     EndWatch,
+    Relay,
     Replace,
     Request,
     StartWatch,
@@ -85,8 +92,9 @@ def lookup(requests: Sequence[Request]) -> Lookup:
         if isinstance(body, coordinator_pb2.Append):
             kind = body.WhichOneof("body")
             if kind == "publish":
-                subjects.add(body.publish.subject)
-                publications.add(_publication_key(body.publish))
+                if not body.publish.transient:
+                    subjects.add(body.publish.subject)
+                    publications.add(_publication_key(body.publish))
             elif kind == "presence":
                 events.add(_event_key(body.presence))
                 clients.add((body.presence.user, body.presence.client_id))
@@ -121,7 +129,9 @@ class _Deciding:
         origin, body = request.origin, request.body
         if isinstance(body, coordinator_pb2.Append):
             kind = body.WhichOneof("body")
-            if kind == "publish":
+            if kind == "publish" and body.publish.transient:
+                self._relay(origin, body.request, body.publish)
+            elif kind == "publish":
                 self._publish(origin, body.request, body.publish)
             elif kind == "presence":
                 self._presence(origin, body.request, body.presence)
@@ -132,7 +142,7 @@ class _Deciding:
                 entry.mark.CopyFrom(body.mark)
                 self._append(MARK, entry)
             else:
-                self._refuse(origin, body.request, _invalid("An append has a body."))
+                self._refuse(origin, body.request, invalid("An append has a body."))
         elif isinstance(body, coordinator_pb2.Watch):
             self._watch(origin, body.subject)
         elif isinstance(body, coordinator_pb2.ReadClient):
@@ -154,31 +164,46 @@ class _Deciding:
         if self._term.full:
             self._refuse_full(origin, request)
             return
+        fault = self._publish_refusal(publish)
+        if fault is not None:
+            self._refuse(origin, request, fault)
+            return
         subject = publish.subject
-        head = self._facts.heads.get(subject)
-        if head is None:
-            fault = self._subject_refusal(publish)
-            if fault is not None:
-                self._refuse(origin, request, fault)
-                return
-            floor = self._facts.part.seq_floor
-            head = Head(floor, floor)
+        floor = self._facts.part.seq_floor
+        head = self._facts.heads.get(subject) or Head(floor, floor)
         entry = self._next_entry()
         message = entry.message
-        message.subject = subject
+        self._fill(message, publish)
         message.seq = head.seq + 1
-        message.epoch = self._term.epoch
-        message.accepted_at.CopyFrom(self._now)
-        message.publisher = publish.publisher
-        message.content.CopyFrom(publish.content)
         publication = Publication(digest, message.seq, self._term.epoch)
         self._facts.heads[subject] = Head(message.seq, head.low)
         self._facts.publications[key] = publication
         self.writes.heads[subject] = message.seq
         self.writes.publications[key] = publication
-        self._append(MESSAGE, entry, subject, message.seq)
+        row = self._append(MESSAGE, entry, subject, message.seq)
+        if publish.retain:
+            self.writes.retained[subject] = row if _has_body(publish.content) else None
         self._accept(origin, request, publication, duplicate=False)
         self.effects.append(Deliver(entry))
+
+    def _relay(self, origin: int, request: int, publish: coordinator_pb2.Publish) -> None:
+        fault = self._publish_refusal(publish)
+        if fault is not None:
+            self._refuse(origin, request, fault)
+            return
+        message = entry_pb2.Message()
+        self._fill(message, publish)
+        accepted = coordinator_pb2.Appended.Accepted(epoch=self._term.epoch)
+        answer = coordinator_pb2.Appended(request=request, accepted=accepted)
+        self.effects.append(Answer(origin, answer))
+        self.effects.append(Relay(message))
+
+    def _fill(self, message: entry_pb2.Message, publish: coordinator_pb2.Publish) -> None:
+        message.subject = publish.subject
+        message.epoch = self._term.epoch
+        message.accepted_at.CopyFrom(self._now)
+        message.publisher = publish.publisher
+        message.content.CopyFrom(publish.content)
 
     def _presence(self, origin: int, request: int, event: entry_pb2.PresenceEvent) -> None:
         key = _event_key(event)
@@ -191,7 +216,7 @@ class _Deciding:
         if self._term.full:
             self._refuse_full(origin, request)
             return
-        fault = self._event_refusal(event)
+        fault = event_refusal(event, self._term.partition, self._term.partitions)
         if fault is not None:
             self._refuse(origin, request, fault)
             return
@@ -221,7 +246,11 @@ class _Deciding:
 
     def _watch(self, origin: int, subject: str) -> None:
         part = self._facts.part
-        head = self._facts.heads.get(subject) or Head(part.seq_floor, part.seq_floor)
+        head = self._facts.heads.get(subject)
+        if head is None:
+            if subject_fault(subject) is not None:
+                return
+            head = Head(part.seq_floor, part.seq_floor)
         watched = coordinator_pb2.Watched(
             subject=subject,
             head=head.seq,
@@ -250,9 +279,11 @@ class _Deciding:
 
     def _append(
         self, kind: int, entry: entry_pb2.Entry, subject: str | None = None, seq: int | None = None
-    ) -> None:
-        self.writes.rows.append(LogRow(entry.pos, kind, subject, seq, entry.SerializeToString()))
+    ) -> LogRow:
+        row = LogRow(entry.pos, kind, subject, seq, entry.SerializeToString())
+        self.writes.rows.append(row)
         self.effects.append(Append(entry))
+        return row
 
     def _accept(self, origin: int, request: int, known: Publication, duplicate: bool) -> None:
         accepted = coordinator_pb2.Appended.Accepted(
@@ -274,23 +305,13 @@ class _Deciding:
         message = "The log's disk is full; nothing was accepted."
         self._refuse(origin, request, refuse(Code.STORE_FULL, message, FULL_RETRY_MS))
 
-    def _subject_refusal(self, publish: coordinator_pb2.Publish) -> Refusal | None:
-        """Asked only of the first message of a subject: a known subject has passed already."""
-        fault = subject_fault(publish.subject)
-        if fault is not None:
-            return refuse(Code.SUBJECT_INVALID, fault)
-        if partition_of(publish.subject, self._term.partitions) != self._term.partition:
-            return _invalid("The subject belongs to another partition.")
-        return None
-
-    def _event_refusal(self, event: entry_pb2.PresenceEvent) -> Refusal | None:
-        if event.WhichOneof("event") is None or not event.number:
-            return _invalid("A presence event has a kind and a number.")
-        if not event.user or not event.client_id or not event.session_id:
-            return _invalid("A presence event has a user, a client and a session.")
-        if partition_of(event.user, self._term.partitions) != self._term.partition:
-            return _invalid("The user belongs to another partition.")
-        return None
+    def _publish_refusal(self, publish: coordinator_pb2.Publish) -> Refusal | None:
+        term = self._term
+        if publish.subject not in self._facts.heads:  # A known subject has passed already.
+            fault = subject_refusal(publish.subject, term.partition, term.partitions)
+            if fault is not None:
+                return fault
+        return publish_refusal(publish)
 
 
 def _publication_key(publish: coordinator_pb2.Publish) -> PublicationKey:
@@ -306,5 +327,5 @@ def _digest(content: entry_pb2.Content) -> bytes:
     return blake2b(content.SerializeToString(deterministic=True), digest_size=16).digest()
 
 
-def _invalid(message: str) -> Refusal:
-    return refuse(Code.ARGUMENT_INVALID, message)
+def _has_body(content: entry_pb2.Content) -> bool:
+    return bool(content.text or content.data)

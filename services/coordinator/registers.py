@@ -99,6 +99,8 @@ def _connect(
 
 
 def _changed(kind: str | None, event: entry_pb2.PresenceEvent, stored: Register) -> Register:
+    if kind == "activity_changed":
+        return stored
     if kind == "disconnected":
         return replace(stored, online=False, forgotten=stored.observer)
     if kind == "followed":

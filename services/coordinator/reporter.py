@@ -22,6 +22,7 @@ from services.chassis import logs
 from services.chassis.channel import open_channel
 from services.chassis.cluster import Directory, DirectoryChange
 from services.chassis.errors import Fault
+from services.chassis.etcd import boottime
 from services.coordinator.holdings import Holdings
 from services.coordinator.recent import Recent
 from services.coordinator.store import LogStore
@@ -71,6 +72,7 @@ class Reporter:
         self._wake = asyncio.Event()
         self._presence_changed = asyncio.Event()
         directory.on_change(self._changed)
+        self._failing_since: float | None = None
         self._address: str | None = None
         self._channel: grpc.aio.Channel | None = None
         self._stub: Stub | None = None
@@ -106,6 +108,14 @@ class Reporter:
         followed = self._followed.get(partition)
         return followed.cursor or 0 if followed is not None else 0
 
+    def silent_s(self) -> float:
+        """For how long nothing has been taken although there was something to report."""
+        return 0.0 if self._failing_since is None else boottime() - self._failing_since
+
+    def missed(self) -> int:
+        """Partitions of which the log no longer has what presence wants next."""
+        return sum(it.missed for it in self._followed.values())
+
     async def run(self) -> None:
         """Report until cancelled."""
         backoff_s = _BACKOFF_S
@@ -114,7 +124,10 @@ class Reporter:
                 await self._wake.wait()
                 if await self._report():
                     backoff_s = _BACKOFF_S
+                    self._failing_since = None
                     continue
+                if self._failing_since is None:
+                    self._failing_since = boottime()
                 backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
                 await self._back_off(backoff_s)
         finally:

@@ -18,6 +18,7 @@ from services.chassis import logs
 from services.chassis.errors import Fault
 from services.chassis.subjects import partition_of, subject_fault
 from services.coordinator.committer import Committer
+from services.coordinator.status import Status
 from services.coordinator.store import LogStore
 from services.coordinator.uplinks import Uplink, Uplinks
 
@@ -44,12 +45,14 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         store: LogStore,
         uplinks: Uplinks,
         committer: Committer,
+        status: Status,
     ) -> None:
         self._name = name
         self._partitions = partitions
         self._store = store
         self._uplinks = uplinks
         self._committer = committer
+        self._status = status
 
     async def Uplink(
         self,
@@ -120,6 +123,31 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
             entry = entry_pb2.Entry.FromString(stored.entry)
             response.messages.add(pos=stored.pos, message=entry.message)
         return response
+
+    async def ReadRetained(
+        self, request: coordinator_pb2.ReadRetainedRequest, context: Context
+    ) -> coordinator_pb2.ReadRetainedResponse:
+        fault = subject_fault(request.subject)
+        if fault is not None:
+            await _invalid(context, fault)
+        try:
+            stored = await self._store.read_retained(request.subject)
+        except Fault as error:
+            await context.abort(error.status, str(error))
+        response = coordinator_pb2.ReadRetainedResponse(log_id=self._store.log_id)
+        if stored is not None:
+            response.retained.pos = stored.pos
+            response.retained.message.CopyFrom(entry_pb2.Entry.FromString(stored.entry).message)
+        return response
+
+    async def GetStatus(
+        self, request: coordinator_pb2.GetStatusRequest, context: Context
+    ) -> coordinator_pb2.GetStatusResponse:
+        try:
+            return await self._status.response()
+        except Fault as error:
+            await context.abort(error.status, str(error))
+            raise AssertionError("abort raises") from None
 
     async def ReadTails(
         self, request: coordinator_pb2.ReadTailsRequest, context: Context

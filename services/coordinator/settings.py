@@ -80,6 +80,11 @@ class Settings(SharedSettings):
     retain_messages: int = setting(
         10_000, least=100, doc="messages kept per subject; none younger than 10 minutes is removed"
     )
+    retain_bytes: int = setting(
+        10 * 1024**3,
+        least=1024 * 1024,
+        doc="bytes of the log in all; beyond it the oldest messages go first",
+    )
     drain_s: float = setting(
         3.0, least=0, most=60, doc="seconds that a stop waits for commits and deliveries"
     )

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from services.coordinator.sqlite_schema import row_bytes
 from services.coordinator.store import (
     Facts,
     Head,
@@ -17,6 +18,7 @@ from services.coordinator.store import (
     Publication,
     RecordedEvent,
     Register,
+    StoredMessage,
     Writes,
 )
 
@@ -30,6 +32,14 @@ def read_head(connection: sqlite3.Connection, subject: str) -> Head | None:
     """The end of a subject; None if it has none yet."""
     row = connection.execute("SELECT seq, low FROM heads WHERE subject = ?", (subject,)).fetchone()
     return Head(*row) if row else None
+
+
+def read_retained(connection: sqlite3.Connection, subject: str) -> StoredMessage | None:
+    """The retained message of a subject."""
+    row = connection.execute(
+        "SELECT pos, seq, entry FROM retained WHERE subject = ?", (subject,)
+    ).fetchone()
+    return StoredMessage(*row) if row else None
 
 
 def read_facts(connection: sqlite3.Connection, part: Part, lookup: Lookup) -> Facts:
@@ -95,7 +105,11 @@ def apply(connection: sqlite3.Connection, p: int, part: Part, at_ms: int, writes
         assert [row.pos for row in writes.rows] == list(
             range(part.tail + 1, part.tail + 1 + len(writes.rows))
         ), "a log has no holes"
-        connection.execute("UPDATE parts SET tail = ? WHERE p = ?", (writes.rows[-1].pos, p))
+        size = sum(row_bytes(row.subject, row.entry) for row in writes.rows)
+        connection.execute(
+            "UPDATE parts SET tail = ?, bytes = bytes + ? WHERE p = ?",
+            (writes.rows[-1].pos, size, p),
+        )
         connection.executemany(
             "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -104,10 +118,21 @@ def apply(connection: sqlite3.Connection, p: int, part: Part, at_ms: int, writes
             ],
         )
     connection.executemany(
-        "INSERT INTO heads (subject, p, seq, low, epoch) VALUES (?1, ?2, ?3, ?4, ?5) "
-        "ON CONFLICT (subject) DO UPDATE SET seq = ?3, epoch = ?5",
-        [(subject, p, seq, part.seq_floor, part.epoch) for subject, seq in writes.heads.items()],
+        "INSERT INTO heads (subject, p, seq, low, epoch, used_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) "
+        "ON CONFLICT (subject) DO UPDATE SET seq = ?3, epoch = ?5, used_at = ?6",
+        [
+            (subject, p, seq, part.seq_floor, part.epoch, at_ms)
+            for subject, seq in writes.heads.items()
+        ],
     )
+    for subject, row in writes.retained.items():
+        if row is None:
+            connection.execute("DELETE FROM retained WHERE subject = ?", (subject,))
+        else:
+            connection.execute(
+                "INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?, ?)",
+                (subject, p, row.pos, row.seq, row.entry),
+            )
     connection.executemany(
         "INSERT INTO publications (p, subject, publisher, publication_id, digest, seq, epoch, "
         "recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -6,6 +6,7 @@ waits long behind it. Floors rise in the same transaction: whoever asks for what
 
 import sqlite3
 
+from services.coordinator.sqlite_schema import ROW_BYTES_SQL
 from services.coordinator.store import Keep
 
 
@@ -31,7 +32,7 @@ def sweep(
     if part is None:
         return 0
     rows = connection.execute(
-        "SELECT pos, subject, seq, recorded_at FROM log "
+        f"SELECT pos, subject, seq, recorded_at, {ROW_BYTES_SQL} FROM log "
         "WHERE p = ? AND pos > ? AND pos <= ? ORDER BY pos LIMIT ?",
         (partition, part[0], keep.below_pos, limit),
     ).fetchall()
@@ -44,8 +45,11 @@ def sweep(
         return 0
     low = old[-1][0]
     connection.execute("DELETE FROM log WHERE p = ? AND pos <= ?", (partition, low))
-    connection.execute("UPDATE parts SET low = ? WHERE p = ?", (low, partition))
-    floors = {subject: seq for _, subject, seq, _ in old if subject is not None}
+    connection.execute(
+        "UPDATE parts SET low = ?, bytes = bytes - ? WHERE p = ?",
+        (low, sum(row[4] for row in old), partition),
+    )
+    floors = {row[1]: row[2] for row in old if row[1] is not None}
     connection.executemany(
         "UPDATE heads SET low = max(low, ?2) WHERE subject = ?1", list(floors.items())
     )
@@ -77,8 +81,12 @@ def shorten(
     ).fetchone()
     if row[0] is None:
         return 0
+    size = connection.execute(
+        f"SELECT sum({ROW_BYTES_SQL}) FROM log WHERE subject = ? AND seq <= ?", (subject, row[0])
+    ).fetchone()[0]
     removed = connection.execute(
         "DELETE FROM log WHERE subject = ? AND seq <= ?", (subject, row[0])
     ).rowcount
+    connection.execute("UPDATE parts SET bytes = bytes - ? WHERE p = ?", (size, partition))
     connection.execute("UPDATE heads SET low = ? WHERE subject = ?", (row[0], subject))
     return removed

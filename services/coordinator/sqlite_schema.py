@@ -10,12 +10,13 @@ import fcntl
 import os
 import secrets
 import sqlite3
+import time
 from pathlib import Path
 
 from services.chassis.errors import StartError
 
 FILE = "log.sqlite3"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BUSY_MS = 5_000
 _CACHE_KIB = 32 * 1024
 
@@ -23,15 +24,21 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS parts (
     p INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, tail INTEGER NOT NULL DEFAULT 0,
-    low INTEGER NOT NULL DEFAULT 0, seq_floor INTEGER NOT NULL DEFAULT 0, owner TEXT NOT NULL);
+    low INTEGER NOT NULL DEFAULT 0, seq_floor INTEGER NOT NULL DEFAULT 0, owner TEXT NOT NULL,
+    bytes INTEGER NOT NULL DEFAULT 0, generation_floor INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS heads (
     subject TEXT PRIMARY KEY, p INTEGER NOT NULL, seq INTEGER NOT NULL,
-    low INTEGER NOT NULL DEFAULT 0, epoch INTEGER NOT NULL) WITHOUT ROWID;
+    low INTEGER NOT NULL DEFAULT 0, epoch INTEGER NOT NULL,
+    used_at INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS log (
     p INTEGER NOT NULL, pos INTEGER NOT NULL, kind INTEGER NOT NULL, subject TEXT, seq INTEGER,
     epoch INTEGER NOT NULL, recorded_at INTEGER NOT NULL, entry BLOB NOT NULL,
     PRIMARY KEY (p, pos)) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS log_by_subject ON log (subject, seq) WHERE subject IS NOT NULL;
+-- A copy of its own: it outlives the log's.
+CREATE TABLE IF NOT EXISTS retained (
+    subject TEXT PRIMARY KEY, p INTEGER NOT NULL, pos INTEGER NOT NULL, seq INTEGER NOT NULL,
+    entry BLOB NOT NULL);
 -- Rowids rise with time, so the oldest are found without an index of their own.
 CREATE TABLE IF NOT EXISTS publications (
     id INTEGER PRIMARY KEY, p INTEGER NOT NULL, subject TEXT NOT NULL, publisher TEXT NOT NULL,
@@ -49,6 +56,27 @@ CREATE TABLE IF NOT EXISTS registers (
     endpoints TEXT NOT NULL, seen_at INTEGER NOT NULL,
     PRIMARY KEY (user, client_id)) WITHOUT ROWID;
 """
+
+# What a row of the log takes besides its entry and, twice, its subject.
+_ROW_BYTES = 64
+ROW_BYTES_SQL = f"{_ROW_BYTES} + length(entry) + 2 * coalesce(length(subject), 0)"
+
+# From schema 1 to 2. Subjects count as used at the moment of the change.
+_MIGRATION_2 = f"""
+CREATE TABLE retained (
+    subject TEXT PRIMARY KEY, p INTEGER NOT NULL, pos INTEGER NOT NULL, seq INTEGER NOT NULL,
+    entry BLOB NOT NULL);
+ALTER TABLE parts ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE parts ADD COLUMN generation_floor INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE heads ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
+UPDATE heads SET used_at = {{now_ms}};
+UPDATE parts SET bytes = coalesce((SELECT sum({ROW_BYTES_SQL}) FROM log WHERE log.p = parts.p), 0);
+"""
+
+
+def row_bytes(subject: str | None, entry: bytes) -> int:
+    """What a row of the log is counted as, in bytes; ROW_BYTES_SQL says the same."""
+    return _ROW_BYTES + len(entry) + 2 * len(subject or "")
 
 
 def lock(directory: Path) -> int:
@@ -86,14 +114,15 @@ def open_writer(directory: Path) -> tuple[sqlite3.Connection, str]:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, SCHEMA_VERSION):
+        if version > SCHEMA_VERSION:
             raise StartError(
                 f"the log in {directory} was written by another version of Onward (schema "
                 f"{version}, this one knows {SCHEMA_VERSION}); run the version that wrote it"
             )
-        if version == 0:
+        if version < SCHEMA_VERSION:
+            change = _MIGRATION_2.format(now_ms=int(time.time() * 1000)) if version else _SCHEMA
             connection.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
+                f"BEGIN; {change} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
             )
         connection.execute(
             "INSERT INTO meta VALUES ('log_id', ?) ON CONFLICT DO NOTHING", (secrets.token_hex(8),)

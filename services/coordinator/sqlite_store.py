@@ -96,6 +96,9 @@ class SqliteStore:
             self._read_messages, partition, subject, after_seq, limit, bytes_max
         )
 
+    async def read_retained(self, subject: str) -> StoredMessage | None:
+        return await self._read(sqlite_append.read_retained, subject)
+
     async def read_entries(
         self, partition: int, after_pos: int, limit: int, bytes_max: int
     ) -> Sequence[StoredEntry]:
@@ -103,6 +106,9 @@ class SqliteStore:
 
     async def read_tails(self, partitions: Sequence[int]) -> Mapping[int, int]:
         return await self._read(self._read_tails, partitions)
+
+    async def log_bytes(self) -> int:
+        return await self._read(self._log_bytes)
 
     async def forget_ids(self, before_ms: int, limit: int) -> int:
         return await self._write(sqlite_removal.forget_ids, before_ms, limit)
@@ -173,7 +179,7 @@ class SqliteStore:
         deposed = set()
         for p, epoch in terms.items():
             row = connection.execute(
-                "SELECT epoch, tail, low, seq_floor FROM parts WHERE p = ?", (p,)
+                "SELECT epoch, tail, low, seq_floor, generation_floor FROM parts WHERE p = ?", (p,)
             ).fetchone()
             if row is None or row[0] != epoch:
                 deposed.add(p)
@@ -244,6 +250,11 @@ class SqliteStore:
     ) -> Mapping[int, int]:
         tails = dict(connection.execute("SELECT p, tail FROM parts").fetchall())
         return {p: tails.get(p, 0) for p in partitions}
+
+    @staticmethod
+    def _log_bytes(connection: sqlite3.Connection) -> int:
+        row = connection.execute("SELECT coalesce(sum(bytes), 0) FROM parts").fetchone()
+        return int(row[0])
 
 
 @contextmanager

@@ -27,6 +27,7 @@ class Part:
     tail: int  # the last pos; 0: empty
     low: int  # entries at or below it may be gone
     seq_floor: int  # where the seqs of subjects without a head begin
+    generation_floor: int = 0  # where the generations of clients without a register begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,8 @@ class Writes:
 
     rows: list[LogRow] = field(default_factory=list)
     heads: dict[str, int] = field(default_factory=dict)  # subject: its new last seq
+    # subject: its retained message from now on, which is one of `rows`; None: it has none.
+    retained: dict[str, LogRow | None] = field(default_factory=dict)
     publications: dict[PublicationKey, Publication] = field(default_factory=dict)
     events: dict[EventKey, RecordedEvent] = field(default_factory=dict)
     registers: dict[tuple[str, str], Register] = field(default_factory=dict)
@@ -220,6 +223,9 @@ class LogStore(Protocol):
         """Messages with seq > `after_seq`, oldest first; stops before more than `bytes_max`, but
         always gives one if there is one."""
 
+    async def read_retained(self, subject: str) -> StoredMessage | None:
+        """The subject's retained message; it may be older than what the log keeps."""
+
     async def read_entries(
         self, partition: int, after_pos: int, limit: int, bytes_max: int
     ) -> Sequence[StoredEntry]:
@@ -228,6 +234,9 @@ class LogStore(Protocol):
 
     async def read_tails(self, partitions: Sequence[int]) -> Mapping[int, int]:
         """The last pos of each partition; 0 where nothing was appended."""
+
+    async def log_bytes(self) -> int:
+        """Bytes of all entries in the log, with what their rows take besides."""
 
     async def forget_ids(self, before_ms: int, limit: int) -> int:
         """Remove publication ids and event ids recorded before that (`steady_ms`), at most

@@ -11,6 +11,7 @@ and writes what comes until that returns None; then `uplinks.close(uplink)`.
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterator
 
 from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2, refusal_pb2
@@ -26,23 +27,30 @@ _REPLACED_MAX = 10_000
 # Positions awaited by one edge in one partition; beyond it the lowest are forgotten, because the
 # notice about a higher one covers them.
 _AWAITED_MAX = 10_000
+TRANSIENT_BYTES_MAX = 1024 * 1024
 _ANSWER_BYTES = 32  # about what one answer takes
 
 
 class Uplink:
     """One edge's stream, and what waits to be sent on it."""
 
-    def __init__(self, number: int, edge_id: int, bytes_max: int) -> None:
+    def __init__(self, number: int, edge_id: int, bytes_max: int, transient_max: int) -> None:
         self.number = number
         self.edge_id = edge_id
         self.closed = False
         self.subjects: dict[str, int] = {}  # watched: subject to partition
         self._bytes_max = bytes_max
+        self._transient_max = transient_max
         self._bytes = 0
         self._frame = coordinator_pb2.UplinkResponse()
         self._batch = self._frame.batch
         self._ready = asyncio.Event()
         self._idle = asyncio.Event()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes gathered that no write has taken yet."""
+        return self._bytes
 
     async def next(self) -> coordinator_pb2.UplinkResponse | None:
         """Whatever has gathered, once there is something; None once the uplink is closed."""
@@ -87,6 +95,14 @@ class Uplink:
         self._batch.deliveries.append(delivery)
         self._grow(size)
 
+    def add_transient(self, message: entry_pb2.Message, size: int) -> bool:
+        """False: the edge lags, and is sent none."""
+        if self._bytes + size > self._transient_max:
+            return False
+        self._batch.transients.append(message)
+        self._grow(size)
+        return True
+
     def add_client(self, state: coordinator_pb2.ClientState) -> None:
         self._batch.clients.append(state)
         self._grow(state.ByteSize())
@@ -119,8 +135,12 @@ class Uplink:
 class Uplinks:
     """All streams; who watches what; who awaits which position."""
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, transient_max: int = TRANSIENT_BYTES_MAX) -> None:
+        """`bytes_max`: what may wait for one edge. `transient_max`: while more waits, it is sent
+        no transient messages."""
+        self.transients_dropped = 0
         self._bytes_max = bytes_max
+        self._transient_max = transient_max
         self._next_number = 1
         self._by_number: dict[int, Uplink] = {}
         self._by_edge: dict[int, Uplink] = {}
@@ -133,12 +153,15 @@ class Uplinks:
     def __len__(self) -> int:
         return len(self._by_number)
 
+    def __iter__(self) -> Iterator[Uplink]:
+        return iter(list(self._by_number.values()))
+
     def open(self, edge_id: int) -> Uplink:
         """A stream of this edge has begun; a former one of the same edge ends."""
         former = self._by_edge.get(edge_id)
         if former is not None:
             self.close(former)
-        uplink = Uplink(self._next_number, edge_id, self._bytes_max)
+        uplink = Uplink(self._next_number, edge_id, self._bytes_max, self._transient_max)
         self._next_number += 1
         self._by_number[uplink.number] = uplink
         self._by_edge[edge_id] = uplink
@@ -196,6 +219,15 @@ class Uplinks:
             size = delivery.ByteSize()
             for uplink in watchers.values():
                 uplink.add_delivery(delivery, size)
+
+    def relay(self, partition: int, message: entry_pb2.Message) -> None:
+        """Send a transient message to all that watch its subject and do not lag."""
+        watchers = self._watchers[partition].get(message.subject)
+        if watchers:
+            size = message.ByteSize()
+            for uplink in watchers.values():
+                if not uplink.add_transient(message, size):
+                    self.transients_dropped += 1
 
     def replace(self, edge_id: int, session_id: str) -> None:
         """Tell the edge, now or when it opens a stream, that the session is replaced."""

@@ -142,7 +142,8 @@ class Edge:
     ) -> list[coordinator_pb2.Appended]:
         """Publish in one frame, and wait for the answers."""
         appends = [
-            self.append(publish=publish(subject, text, ids + text, publisher)) for text in texts
+            self.append(publish=publish(subject, text, (ids + text)[:100], publisher))
+            for text in texts
         ]
         await self.ask(*owned(it, subject), appends=appends)
         return await self.answers(*(append.request for append in appends))
