@@ -327,11 +327,17 @@ class Result(_message.Message):
         OPTED_OUT: Result._Outcome.ValueType  # 6
         """The person does not want to be reached here: never again on this endpoint."""
         MISCONFIGURED: Result._Outcome.ValueType  # 7
-        """The plugin is set up wrongly (credentials, sender): everything waits, nothing is deleted."""
+        """The channel is set up wrongly (credentials, sender): everything on it waits, nothing is
+        deleted.
+        """
         EXPIRED: Result._Outcome.ValueType  # 8
         """`expires_at` has passed."""
         UNKNOWN: Result._Outcome.ValueType  # 9
         """It may or may not have been sent."""
+        PROVIDER_UNAVAILABLE: Result._Outcome.ValueType  # 10
+        """The provider as a whole cannot be reached, or takes nothing for now, and nothing was sent:
+        everything on this channel waits, and the try does not count.
+        """
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
         """The plugin's verdict."""
@@ -351,11 +357,17 @@ class Result(_message.Message):
     OPTED_OUT: Result.Outcome.ValueType  # 6
     """The person does not want to be reached here: never again on this endpoint."""
     MISCONFIGURED: Result.Outcome.ValueType  # 7
-    """The plugin is set up wrongly (credentials, sender): everything waits, nothing is deleted."""
+    """The channel is set up wrongly (credentials, sender): everything on it waits, nothing is
+    deleted.
+    """
     EXPIRED: Result.Outcome.ValueType  # 8
     """`expires_at` has passed."""
     UNKNOWN: Result.Outcome.ValueType  # 9
     """It may or may not have been sent."""
+    PROVIDER_UNAVAILABLE: Result.Outcome.ValueType  # 10
+    """The provider as a whole cannot be reached, or takes nothing for now, and nothing was sent:
+    everything on this channel waits, and the try does not count.
+    """
 
     DELIVERY_ID_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int

@@ -678,9 +678,9 @@ class PluginStatus(_message.Message):
     connected: _builtins.bool
     """Whether it can be reached."""
     breaker: _builtins.str
-    """closed, open, half-open."""
+    """closed, open, half-open: of its channels, each of which has its own, the one that waits longest."""
     queue: _builtins.int
-    """Deliveries that are due and wait for it."""
+    """Deliveries that are due and wait for it; counted up to 100,000."""
     calls: _builtins.int
     """Notify calls under way."""
     fault: _builtins.str
