@@ -21,6 +21,7 @@ from services.edge.exchange import TICK_S, Exchange, ExchangeLimits
 from services.edge.exchange_backend import ExchangeBackend
 from services.edge.gateway import Gateway, GatewayLimits
 from services.edge.http_api import HttpApi
+from services.edge.http_story import StoryLimits
 from services.edge.hub import HubLimits
 from services.edge.identity import Identity
 from services.edge.limits import Limits
@@ -80,6 +81,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
                 lambda: term.ready and not stop.is_set(),
                 body_s=settings.request_s,
                 page=settings.page,
+                stories=StoryLimits(streams_max=settings.stories_max, away_s=settings.drain_s),
             )
             gateway = _gateway(settings, exchange, sweep, api)
             measures.follow(exchange)

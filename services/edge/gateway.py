@@ -20,6 +20,7 @@ from services.edge.handoff import is_upgraded, switch_protocols, take_transport
 from services.edge.handshake import VERSION, Declined, read_handshake
 from services.edge.http_api import HttpApi
 from services.edge.http_log import http_logger
+from services.edge.http_metrics import measured
 from services.edge.http_origin import only_from_here
 from services.edge.http_refusal import refusals_in_json, refused
 from services.edge.metrics import HANDSHAKES_REFUSED
@@ -65,6 +66,7 @@ class Gateway:
         self._address = address
         self._acceptor = acceptor
         self._sweep = sweep
+        self._api = api
         self._limits = limits
         self._socket_limits = socket_limits
         self._ticker = Ticker(asyncio.get_running_loop())
@@ -74,7 +76,7 @@ class Gateway:
         app = web.Application(
             client_max_size=limits.body_bytes_max,
             logger=http_logger(),
-            middlewares=[only_from_here, refusals_in_json] if local_only else [refusals_in_json],
+            middlewares=[measured, *([only_from_here] if local_only else []), refusals_in_json],
         )
         app.add_routes(api.routes())
         app.router.add_get("/v1/connect", self._connect, allow_head=False)
@@ -103,6 +105,7 @@ class Gateway:
         self.draining = True
         if self._server is not None:
             self._server.close()
+        self._api.end_streams()
         spread_ms = int(self._limits.drain_s * 1000)
         for count, connection in enumerate(self._sweep.connections(), 1):
             connection.drain(random.randint(0, spread_ms))

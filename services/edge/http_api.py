@@ -12,7 +12,6 @@ from typing import Any, Final, TypeVar
 
 import orjson
 from aiohttp import web
-from google.protobuf import json_format
 from onward.client.v1 import client_pb2
 from onward.presence.v1 import presence_pb2
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -24,7 +23,14 @@ from services.edge.backend import Backend, History
 from services.edge.cluster_status import status_object
 from services.edge.entitlement import Grants
 from services.edge.http_refusal import Refused, json_response
-from services.edge.tokens import Authenticator
+from services.edge.http_story import (
+    MEDIA_TYPE,
+    OUTCOMES_MAX,
+    StoryLimits,
+    StoryStreams,
+    story_object,
+)
+from services.edge.tokens import Authenticator, Caller
 
 T = TypeVar("T")
 
@@ -49,12 +55,14 @@ class HttpApi:
         *,
         body_s: float = 15.0,
         page: bool = False,
+        stories: StoryLimits = StoryLimits(),  # noqa: B008 - frozen
     ) -> None:
         self._backend = backend
         self._authenticator = authenticator
         self._is_ready = is_ready
         self._body_s = body_s
         self._page = _PAGE.read_bytes() if page else b""
+        self._stories = StoryStreams(backend.watch_story, stories)
 
     def routes(self) -> list[web.RouteDef]:
         """All paths but the handshake."""
@@ -68,6 +76,10 @@ class HttpApi:
             web.get("/metrics", self._metrics),
         ]
         return [*routes, web.get("/", self._index)] if self._page else routes
+
+    def end_streams(self) -> None:
+        """Ends what would not end by itself: the edge drains."""
+        self._stories.end_all()
 
     async def _publish(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/publish`: the fields of a publish frame as a JSON object."""
@@ -105,22 +117,26 @@ class HttpApi:
         return json_response(_history_object(subject, history))
 
     async def _explain(self, request: web.Request) -> web.StreamResponse:
-        """`GET /v1/explain?user=&subject=&seq=&limit=`; `seq` absent: the newest messages."""
+        """`GET /v1/explain?user=&subject=&seq=&limit=`; `seq` absent: the newest messages.
+
+        Asked for `text/event-stream`, it goes on telling: see `http_story`.
+        """
         user, subject = request.query.get("user", ""), request.query.get("subject", "")
         # Here `user` says whom the question is about.
-        caller = self._caller(request, "")
+        known = self._known(request, "")
+        streams = MEDIA_TYPE in request.headers.get("Accept", "")
         seq = _number(request, "seq", 0, _SEQ_MAX, default=0)
-        limit = _number(request, "limit", 1, _LIMIT_MAX, default=_LIMIT)
+        limit_max = OUTCOMES_MAX if streams else _LIMIT_MAX
+        limit = _number(request, "limit", 1, limit_max, default=_LIMIT)
         if fault := name_fault(user):
             raise Refused(refuse(Code.ARGUMENT_INVALID, f"`user` cannot be taken. {fault}"))
         _check_subject(subject)
-        if not caller.may_explain(user):
+        if not known.grants.may_explain(user):
             raise Refused(refuse(Code.FORBIDDEN, "That is another user's story."))
         asked = presence_pb2.ExplainRequest(user=user, subject=subject, seq=seq, limit=limit)
-        answer = _unless_refused(await self._backend.explain(asked))
-        return json_response(
-            json_format.MessageToDict(answer, always_print_fields_with_no_presence=True)
-        )
+        if streams:
+            return await self._stories.serve(request, asked, known.expires_at)
+        return json_response(story_object(_unless_refused(await self._backend.explain(asked))))
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/status`: `cluster_status.status_object`, for operators."""
@@ -146,13 +162,16 @@ class HttpApi:
         )
 
     def _caller(self, request: web.Request, user: str) -> Grants:
+        """What who asks may do."""
+        return self._known(request, user).grants
+
+    def _known(self, request: web.Request, user: str) -> Caller:
         """Who asks: by token, else `user`."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme and (scheme.lower() != "bearer" or not token.strip()):
             message = "The header Authorization is not `Bearer <token>`."
             raise Refused(refuse(Code.TOKEN_INVALID, message))
-        identified = self._authenticator.identify(token.strip(), user, _HTTP_CLIENT)
-        return _unless_refused(identified).grants
+        return _unless_refused(self._authenticator.identify(token.strip(), user, _HTTP_CLIENT))
 
     async def _body(self, request: web.Request) -> bytes:
         try:

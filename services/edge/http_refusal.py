@@ -41,11 +41,18 @@ def status_of(refusal: Refusal) -> int:
     return _STATUS.get(refusal.code, _STATUS_OTHERWISE)
 
 
+def refusal_object(refusal: Refusal) -> dict[str, str | int]:
+    """`refusal` as every answer and event over HTTP shows it."""
+    return {
+        "code": code_name(refusal),
+        "message": refusal.message,
+        "retryAfterMs": refusal.retry_after_ms,
+    }
+
+
 def refused(refusal: Refusal, status: int = 0) -> web.Response:
     """The answer for `refusal`; `status` 0 takes that of its code."""
-    body: dict[str, str | int] = {"code": code_name(refusal), "message": refusal.message}
-    body["retryAfterMs"] = refusal.retry_after_ms
-    response = json_response(body, status or status_of(refusal))
+    response = json_response(refusal_object(refusal), status or status_of(refusal))
     if refusal.retry_after_ms:
         response.headers["Retry-After"] = str(math.ceil(refusal.retry_after_ms / 1000))
     if response.status == 401:

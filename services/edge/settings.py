@@ -85,6 +85,12 @@ class Settings(SharedSettings):
         doc="TCP connections of this process that are not WebSockets (yet); further ones are "
         "closed unread",
     )
+    stories_max: int = setting(
+        200,
+        least=0,
+        doc="story streams of this process (GET /v1/explain as server-sent events); further ones "
+        "are refused (OVERLOADED). Each is a connection and a watch at presence",
+    )
     write_high_bytes: int = setting(
         262_144,
         least=16_384,

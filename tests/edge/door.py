@@ -16,6 +16,7 @@ from services.edge.backend import Accepted, History
 from services.edge.cluster_status import Picture
 from services.edge.gateway import Gateway, GatewayLimits
 from services.edge.http_api import HttpApi
+from services.edge.http_story import StoryLimits
 from services.edge.socket import Connection, Handshake, Socket
 from services.edge.socket_protocol import SocketLimits
 from services.edge.sweep import Sweep
@@ -165,6 +166,7 @@ class Door:
         anonymous: bool,
         round_s: float,
         page: bool,
+        stories: StoryLimits,
     ) -> None:
         self.connections: list[Echo] = []
         self.rounds: list[int] = []
@@ -172,7 +174,12 @@ class Door:
         self.sweep = Sweep(self.begin_round, round_s, rounds=3)
         authenticator = Authenticator(SECRET, anonymous=anonymous)
         api = HttpApi(
-            self.backend, authenticator, lambda: self.backend.ready, body_s=0.5, page=page
+            self.backend,
+            authenticator,
+            lambda: self.backend.ready,
+            body_s=0.5,
+            page=page,
+            stories=stories,
         )
         self.gateway = Gateway(
             "127.0.0.1:0", self, self.sweep, api, limits, sockets, local_only=anonymous
@@ -211,8 +218,16 @@ async def open_door(
     anonymous: bool = True,
     round_s: float = 60.0,
     page: bool = False,
+    stories: StoryLimits = StoryLimits(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Door]:
-    door = Door(limits=limits, sockets=sockets, anonymous=anonymous, round_s=round_s, page=page)
+    door = Door(
+        limits=limits,
+        sockets=sockets,
+        anonymous=anonymous,
+        round_s=round_s,
+        page=page,
+        stories=stories,
+    )
     await door.gateway.start()
     sweeping = asyncio.create_task(door.sweep.run())
     try:
