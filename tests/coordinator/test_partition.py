@@ -11,6 +11,7 @@ from services.coordinator.effects import (
     AwaitProcessed,
     Deliver,
     EndWatch,
+    Relay,
     Replace,
     Request,
     StartWatch,
@@ -28,6 +29,7 @@ from services.coordinator.store import (
     PublicationKey,
     RecordedEvent,
     Register,
+    Writes,
 )
 from tests.coordinator.harness import DISCONNECTED, connected, event, publish
 
@@ -288,3 +290,92 @@ def test_the_facts_asked_for_are_those_that_are_needed() -> None:
         {EventKey("s1", 1)},
         {("ann", "c"), ("eve", "d")},
     )
+
+
+def transient(subject: str, publication_id: str = "t1", **more: bool) -> coordinator_pb2.Publish:
+    it = publish(subject, "hi", publication_id)
+    it.transient = True
+    it.retain = more.get("retain", False)
+    return it
+
+
+def retained(text: str, publication_id: str) -> coordinator_pb2.Publish:
+    it = publish("/a", text, publication_id)
+    it.retain = True
+    return it
+
+
+def relayed(subject: str = "/a") -> Relay:
+    message = message_entry(1, 0, subject).message
+    return Relay(message)
+
+
+def test_a_transient_message_is_relayed_in_its_place_and_leaves_nothing() -> None:
+    asked = [
+        ask(1, publish=publish("/a", "hi", "p1")),
+        ask(2, publish=transient("/a")),
+        ask(3, publish=transient("/a")),
+        ask(4, publish=publish("/a", "hi", "p2")),
+    ]
+    decision = decide(TERM, asked, facts())
+    first, second = message_entry(1, 1), message_entry(2, 2)
+    assert decision.effects == [
+        *(Append(first), accepted(1, 1), Deliver(first)),
+        *(accepted(2, 0), relayed()),
+        *(accepted(3, 0), relayed()),
+        *(Append(second), accepted(4, 2), Deliver(second)),
+    ]
+    alone = decide(TERM, [ask(1, publish=transient("/a"))], facts())
+    assert alone.writes == Writes()
+    assert lookup([ask(1, publish=transient("/a"))]) == Lookup(set(), set(), set(), set())
+
+
+def test_a_transient_message_goes_while_the_store_is_full() -> None:
+    full = Term(0, PARTITIONS, 9, 1_500, full=True)
+    assert decide(full, [ask(1, publish=transient("/a"))], facts()).effects == [
+        accepted(1, 0),
+        relayed(),
+    ]
+
+
+def test_a_transient_message_is_refused_as_others_are() -> None:
+    assert codes(decide(TERM, [ask(1, publish=transient("a"))], facts())) == ["SUBJECT_INVALID"]
+    both = [ask(1, publish=transient("/a", retain=True))]
+    assert codes(decide(TERM, both, facts())) == ["ARGUMENT_INVALID"]
+    wrong = Term(1 - partition_of("/a", 2), 2, 9, 0)
+    assert codes(decide(wrong, [ask(1, publish=transient("/a"))], facts())) == ["ARGUMENT_INVALID"]
+
+
+def test_a_message_to_be_retained_is_a_message_and_the_retained_one() -> None:
+    decision = decide(TERM, [ask(1, publish=retained("hi", "p1"))], facts())
+    entry = message_entry(1, 1)
+    assert decision.effects == [Append(entry), accepted(1, 1), Deliver(entry)]
+    assert decision.writes.retained == {"/a": decision.writes.rows[0]}
+
+
+def test_the_last_of_several_retained_messages_is_kept_and_an_empty_one_keeps_none() -> None:
+    asked = [ask(1, publish=retained("hi", "p1")), ask(2, publish=retained("ho", "p2"))]
+    decision = decide(TERM, asked, facts())
+    assert decision.writes.retained == {"/a": decision.writes.rows[1]}
+    empty = decide(TERM, [*asked, ask(3, publish=retained("", "p3"))], facts())
+    assert empty.writes.retained == {"/a": None} and len(empty.writes.rows) == 3
+
+
+def test_a_repeat_of_a_retained_message_changes_nothing() -> None:
+    first = decide(TERM, [ask(1, publish=retained("hi", "p1"))], facts())
+    known = dict(first.writes.publications)
+    again = decide(TERM, [ask(2, publish=retained("hi", "p1"))], facts(publications=known))
+    assert again.effects == [accepted(2, 1, duplicate=True)] and again.writes == Writes()
+
+
+def test_a_watch_of_what_cannot_be_a_subject_is_not_answered() -> None:
+    asked = [Request(4, coordinator_pb2.Watch(subject="/" + "x" * 1_000_000))]
+    assert decide(TERM, asked, facts()).effects == []
+
+
+def test_going_to_the_background_is_recorded_and_changes_no_register() -> None:
+    stored = Register("ann", "c", 4, "s1", 7, True, False, False)
+    away = entry_pb2.PresenceEvent.ActivityChanged(active=False)
+    asked = [ask(1, presence=event(3, generation=4, activity_changed=away))]
+    decision = decide(TERM, asked, facts(registers={"ann": {"c": stored}}))
+    assert decision.effects[1:] == [recorded(1, 1, 4)] and not decision.writes.registers

@@ -289,6 +289,75 @@ def test_messages_and_tails_are_read_from_the_store(
     run(body())
 
 
+def test_a_transient_message_reaches_the_watchers_and_is_in_no_log(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with coordinator(etcd.address, tmp_path) as it, edge(it, 7) as one:
+            epoch, partition = owned(it, "/a")
+            await one.ask(epoch, partition, watches=[Watch(subject="/a")])
+            typing = publish("/a", "typing", "t1")
+            typing.transient = True
+            appends = [one.append(publish=typing) for _ in range(2)]
+            await one.ask(epoch, partition, appends=appends)
+            answers = await one.answers(*(append.request for append in appends))
+            assert [(a.accepted.seq, a.accepted.epoch) for a in answers] == [(0, epoch)] * 2
+            relayed = await one.got("transients", 2)
+            assert [(m.subject, m.seq, m.content.text) for m in relayed] == [
+                ("/a", 0, "typing")
+            ] * 2
+            assert await it.status._store.read_tails([partition]) == {partition: 0}
+
+    run(body())
+
+
+def test_a_retained_message_can_be_read(run: Run, etcd: EtcdServer, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with coordinator(etcd.address, tmp_path) as it, edge(it) as one:
+            read = coordinator_pb2.ReadRetainedRequest(subject="/a")
+            none = await one.stub.ReadRetained(read)
+            assert not none.HasField("retained")
+            assert one.hello is not None and none.log_id == one.hello.log_id
+            for number, text in enumerate(("x", "y", "")):
+                keep = publish("/a", text, f"p{number}")
+                keep.retain = True
+                append = one.append(publish=keep)
+                await one.ask(*owned(it, "/a"), appends=[append])
+                (answer,) = await one.answers(append.request)
+                assert answer.accepted.seq == number + 1
+                response = await one.stub.ReadRetained(read)
+                assert response.HasField("retained") == bool(text)
+                assert response.retained.message.content.text == text
+
+    run(body())
+
+
+def test_a_megabyte_where_a_name_belongs_is_refused_and_the_stream_goes_on(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with coordinator(etcd.address, tmp_path) as it, edge(it) as one:
+            epoch, partition = owned(it, "/a")
+            large = "x" * 1_000_000
+            headers = publish("/a", "hi", "p1")
+            headers.content.headers["title"] = large
+            asked = [
+                (publish("/" + large, "hi", "p1"), Code.SUBJECT_INVALID),
+                (publish("/a", "hi", large), Code.PUBLICATION_ID_INVALID),
+                (publish("/a", large, "p2"), Code.CONTENT_TOO_LARGE),
+                (headers, Code.HEADERS_TOO_LARGE),
+            ]
+            appends = [one.append(publish=it) for it, _ in asked]
+            watch = Watch(subject="/" + large)
+            await one.ask(epoch, partition, appends=appends, watches=[watch])
+            answers = await one.answers(*(append.request for append in appends))
+            assert [a.refusal.code for a in answers] == [code for _, code in asked]
+            (good,) = await one.publish(it, "/a", "still")
+            assert good.accepted.seq == 1 and not one.received.watched
+
+    run(body())
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -296,6 +365,7 @@ def test_messages_and_tails_are_read_from_the_store(
         coordinator_pb2.ReadMessagesRequest(subject="/a", limit=0),
         coordinator_pb2.ReadMessagesRequest(subject="/a", limit=1_001),
         coordinator_pb2.ReadMessagesRequest(subject="/a", limit=1, after_seq=1 << 63),
+        coordinator_pb2.ReadRetainedRequest(subject="a"),
         coordinator_pb2.ReadTailsRequest(partitions=[4]),
         coordinator_pb2.ReadTailsRequest(partitions=[0] * 1_025),
     ],

@@ -182,6 +182,26 @@ def test_forgotten_clients_and_observers_come_only_when_asked_for(run: Run, open
     run(body())
 
 
+def test_a_retained_message_is_a_copy_that_outlives_the_log(run: Run, opened: Open) -> None:
+    async def body() -> None:
+        async with opened() as store:
+            await store.claim({1: 5}, "c1", {})
+            assert await store.read_retained("/a") is None
+            writes = messages(1, 2)
+            writes.retained["/a"] = writes.rows[0]
+            await append(store, {1: writes}, stamp=Stamp(0, 100))
+            await store.sweep(1, 5, keep(since_ms=200), 9)
+            assert (await store.read_messages(1, "/a", 0, 9, 1000)).messages == []
+        async with opened() as store:
+            assert await store.read_retained("/a") == StoredMessage(1, 1, b"x")
+            await append(store, {1: Writes(retained={"/a": row(3, "/a", 3, b"y")})})
+            assert await store.read_retained("/a") == StoredMessage(3, 3, b"y")
+            await append(store, {1: Writes(retained={"/a": None})})
+            assert await store.read_retained("/a") is None
+
+    run(body())
+
+
 def test_everything_is_there_after_a_restart(run: Run, opened: Open) -> None:
     async def body() -> None:
         async with opened() as store:

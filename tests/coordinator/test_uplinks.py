@@ -56,6 +56,25 @@ def test_a_flush_waits_until_everything_was_written(run: Run) -> None:
     run(body())
 
 
+def test_transient_messages_go_to_watchers_that_do_not_lag(run: Run) -> None:
+    async def body() -> None:
+        uplinks = Uplinks(10_000, transient_max=100)
+        lags, reads = uplinks.open(7), uplinks.open(8)
+        for uplink in (lags, reads):
+            uplinks.watch(uplink.number, 1, watched())
+            await batch(uplink)
+        lags.add_replaced("x" * 95)
+        typing = entry_pb2.Message(subject="/a", publisher="bob")
+        uplinks.relay(1, typing)
+        uplinks.relay(1, entry_pb2.Message(subject="/b"))
+        assert list((await batch(reads)).transients) == [typing]
+        assert not (await batch(lags)).transients and uplinks.transients_dropped == 1
+        uplinks.relay(1, typing)
+        assert list((await batch(lags)).transients) == [typing], "it has caught up"
+
+    run(body())
+
+
 def test_deliveries_go_to_watchers_of_the_subject_only(run: Run) -> None:
     async def body() -> None:
         uplinks = Uplinks(10_000)
