@@ -83,6 +83,7 @@ class ScriptedEdge:
 
     def __init__(self) -> None:
         self.url = ""
+        self.turn_away = 0  # so many handshakes, with the advice to come back in a second
         self.visits: asyncio.Queue[Visit] = asyncio.Queue()
         self.answers: dict[str, tuple[int, Any]] = {}
         self.requests: list[tuple[str, dict[str, str], Any]] = []  # path, query, body
@@ -92,6 +93,9 @@ class ScriptedEdge:
             return await self.visits.get()
 
     async def _connect(self, request: web.Request) -> web.WebSocketResponse:
+        if self.turn_away:
+            self.turn_away -= 1
+            raise web.HTTPServiceUnavailable(headers={"Retry-After": "1"})
         socket = web.WebSocketResponse(protocols=("onward.v1.json",))
         await socket.prepare(request)
         visit = Visit(socket, request.query.get("user", ""))

@@ -14,9 +14,9 @@ def test_a_publish_goes_in_the_name_of_the_user(run: Run) -> None:
         async with scripted_edge() as edge:
             edge.answers["/v1/publish"] = (200, {"seq": "7", "epoch": "1", "duplicate": True})
             async with Api(edge.url + "/", user="bob") as api:
-                published = await api.publish("/a", "hi", headers={"title": "Bob"})
+                published = await api.publish("/a", "hi", headers={"title": "Bob"}, retain=True)
             assert published == Published(7, 1, True)
-            body = {"subject": "/a", "text": "hi", "headers": {"title": "Bob"}}
+            body = {"subject": "/a", "text": "hi", "headers": {"title": "Bob"}, "retain": True}
             assert edge.requests == [("/v1/publish", {"user": "bob"}, body)]
 
     run(story())

@@ -1,6 +1,9 @@
 """The client against an edge whose answers the tests write, over real sockets."""
 
 import asyncio
+import base64
+import json
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -19,6 +22,8 @@ from onward_sdk import (
     Synced,
     Unreachable,
 )
+from onward_sdk.effects import Send
+from onward_sdk.protocol import ack_frame
 
 from tests.sdk.scripted_edge import ScriptedEdge, Visit, scripted_edge
 from tests.waiting import until
@@ -26,6 +31,12 @@ from tests.waiting import until
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 RECOVERED = {"subject": "/a", "recovered": True}
+
+
+def token(lives_s: float) -> str:
+    """A JWT as far as the client looks into it."""
+    claims = json.dumps({"sub": "ann", "exp": time.time() + lives_s}).encode()
+    return f"e30.{base64.urlsafe_b64encode(claims).decode().rstrip('=')}.c2ln"
 
 
 class Seen:
@@ -394,5 +405,120 @@ def test_logout_is_asked_for_and_closes(run: Run) -> None:
             await leaving
             await client.wait_closed()
             assert seen.kept[-1].positions == {}
+
+    run(story())
+
+
+def test_limits_are_known_once_the_server_told_them(run: Run) -> None:
+    async def story() -> None:
+        async with scripted_edge() as edge:
+            client = client_of(edge, Seen())
+            connecting = asyncio.create_task(client.connect())
+            limits = {"contentBytesMax": 10, "dedupeWindowMs": "5000", "publishesPerS": 3}
+            await (await edge.visit()).accept(limits=limits)
+            await connecting
+            assert (client.limits.content_bytes_max, client.limits.publishes_per_s) == (10, 3)
+            with pytest.raises(Refused, match="CONTENT_TOO_LARGE"):
+                await client.publish("/a", "x" * 11)
+            await client.disconnect()
+
+    run(story())
+
+
+def test_a_token_about_to_expire_is_renewed_from_its_source(run: Run) -> None:
+    async def story() -> None:
+        tokens = [token(3), token(3600)]
+        given: list[str] = []
+
+        async def source() -> str:
+            given.append(tokens[len(given)])
+            return given[-1]
+
+        async with scripted_edge() as edge:
+            client = Client([edge.url], token=source, options=Options(token_notice_s=30.0))
+            connecting = asyncio.create_task(client.connect())
+            visit = await edge.visit()
+            assert (await visit.accept())["token"] == tokens[0]
+            await connecting
+            frame = await visit.next("refresh")
+            assert frame["refresh"] == {"token": tokens[1]}
+            await visit.send({"id": frame["id"], "done": {}})
+            await client.disconnect()
+
+    run(story())
+
+
+def test_an_expired_session_comes_back_with_a_newer_token(run: Run) -> None:
+    async def story() -> None:
+        count = 0
+
+        async def source() -> str:
+            nonlocal count
+            count += 1
+            return f"token {count}"
+
+        async with scripted_edge() as edge:
+            client = Client([edge.url], token=source, chance=lambda: 0.9)
+            connecting = asyncio.create_task(client.connect())
+            visit = await edge.visit()
+            await visit.accept()
+            await connecting
+            await visit.socket.close(code=4003)
+            assert (await (await edge.visit()).accept())["token"] == "token 2"
+            await client.disconnect()
+
+    run(story())
+
+
+def test_a_refused_refresh_raises_and_the_former_token_stays(run: Run) -> None:
+    async def story() -> None:
+        async with scripted_edge() as edge:
+            client = Client([edge.url], token="good", chance=lambda: 0.0)
+            connecting = asyncio.create_task(client.connect())
+            visit = await edge.visit()
+            await visit.accept()
+            await connecting
+            refreshing = asyncio.create_task(client.refresh("bad"))
+            frame = await visit.next("refresh")
+            error = {"code": "TOKEN_INVALID", "message": "No."}
+            await visit.send({"id": frame["id"], "error": error})
+            with pytest.raises(Refused, match="TOKEN_INVALID"):
+                await refreshing
+            await visit.cut()
+            assert (await (await edge.visit()).accept())["token"] == "good"
+            await client.disconnect()
+
+    run(story())
+
+
+def test_an_edge_without_room_is_asked_again_when_it_says(run: Run) -> None:
+    async def story() -> None:
+        async with scripted_edge() as edge:
+            seen = Seen()
+            edge.turn_away = 1
+            client = client_of(edge, seen)
+            connecting = asyncio.create_task(client.connect())
+            await (await edge.visit()).accept()
+            await connecting
+            (turned_away,) = seen.of(Disconnected)
+            assert "no room" in turned_away.reason
+            assert turned_away.retry_in_s == pytest.approx(1.02)
+            await client.disconnect()
+
+    run(story())
+
+
+def test_acknowledgements_that_wait_to_be_written_join(run: Run) -> None:
+    async def story() -> None:
+        async with scripted_edge() as edge:
+            client = client_of(edge, Seen())
+            driver = client._driver
+            for seq in range(1_000):
+                driver.act([Send({"ack": ack_frame({"/a": seq, f"/{seq % 3}": seq})})])
+            driver.act([Send({"id": "1", "logout": {}})])
+            joined, logout = driver._outbox
+            assert isinstance(joined, Send)
+            assert joined.frame == {"ack": ack_frame({"/a": 999, "/0": 999, "/1": 997, "/2": 998})}
+            assert logout == Send({"id": "1", "logout": {}})
 
     run(story())

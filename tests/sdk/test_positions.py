@@ -83,7 +83,16 @@ def test_a_gap_is_passed_over_once() -> None:
     assert track.take("LIVE", 9) is Verdict.HAND_OVER
 
 
-def test_a_transient_message_has_no_order() -> None:
+def test_a_transient_message_has_no_order_and_moves_nothing() -> None:
     track = at(5)
-    assert [track.take("LIVE", 0) for _ in range(2)] == [Verdict.HAND_OVER] * 2
-    assert track.received == 5
+    assert [track.take("TRANSIENT", 0) for _ in range(2)] == [Verdict.HAND_OVER] * 2
+    track.done_with(0)
+    assert (track.received, track.handled) == (5, 5)
+
+
+def test_a_snapshot_at_or_below_the_position_comes_once_for_each_start() -> None:
+    track = Track(Subscription("/a", snapshot=True))
+    track.answered(SubscriptionState("/a", 9, None, ""))
+    assert [track.take("SNAPSHOT", 4) for _ in range(2)] == [Verdict.HAND_OVER, Verdict.DROP]
+    assert track.received == 9
+    assert track.subscription() == Subscription("/a", after_seq=9)

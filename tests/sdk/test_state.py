@@ -3,8 +3,19 @@
 from typing import Any
 
 import pytest
-from onward_sdk.effects import Close, Effect, Emit, Fail, Keep, Reconnect, Send, Settle, Stop
-from onward_sdk.errors import Closed, OutcomeUnknown, QueueFull, Refused
+from onward_sdk.effects import (
+    Close,
+    Effect,
+    Emit,
+    Fail,
+    Keep,
+    Reconnect,
+    RenewToken,
+    Send,
+    Settle,
+    Stop,
+)
+from onward_sdk.errors import Closed, OutcomeUnknown, QueueFull, Refused, Unreachable
 from onward_sdk.events import (
     Connected,
     Disconnected,
@@ -325,10 +336,12 @@ def test_an_overloaded_server_is_asked_again_not_before_it_said() -> None:
     state.opened("", 0)
     error = {"code": "OVERLOADED", "message": "Full.", "retryAfterMs": 700}
     state.received({"id": "1", "error": error}, 0)
-    assert state.closed(1000, "", 0, 0.5, "new") == [
-        Emit(Disconnected("OVERLOADED: Full.", True, 1000, 0.7)),
-        Reconnect(0.7, other_edge=False),
+    assert state.closed(1000, "", 0, 0.625, "new") == [
+        Emit(Disconnected("OVERLOADED: Full.", True, 1000, 0.825)),
+        Reconnect(0.825, other_edge=False),
     ]
+    # So does an edge that turned the connection away before it was one.
+    assert state.closed(0, "no room", 0, 0.5, "new", 2_000)[1] == Reconnect(2.2, other_edge=True)
 
 
 def test_replaced_means_a_new_client_id_with_the_same_positions() -> None:
@@ -394,3 +407,138 @@ def test_a_token_is_told_before_it_expires() -> None:
     assert state.next_deadline() == 70
     assert state.tick(70) == [Emit(TokenExpiring(30))]
     assert state.next_deadline() is None
+
+
+def test_a_newer_token_is_asked_for_where_there_is_a_source() -> None:
+    state = State(Identity("c"), Options(token_notice_s=30))
+    state.opened("jwt", 0, expires_at=100, renews=True)
+    state.received(connected("1", None), 0)
+    assert state.tick(70) == [RenewToken(30)]
+    assert state.refresh("newer", 71, expires_at=171) == (
+        "2",
+        [Send({"id": "2", "refresh": {"token": "newer"}})],
+    )
+    assert state.next_deadline() == 141
+    assert state.received({"id": "2", "done": {}}, 72) == [Settle("2", {})]
+
+
+def test_a_token_that_lives_shorter_than_the_notice_is_renewed_at_half_of_its_time() -> None:
+    state = State(Identity("c"), Options(token_notice_s=30))
+    state.opened("jwt", 0, expires_at=10, renews=True)
+    state.received(connected("1", None), 0)
+    assert state.next_deadline() == 5
+    assert state.tick(5) == [RenewToken(5)]
+    state.refresh("the same", 5, expires_at=5.5)
+    assert state.next_deadline() == 6, "a source that gives old tokens is not asked in a loop"
+
+
+def test_a_token_refreshed_offline_goes_with_the_next_connect() -> None:
+    state = online()
+    state.closed(1006, "lost", 0, 0.5, "new")
+    assert state.refresh("newer", 0, expires_at=None) == ("3", [])
+    (send,) = state.opened("newer", 0)
+    assert isinstance(send, Send)
+    assert send.frame["connect"]["token"] == "newer"
+    assert state.received(connected("4"), 0)[-1] == Settle("3", {})
+
+
+def test_an_expired_token_ends_the_client_unless_there_is_a_source_of_newer_ones() -> None:
+    for renews in (False, True):
+        state = State(Identity("c"), Options())
+        state.opened("old", 0, renews=renews)
+        error = {"code": "TOKEN_EXPIRED", "message": "Old."}
+        state.received({"id": "1", "error": error}, 0)
+        end = state.closed(4500, "", 0, 0.5, "new")[-1]
+        expected = Reconnect(0.1, other_edge=False)
+        assert end == (expected if renews else Stop(Refused("TOKEN_EXPIRED", "Old.")))
+
+
+@pytest.mark.parametrize("code", [4001, 4003])
+def test_too_slow_or_expired_comes_back_at_once_once(code: int) -> None:
+    state = online()
+    assert state.closed(code, "", 0, 0.5, "new")[-1] == Reconnect(0.0, other_edge=False)
+    assert state.closed(code, "", 0, 0.5, "new")[-1] == Reconnect(0.2, other_edge=False)
+    (send,) = state.opened("", 0)
+    assert isinstance(send, Send)
+    assert send.frame["connect"]["subscriptions"]["list"] == [{"subject": "/a", "afterSeq": "5"}]
+
+
+def test_activity_is_said_again_in_each_session_while_it_is_the_background() -> None:
+    state = online()
+    assert state.set_activity(False, 0)[1] == [Send({"id": "3", "setActivity": {"active": False}})]
+    state.received({"id": "3", "done": {}}, 0)
+    state.closed(1006, "lost", 0, 0.5, "new")
+    state.opened("", 0)
+    said = Send({"id": "5", "setActivity": {"active": False}})
+    assert state.received(connected("4"), 0)[-1] == said
+    state.set_activity(True, 0)
+    state.closed(1006, "lost", 0, 0.5, "new")
+    state.opened("", 0)
+    assert state.received(connected("7"), 0)[-1] == Send(
+        {"id": "6", "setActivity": {"active": True}}
+    )
+
+
+def test_a_transient_publish_neither_waits_for_a_connection_nor_outlives_one() -> None:
+    state = online()
+    body = {"subject": "/a", "text": "typing", "transient": True}
+    assert state.request("publish", body, 0) == ("3", [Send({"id": "3", "publish": body})])
+    lost = state.closed(1006, "lost", 0, 0.5, "new")[0]
+    assert isinstance(lost, Fail)
+    assert (lost.request_id, type(lost.error)) == ("3", OutcomeUnknown)
+    (refused,) = state.request("publish", body, 0)[1]
+    assert isinstance(refused, Fail)
+    assert isinstance(refused.error, Unreachable)
+    state.opened("", 0)
+    assert not [e for e in state.received(connected("5"), 0) if isinstance(e, Send)]
+
+
+def test_a_transient_message_is_told_and_never_acknowledged() -> None:
+    state = online()
+    frame = {"message": {"subject": "/a", "seq": "0", "kind": "TRANSIENT", "text": "typing"}}
+    typing = Message("/a", 0, 0, "TRANSIENT", "", text="typing", log_id="L")
+    assert [state.received(frame, 0) for _ in range(2)] == [[Emit(typing)]] * 2
+    assert state.handled([typing, typing], 0) == []
+    assert state.next_deadline() is None
+
+
+def test_a_snapshot_is_told_though_it_is_not_above_the_position_and_moves_nothing() -> None:
+    state = State(Identity("c", 0, "L"), Options())
+    state.subscribe([Subscription("/a", snapshot=True)], 0)
+    (send,) = state.opened("", 0)
+    assert isinstance(send, Send)
+    assert send.frame["connect"]["subscriptions"]["list"] == [{"subject": "/a", "snapshot": True}]
+    state.received(connected("2", subscriptions=[{"subject": "/a", "seq": "5"}]), 0)
+    assert state.received(frame_of(3, "SNAPSHOT"), 0) == [Emit(message(3, "SNAPSHOT"))]
+    assert state.received(frame_of(6), 0) == [Emit(message(6))]
+    assert state.handled([message(3, "SNAPSHOT")], 0) == []
+    assert state.identity.positions == {"/a": 5}
+
+
+def test_what_the_server_would_close_the_connection_for_is_refused_here() -> None:
+    state = online()
+    state.closed(1006, "lost", 0, 0.5, "new")
+    state.request("publish", {"subject": "/a", "text": "é" * 60}, 0)
+    state.request("publish", {"subject": "/a", "text": "x", "headers": {"h": "x" * 900}}, 0)
+    state.opened("", 0)
+    limits = {"contentBytesMax": 100, "frameBytesMax": 800}
+    refused = state.received(connected("5", limits=limits), 0)[-2:]
+    assert refused == [
+        Fail("3", Refused("CONTENT_TOO_LARGE", "A message has at most 100 bytes of content.")),
+        Fail("4", Refused("CONTENT_TOO_LARGE", "A frame has at most 800 bytes.")),
+    ]
+    assert state.limits.content_bytes_max == 100
+    assert not [e for e in state.tick(1) if isinstance(e, Send)]
+
+
+def test_an_ack_that_would_make_a_frame_too_large_goes_alone() -> None:
+    state = online()
+    state.closed(1006, "lost", 0, 0.5, "new")
+    state.opened("", 0)
+    state.received(connected("3", limits={"frameBytesMax": 200}), 0)
+    state.received(frame_of(6), 0)
+    state.handled([message(6)], 0)
+    _, (sent,) = state.request("publish", {"subject": "/a", "text": "x" * 90}, 0)
+    assert isinstance(sent, Send)
+    assert "ack" not in sent.frame
+    assert state.tick(1) == [Send({"ack": {"positions": [{"subject": "/a", "seq": "6"}]}})]

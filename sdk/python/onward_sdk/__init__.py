@@ -3,7 +3,8 @@
     application ── client ── driver (asyncio) ── connection (WebSocket)
          │            │         └─ edges (core: which edge, how long to wait)
          │            └─ state (core: what to send, tell and keep; gives effects)
-         │                 ├─ pending, retries (cores: requests, waits)
+         │                 ├─ introduction, retries (cores: who, and when to come again)
+         │                 ├─ outgoing ── pending (cores: requests, acknowledgements)
          │                 └─ subscriptions ── positions (core: one subject's order)
          └── api (plain HTTP: publish, history, explain)
 
@@ -28,6 +29,7 @@ from onward_sdk.events import (
     Disconnected,
     EndpointGone,
     Event,
+    Limits,
     Message,
     Resynced,
     Status,
@@ -49,6 +51,7 @@ __all__ = [
     "Event",
     "HistoryPage",
     "Identity",
+    "Limits",
     "Message",
     "OnwardError",
     "Options",

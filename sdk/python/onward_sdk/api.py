@@ -64,8 +64,10 @@ class Api:
         content_type: str = "",
         publication_id: str = "",
         headers: Mapping[str, str] | None = None,
+        retain: bool = False,
+        transient: bool = False,
     ) -> Published:
-        """Publishes; returns when that is durable."""
+        """Publishes; returns when that is durable. `retain`, `transient`: as of `Client`."""
         body = publish_body(
             subject,
             text,
@@ -73,6 +75,8 @@ class Api:
             content_type=content_type,
             publication_id=publication_id,
             headers=headers,
+            retain=retain,
+            transient=transient,
         )
         return read_published(await self._call("POST", "/v1/publish", {}, body))
 
@@ -91,6 +95,10 @@ class Api:
         """
         query = {"user": user, "subject": subject} | ({"seq": str(seq)} if seq else {})
         return await self._call("GET", "/v1/explain", query)
+
+    async def status(self) -> Mapping[str, Any]:
+        """How the cluster stands, as JSON; for operators."""
+        return await self._call("GET", "/v1/status", {})
 
     async def _call(
         self,

@@ -17,14 +17,15 @@ from typing import Any, Self
 from onward_sdk.driver import Driver, TokenSource, draw_client_id
 from onward_sdk.edges import Edge, Edges
 from onward_sdk.effects import Effect, Identity
-from onward_sdk.events import Event, Message, Status
+from onward_sdk.events import Event, Limits, Message, Status
+from onward_sdk.options import Options
 from onward_sdk.protocol import (
     Published,
     Subscription,
     publish_body,
     read_published,
 )
-from onward_sdk.state import Options, State
+from onward_sdk.state import State
 
 Handler = Callable[[Any], object]  # a coroutine function is awaited
 
@@ -36,7 +37,8 @@ class Client:
     """One client of a user: an installation, a process or a tab.
 
     `edges`: where to connect (`http://host:port`). `user`: who, where anonymous access is on;
-    otherwise the `token` says so, or what `token()` returns before each connect. `identity`: what
+    otherwise the `token` says so, or what `token()` returns before each connect and shortly before
+    the one in use expires. `identity`: what
     `keep` was given last, to go on from there; without it a client id is drawn. `keep` is called
     whenever the identity changes, before the change is acknowledged; it should make it durable,
     and return soon. A message counts as received once `on_message` has returned.
@@ -66,6 +68,11 @@ class Client:
     def identity(self) -> Identity:
         """Who the client is and how far it has come."""
         return self._state.identity
+
+    @property
+    def limits(self) -> Limits:
+        """What the server takes, as it told last; zeros before the first connection."""
+        return self._state.limits
 
     # What an application calls.
 
@@ -117,6 +124,10 @@ class Client:
     ) -> Published:
         """Publishes; returns when that is durable, also if a reconnect is needed for it.
 
+        `retain`: besides, it becomes what a subscriber with `snapshot` gets first; with empty
+        content: nothing does any more. `transient`: it is told only to who is subscribed now, has
+        seq 0, and neither waits for a connection (Unreachable) nor outlives one.
+
         Raises Refused; OutcomeUnknown if it was sent and no answer came in time; QueueFull.
         """
         body = publish_body(
@@ -124,7 +135,8 @@ class Client:
             text,
             data,
             content_type=content_type,
-            publication_id=publication_id or uuid.uuid4().hex,
+            # A transient message is never sent again, so it needs no name.
+            publication_id=publication_id or ("" if transient else uuid.uuid4().hex),
             headers=headers,
             retain=retain,
             transient=transient,
@@ -140,13 +152,15 @@ class Client:
         await self._ask(*self._state.remove_external_token(uri, time.monotonic()))
 
     async def set_activity(self, active: bool) -> None:
-        """Says whether a person looks at this client."""
-        await self._wait_for("setActivity", {"active": active})
+        """Says whether a person looks at this client; it is said again after each reconnect.
+
+        Before `connect` it returns at once.
+        """
+        await self._ask(*self._state.set_activity(active, time.monotonic()))
 
     async def refresh(self, token: str) -> None:
-        """Gives the session a newer token of the same user."""
-        await self._wait_for("refresh", {"token": token})
-        self._driver.token_changed(token)
+        """Gives the session a newer token of the same user; offline, the next one."""
+        await self._driver.refresh(token)
 
     async def logout(self) -> None:
         """Forgets this client's external tokens and follows at the server, then closes."""

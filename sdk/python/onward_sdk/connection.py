@@ -18,16 +18,21 @@ OPEN_WAIT_S = 10.0  # for the handshake; then the edge is set aside
 ANSWER_WAIT_S = 20.0  # for the answer to `connect`; the same
 SILENCE_MAX_S = 20.0  # then a ping is sent; half of it again, and the connection is lost
 CLOSE_WAIT_S = 2.0  # for the other side of the close handshake
+ADVICE_MAX_S = 60  # an edge that advises to wait longer is asked again all the same
 CLOSE_LOST = 1006  # never on the wire: the connection ended without a close frame
 CLOSE_UNREADABLE = 1003  # we close with it: what came is no frame
 
 
 class Lost(Exception):
-    """There is no connection, or no answer on it."""
+    """There is no connection, or no answer on it.
 
-    def __init__(self, reason: str) -> None:
+    `retry_after_ms`: an edge was there and advised to come back after so long; None: it did not.
+    """
+
+    def __init__(self, reason: str, retry_after_ms: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.retry_after_ms = retry_after_ms
 
 
 class Connection:
@@ -47,7 +52,7 @@ class Connection:
         try:
             self._socket = await self._open(self._session)
         except aiohttp.WSServerHandshakeError as error:
-            raise Lost(f"{self._url} answered HTTP {error.status} instead") from None
+            raise self._turned_away(error) from None
         except aiohttp.InvalidURL:
             raise Lost(f"{self._url!r} is no address") from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -56,6 +61,13 @@ class Connection:
             if self._socket is None:
                 await self._session.close()
         return self
+
+    def _turned_away(self, error: aiohttp.WSServerHandshakeError) -> Lost:
+        seconds = error.headers.get("Retry-After", "") if error.headers else ""
+        if error.status in (429, 503) and seconds.isascii() and seconds.isdigit():
+            reason = f"{self._url} has no room for a connection now (HTTP {error.status})"
+            return Lost(reason, min(int(seconds), ADVICE_MAX_S) * 1_000)
+        return Lost(f"{self._url} answered HTTP {error.status} instead")
 
     async def _open(self, session: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
         async with asyncio.timeout(OPEN_WAIT_S):

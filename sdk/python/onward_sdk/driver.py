@@ -11,16 +11,16 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from onward_sdk import effects as do
 from onward_sdk.connection import ANSWER_WAIT_S, Connection, Lost
 from onward_sdk.edges import Edges
 from onward_sdk.effects import Identity
-from onward_sdk.errors import Closed, Unreachable
-from onward_sdk.events import Connected, Event
+from onward_sdk.errors import Closed, OnwardError, Refused, Unreachable
+from onward_sdk.events import Connected, Event, TokenExpiring
 from onward_sdk.inbox import Inbox
-from onward_sdk.protocol import expiry_of
+from onward_sdk.protocol import expiry_of, merge_acks
 from onward_sdk.state import Phase, State
 
 TokenSource = Callable[[], Awaitable[str]]
@@ -41,7 +41,7 @@ class Driver:
         chance: Callable[[], float],
     ) -> None:
         self.inbox = Inbox()
-        self.token = token
+        self._token = token
         self._state = state
         self._edges = edges
         self._user = user
@@ -52,6 +52,7 @@ class Driver:
         self._hurry = asyncio.Event()  # set to end a pause between attempts
         self._waiting: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._next = do.Reconnect(0.0, other_edge=False)
         self._first: asyncio.Future[None] | None = None  # the first `connected`
@@ -91,6 +92,8 @@ class Driver:
                 await asyncio.wait({self._task}, timeout=STOP_WAIT_S)
             self._task.cancel()
             await asyncio.wait({self._task})
+            if self._renewal is not None:
+                self._renewal.cancel()
             self._end(None)
 
     async def ask(self, request_id: str, effects: list[do.Effect]) -> Mapping[str, Any]:
@@ -107,12 +110,17 @@ class Driver:
         """The application is done with these events."""
         self.act(self._state.handled(events, time.monotonic()))
 
-    def token_changed(self, token: str) -> None:
-        """The session has another token."""
-        if isinstance(self.token, str):
-            self.token = token
-        self._state.token_changed(_expiry(token))
-        self._arm()
+    async def refresh(self, token: str) -> None:
+        """Gives the session, or the next connect, a newer token; returns when it is taken."""
+        before = self._token
+        if isinstance(before, str):
+            self._token = token
+        try:
+            await self.ask(*self._state.refresh(token, time.monotonic(), _expiry(token)))
+        except Refused:
+            if self._token == token:
+                self._token = before
+            raise
 
     async def guard(self, work: Coroutine[Any, Any, None]) -> None:
         """The top of a task: what the application's functions raise ends the client.
@@ -131,8 +139,7 @@ class Driver:
         for effect in effects:
             match effect:
                 case do.Send() | do.Close():
-                    self._outbox.append(effect)
-                    self._out.set()
+                    self._queue(effect)
                 case do.Emit(event):
                     self._tell(event)
                 case do.Keep(identity):
@@ -146,9 +153,33 @@ class Driver:
                         future.set_exception(error)
                 case do.Reconnect():
                     self._next = effect
+                case do.RenewToken(expires_in_s):
+                    if self._renewal is not None:
+                        self._renewal.cancel()
+                    renewing = self.guard(self._renew(expires_in_s))
+                    self._renewal = asyncio.create_task(renewing)
                 case do.Stop(error):
                     self._end(error)
         self._arm()
+
+    def _queue(self, effect: do.Send | do.Close) -> None:
+        """To the writer. Acknowledgements join, so that an edge that reads slowly, or not at all,
+        has no more of them waiting for it than one behind each request."""
+        last = self._outbox[-1] if self._outbox else None
+        if _only_acknowledges(effect) and _only_acknowledges(last):
+            self._outbox.pop()
+            effect = do.Send(merge_acks(last.frame, effect.frame))
+        self._outbox.append(effect)
+        self._out.set()
+
+    async def _renew(self, expires_in_s: float) -> None:
+        """Asks the application for a newer token, and refreshes the session with it."""
+        assert not isinstance(self._token, str)
+        try:
+            await self.refresh(await self._token())
+        except OnwardError:
+            # The session goes on until the server ends it.
+            self.inbox.put(TokenExpiring(expires_in_s))
 
     def _tell(self, event: Event) -> None:
         self.inbox.put(event)
@@ -188,17 +219,19 @@ class Driver:
         while not self._over.done():
             await self._pause(self._next.delay_s)
             url = self._edges.choose(self._chance())
-            code, reason = 0, ""
+            code, reason, advice_ms = 0, "", None
             try:
                 code, reason = await self._converse(url)
             except Lost as lost:
-                reason = lost.reason
+                reason, advice_ms = lost.reason, lost.retry_after_ms
+            now, fresh_id = time.monotonic(), draw_client_id()
             self.act(
-                self._state.closed(code, reason, time.monotonic(), self._chance(), draw_client_id())
+                self._state.closed(code, reason, now, self._chance(), fresh_id, advice_ms or 0)
             )
             if self._next.other_edge:
                 self._edges.failed(url)
-            self._give_up_if_never_reached(code, reason)
+            if advice_ms is None:
+                self._give_up_if_never_reached(code, reason)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -217,14 +250,15 @@ class Driver:
 
     async def _converse(self, url: str) -> tuple[int, str]:
         """One connection from its opening to its end; returns its close code and reason."""
-        token = self.token if isinstance(self.token, str) else await self.token()
+        renews = not isinstance(self._token, str)
+        token = self._token if isinstance(self._token, str) else await self._token()
         if self._hurry.is_set():
             return 0, "the client was closed"
         async with Connection(url, self._user) as connection:
             self._outbox.clear()
             if self._hurry.is_set():
                 return 0, "the client was closed"
-            self.act(self._state.opened(token, time.monotonic(), _expiry(token)))
+            self.act(self._state.opened(token, time.monotonic(), _expiry(token), renews))
             writer = asyncio.create_task(self._write(connection))
             try:
                 wait_s: float | None = ANSWER_WAIT_S
@@ -254,6 +288,10 @@ class Driver:
 def draw_client_id() -> str:
     """A client id that nobody has."""
     return f"client-{uuid.uuid4().hex[:16]}"
+
+
+def _only_acknowledges(effect: do.Send | do.Close | None) -> TypeGuard[do.Send]:
+    return isinstance(effect, do.Send) and effect.frame.keys() == {"ack"}
 
 
 def _expiry(token: str) -> float | None:

@@ -73,10 +73,20 @@ class Reconnect:
 
 
 @dataclass(frozen=True, slots=True)
+class RenewToken:
+    """Ask the application for a newer token, and `refresh` the session with it.
+
+    If there is none to be had, tell it that the present one expires in so many seconds.
+    """
+
+    expires_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """The client is over; `error` says why, None if it was asked to."""
 
     error: OnwardError | None
 
 
-Effect = Send | Emit | Keep | Settle | Fail | Close | Reconnect | Stop
+Effect = Send | Emit | Keep | Settle | Fail | Close | Reconnect | RenewToken | Stop

@@ -8,13 +8,25 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What the server takes, as it told when the session began; 0: it did not tell."""
+
+    content_bytes_max: int = 0
+    frame_bytes_max: int = 0
+    headers_bytes_max: int = 0
+    subscriptions_max: int = 0
+    publishes_per_s: int = 0
+    dedupe_window_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """A message of a subscribed subject, once and in order."""
 
     subject: str
     seq: int  # contiguous within the subject; 0: transient, it has no number
     epoch: int  # the ownership term that accepted it
-    kind: str  # LIVE, RECOVERED, HISTORY or SNAPSHOT
+    kind: str  # LIVE, RECOVERED, HISTORY, SNAPSHOT or TRANSIENT
     publisher: str
     text: str | None = None  # one of text and data is set
     data: bytes | None = None
@@ -35,6 +47,7 @@ class Connected:
     log_id: str
     edge_id: str
     log_replaced: bool = False  # true: earlier positions mean nothing any more
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)

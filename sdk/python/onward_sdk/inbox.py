@@ -2,15 +2,18 @@
 
 Putting never waits, since effects are carried out at once; instead the client asks `has_room`
 before it reads the next frame, so the queue grows beyond `COUNT_MAX` by one frame's events only.
+That connections begin and end does not come in frames: of these events the oldest go beyond it.
 """
 
 import asyncio
 from collections import deque
 
-from onward_sdk.events import Event
+from onward_sdk.events import Connected, Disconnected, Event, Subscribed
 
 COUNT_MAX = 1_000  # from here on the socket is not read, and the edge sees a slow client
 BATCH_MAX = 256  # events handed over before they are reported as handled
+# Events that move no position, and that an application which reads nothing does not miss.
+_OF_CONNECTIONS = (Connected, Disconnected, Subscribed)
 
 
 class Inbox:
@@ -26,10 +29,18 @@ class Inbox:
 
     def put(self, event: Event) -> None:
         """Queues an event."""
+        if len(self._events) >= COUNT_MAX and isinstance(event, _OF_CONNECTIONS):
+            self._forget_one()
         self._events.append(event)
         self._filled.set()
         if len(self._events) >= COUNT_MAX:
             self._room.clear()
+
+    def _forget_one(self) -> None:
+        for index, event in enumerate(self._events):
+            if isinstance(event, _OF_CONNECTIONS):
+                del self._events[index]
+                return
 
     async def has_room(self) -> None:
         """Returns when the application has caught up."""

@@ -1,8 +1,9 @@
 """Requests without an answer, in the order they were made. Pure.
 
 Knows frames only as something to send again; must not know positions or connections. Every
-request is harmless to repeat: a publish carries its publication id, the others say how things
-shall be. So after a reconnect all of them are sent again, in order, before anything newer.
+request but a transient publish is harmless to repeat: a publish carries its publication id, the
+others say how things shall be. So after a reconnect all of them are sent again, in order, before
+anything newer; and `lost` takes those out that must not be.
 """
 
 from collections.abc import Collection, Iterable
@@ -25,6 +26,16 @@ class Request:
     def is_publish(self) -> bool:
         """A publish ages: the server forgets its id."""
         return "publish" in self.frame
+
+    @property
+    def is_transient(self) -> bool:
+        """A publish that a repeat would make twice, and that is of no use later."""
+        return bool(self.frame.get("publish", {}).get("transient"))
+
+    @property
+    def kind(self) -> str:
+        """What the request asks for, as the frame names it."""
+        return next(iter(self.frame))
 
 
 class PendingRequests:
@@ -51,21 +62,32 @@ class PendingRequests:
         """Removes and returns the request that an answer is for; None: it is not waited for."""
         return self._requests.pop(request_id, None)
 
-    def cover(self, has_list: bool, external_tokens: Collection[str]) -> None:
+    def has(self, kind: str) -> bool:
+        """Whether a request of that kind waits."""
+        return any(request.kind == kind for request in self._requests.values())
+
+    def cover(self, has_list: bool, external_tokens: Collection[str], token: str) -> None:
         """A connect frame goes out. Requests that it says again need not be sent.
 
         `has_list`: it has the whole list of subscriptions. `external_tokens`: those it registers.
+        `token`: the one it carries.
         """
         for request in self._requests.values():
             frame = request.frame
-            token = frame.get("setExternalToken", {})
-            request.covered = (token.get("uri") in external_tokens and "replaces" not in token) or (
-                has_list and ("subscribe" in frame or "unsubscribe" in frame)
+            external = frame.get("setExternalToken", {})
+            request.covered = (
+                (external.get("uri") in external_tokens and "replaces" not in external)
+                or (has_list and request.kind in ("subscribe", "unsubscribe"))
+                or (request.kind == "refresh" and frame["refresh"]["token"] == token)
             )
 
     def covered(self) -> list[Request]:
         """Removes and returns the requests that `connected` has answered."""
         return self._take(request for request in self._requests.values() if request.covered)
+
+    def lost(self) -> list[Request]:
+        """Removes and returns the requests that end with the connection."""
+        return self._take(r for r in self._requests.values() if r.is_transient)
 
     def aged(self, made_before: float) -> list[Request]:
         """Removes and returns publishes made at or before a time."""

@@ -11,7 +11,9 @@ application is done with. Their rules:
 4. Only `handled` is ever told to the server, as an acknowledgement or as a place to recover from;
    otherwise a crash would lose what was still in the queue.
 5. Without a position (both are None) the server's answer gives one; nothing live is taken before.
-6. HISTORY and SNAPSHOT lie below the position and do not move it; they have an order of their own.
+6. HISTORY and SNAPSHOT lie below the position and do not move it; they have an order of their own,
+   so that each comes at most once for a start of the subscription.
+7. TRANSIENT has no seq: it is handed over as it comes, and nothing of it is ever acknowledged.
 """
 
 import enum
@@ -55,7 +57,7 @@ class Track:
 
     def take(self, kind: str, seq: int) -> Verdict:
         """Judges a message."""
-        if seq == 0:  # transient: no number, no order
+        if kind == "TRANSIENT":
             return Verdict.HAND_OVER
         if kind in ("HISTORY", "SNAPSHOT"):
             if seq <= self._below:

@@ -13,19 +13,23 @@ from typing import Any
 import orjson
 
 from onward_sdk.errors import Refused
-from onward_sdk.events import Message
+from onward_sdk.events import Limits, Message
 
 SUBPROTOCOL = "onward.v1.json"
 FRAME_BYTES_MAX = 4 * 1024 * 1024  # of a frame down; a larger one closes the connection
 
 CLOSE_NORMAL = 1000
 CLOSE_GOING_AWAY = 4000
+CLOSE_SLOW_CONSUMER = 4001
+CLOSE_TOKEN_EXPIRED = 4003
 CLOSE_FINAL_MIN = 4500  # from here on, reconnecting is of no use
 CLOSE_REPLACED = 4502
 CLOSE_LOGGED_OUT = 4503
 
 # Refusals of `connect` after which the same connect may succeed later; see refusal.proto.
-RETRYABLE_CODES = frozenset({"UNAVAILABLE", "OVERLOADED", "STORE_FULL", "RATE_LIMITED"})
+RETRYABLE_CODES = frozenset(
+    {"UNAVAILABLE", "OVERLOADED", "STORE_FULL", "RATE_LIMITED", "TOO_MANY_CONNECTIONS"}
+)
 
 CLOSE_REASONS = {
     4000: "the edge is stopping",
@@ -129,6 +133,27 @@ def ack_frame(positions: Mapping[str, int]) -> Frame:
     return {"positions": [{"subject": s, "seq": str(seq)} for s, seq in positions.items()]}
 
 
+def merge_acks(older: Frame, newer: Frame) -> Frame:
+    """One acknowledgement in place of two that follow each other."""
+    return {"ack": ack_frame(_positions(older) | _positions(newer))}
+
+
+def _positions(frame: Frame) -> dict[str, int]:
+    return {one["subject"]: int(one["seq"]) for one in frame["ack"]["positions"]}
+
+
+def frame_bytes(frame: Frame) -> int:
+    """How large a frame is on the wire."""
+    return len(orjson.dumps(frame))
+
+
+def content_bytes(publish: Frame) -> int:
+    """How large the content of a publish is, as the server counts it."""
+    if "data" in publish:
+        return len(base64.b64decode(publish["data"]))
+    return len(str(publish.get("text", "")).encode())
+
+
 def read_message(frame: Mapping[str, Any], log_id: str) -> Message:
     """A message, from a frame or from a page of history."""
     data = frame.get("data")
@@ -168,6 +193,19 @@ def read_refusal(error: Mapping[str, Any]) -> Refused:
         message=str(error.get("message", "")),
         retry_after_ms=int(error.get("retryAfterMs", 0)),
         generation=None if generation is None else int(generation),
+    )
+
+
+def read_limits(frame: Mapping[str, Any]) -> Limits:
+    """`limits` of `connected`."""
+    limits = frame.get("limits") or {}
+    return Limits(
+        content_bytes_max=int(limits.get("contentBytesMax", 0)),
+        frame_bytes_max=int(limits.get("frameBytesMax", 0)),
+        headers_bytes_max=int(limits.get("headersBytesMax", 0)),
+        subscriptions_max=int(limits.get("subscriptionsMax", 0)),
+        publishes_per_s=int(limits.get("publishesPerS", 0)),
+        dedupe_window_ms=int(limits.get("dedupeWindowMs", 0)),
     )
 
 

@@ -1,11 +1,33 @@
 """When to connect again: after a failure, after a refusal, when an edge is going away. Pure.
 
 Knows failures in a row and what servers advised; must not know frames. Failures wait with full
-jitter, doubling; an edge that is going away says when to leave it, and is followed at once, once.
+jitter, doubling, on top of what the server advised. At once, once, follow: an edge that is going
+away (it says when to leave it), a session that was too slow, and one whose token has expired.
 """
 
 from onward_sdk.edges import backoff_s
-from onward_sdk.protocol import CLOSE_GOING_AWAY
+from onward_sdk.errors import Closed, OnwardError, Refused
+from onward_sdk.protocol import (
+    CLOSE_FINAL_MIN,
+    CLOSE_GOING_AWAY,
+    CLOSE_REPLACED,
+    CLOSE_SLOW_CONSUMER,
+    CLOSE_TOKEN_EXPIRED,
+    RETRYABLE_CODES,
+)
+
+
+def end_of(code: int, reason: str, refusal: Refused | None, renews: bool) -> OnwardError | None:
+    """What ends the client with its connection; None: it may connect again.
+
+    `refusal`: of this connection's `connect`. `renews`: a newer token is to be had.
+    """
+    if code == CLOSE_REPLACED:
+        return None  # under another client id
+    if refusal is not None:
+        passing = refusal.code in RETRYABLE_CODES or refusal.code == "STALE_SESSION"
+        return None if passing or (refusal.code == "TOKEN_EXPIRED" and renews) else refusal
+    return Closed(reason) if code >= CLOSE_FINAL_MIN else None
 
 
 class Retries:
@@ -41,5 +63,7 @@ class Retries:
         if leaving and self._failures == 1:
             # Should the attempt that follows fail, it is a failure like any other.
             return max(0.0, (leave_at or now) - now), True
-        delay_s = max(advice_ms / 1_000, backoff_s(self._failures, chance))
+        if code in (CLOSE_SLOW_CONSUMER, CLOSE_TOKEN_EXPIRED) and self._failures == 1:
+            return 0.0, False
+        delay_s = advice_ms / 1_000 + backoff_s(self._failures, chance)
         return delay_s, leaving or code == 0

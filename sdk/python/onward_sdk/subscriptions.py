@@ -76,12 +76,17 @@ class Subscriptions:
         return self._known | held
 
     def unacked(self) -> dict[str, int]:
-        """What is handled and was not acknowledged; from here on it counts as acknowledged."""
-        positions = {}
-        for subject, track in self._tracks.items():
-            if track.handled is not None and track.handled > track.acked:
-                positions[subject] = track.acked = track.handled
-        return positions
+        """What is handled and was not acknowledged."""
+        return {
+            subject: track.handled
+            for subject, track in self._tracks.items()
+            if track.handled is not None and track.handled > track.acked
+        }
+
+    def acknowledged(self, positions: Mapping[str, int]) -> None:
+        """These have been told to the server."""
+        for subject, seq in positions.items():
+            self._tracks[subject].acked = seq
 
     @property
     def has_unacked(self) -> bool:
