@@ -22,9 +22,8 @@ from services.edge.exchange_backend import ExchangeBackend
 from services.edge.gateway import Gateway, GatewayLimits
 from services.edge.http_api import HttpApi
 from services.edge.http_story import StoryLimits
-from services.edge.hub import HubLimits
 from services.edge.identity import Identity
-from services.edge.limits import Limits
+from services.edge.limits import HubLimits, Limits
 from services.edge.outbox import OutboxLimits
 from services.edge.readers import Readers
 from services.edge.servicer import SERVICE, Servicer

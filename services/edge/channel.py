@@ -8,12 +8,10 @@ Plain data that the hub, the session cores and the marks share: the hub moves `C
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from services.edge.limits import NOTES_MAX
 from services.edge.socket import Socket
-
-# A note a round of 2 s for 35 s of unacknowledged messages, and some rounds to spare.
-NOTES_MAX: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +94,7 @@ class Channel:
 
     __slots__ = (
         "ahead",
+        "ahead_bytes",
         "answered",
         "established",
         "floor",
@@ -123,6 +122,7 @@ class Channel:
         self.floor = 0
         self.hole_to = 0  # 0: no hole; else everything in (last, hole_to] is being read
         self.ahead: list[Entry] = []  # came while a hole was open
+        self.ahead_bytes = 0
         self.subscriptions: dict[Subscription, None] = {}  # all, in the order of their coming
         self.live: dict[Subscription, None] = {}  # those that get each message as it comes
         self.jobs = 0  # fan-outs that are not finished

@@ -215,7 +215,7 @@ class Connection:
     def _leave(self, subject: str) -> None:
         subscription = self._held.pop(subject, None)
         if subscription is not None:
-            self._exchange.hub.leave(subscription, _now())
+            self._exchange.carry_out(self._exchange.hub.leave(subscription, _now()))
 
     def _publish_answer(
         self, effect: AppendPublish

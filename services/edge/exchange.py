@@ -23,11 +23,10 @@ from services.edge.channel import Entry
 from services.edge.connection import Connection
 from services.edge.effects import AppendPresence, AskGone, ReadClient, ReadHistory
 from services.edge.frames import entry_of
-from services.edge.hub import (
+from services.edge.hub import Hub
+from services.edge.hub_effects import (
     FillHole,
-    Hub,
     HubEffect,
-    HubLimits,
     Joined,
     Reached,
     StartWatch,
@@ -35,7 +34,7 @@ from services.edge.hub import (
     TooFar,
 )
 from services.edge.identity import Identity
-from services.edge.limits import Limits
+from services.edge.limits import HubLimits, Limits
 from services.edge.marks import EventId, Marks
 from services.edge.outbox import Outbox, OutboxLimits, Target
 from services.edge.publishing import content_of

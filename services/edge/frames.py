@@ -2,6 +2,7 @@
 
 from onward.client.v1 import client_pb2
 from onward.coordinator.v1 import coordinator_pb2
+from onward.types.v1 import entry_pb2
 
 from services.edge import codec
 from services.edge.channel import Entry
@@ -16,6 +17,12 @@ def entry_of(delivery: coordinator_pb2.Delivery) -> Entry:
     before, after = codec.encode_message(message)
     live = text_frame(before + b"LIVE" + after)
     return Entry(message.seq, delivery.pos, live, before, after)
+
+
+def transient_frame(message: entry_pb2.Message) -> bytes:
+    """A transient message: its seq is 0."""
+    before, after = codec.encode_message(message)
+    return text_frame(before + b"TRANSIENT" + after)
 
 
 def replay_frame(entry: Entry, kind: "Kind.ValueType") -> bytes:

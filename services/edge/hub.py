@@ -6,107 +6,43 @@ that its methods return, in order, and call `pump` until it is done whenever `bu
 
 1. A subject is watched once, for its first subscription, and unwatched a while after its last.
 2. A message goes on only if everything before it did. A hole (found at a watch, or between two
-   deliveries) is read from the store first; meanwhile what comes waits.
+   deliveries) is read from the store first; meanwhile what comes waits (`holes`).
 3. A subscription is live, or `sent` says how far it is; then it is refilled from the ring as its
    socket takes more. If the ring has moved on, it is too far behind.
+4. A transient message goes to who is live when it comes, and is counted where it is dropped.
+5. Everything that waits here is bounded by `HubLimits`. While `congested`, take nothing more from
+   the uplinks.
 """
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final
 
 from onward.client.v1 import client_pb2
 from onward.coordinator.v1 import coordinator_pb2
+from onward.types.v1 import entry_pb2
 
 from services.chassis.subjects import partition_of
-from services.edge.channel import NOTES_MAX, Channel, Entry, Ring, Subscription
+from services.edge.channel import Channel, Entry, Ring, Subscription
 from services.edge.effects import Begin
-from services.edge.frames import entry_of, replay_frame, server_frame
+from services.edge.fan_outs import PUMP_WRITES, FanOuts
+from services.edge.frames import entry_of, replay_frame, server_frame, transient_frame
+from services.edge.holding import NOTHING_OWED, Holding
+from services.edge.holes import Holes
+from services.edge.hub_effects import (
+    FillHole,
+    HubEffect,
+    Joined,
+    Reached,
+    StartWatch,
+    StopWatch,
+    TooFar,
+)
+from services.edge.limits import HubLimits
+from services.edge.rings import Rings
 from services.edge.socket import Socket
 
 State = client_pb2.SubscriptionState
 ServerFrame = client_pb2.ServerFrame
-
-NOTHING_OWED: Final = 1 << 63  # above every pos
-PUMP_WRITES: Final = 512  # writes between two breaths of the event loop
-
-
-@dataclass(frozen=True, slots=True)
-class HubLimits:
-    """What the hub keeps."""
-
-    ring_messages: int = 256  # per subject; a session further behind is closed (4001)
-    ring_bytes: int = 1024 * 1024  # per subject, likewise
-    rings_bytes: int = 256 * 1024 * 1024  # of all; above it a subject keeps its newest only
-    notes_max: int = NOTES_MAX  # rounds, per subject; must last for a session's `ack_s`
-    linger_s: float = 10.0  # a subject nobody subscribes to is watched this much longer
-
-
-@dataclass(frozen=True, slots=True)
-class StartWatch:
-    """Watch the subject at its owner, until StopWatch; tell `watched` each time it answers."""
-
-    partition: int
-    subject: str
-
-
-@dataclass(frozen=True, slots=True)
-class StopWatch:
-    """Watch it no longer."""
-
-    partition: int
-    subject: str
-
-
-@dataclass(frozen=True, slots=True)
-class FillHole:
-    """Read messages with seq > `after_seq` from the store; tell `filled`."""
-
-    subject: str
-    after_seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A subscription's subject is watched; tell its session."""
-
-    subscription: Subscription
-    head: int
-    floor: int
-
-
-@dataclass(frozen=True, slots=True)
-class TooFar:
-    """The session is too far behind to be refilled: close it (4001)."""
-
-    session_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """Everything up to `pos` that this edge watches in the partition has come."""
-
-    partition: int
-    pos: int
-    moved: bool  # by a message
-
-
-HubEffect = StartWatch | StopWatch | FillHole | Joined | TooFar | Reached
-
-
-@dataclass(slots=True)
-class _FanOut:
-    channel: Channel
-    entries: list[Entry]
-    targets: list[Subscription]
-    next: int = 0
-
-
-@dataclass(slots=True)
-class _Partition:
-    channels: dict[str, Channel] = field(default_factory=dict)
-    high: int = 0  # the highest pos that came
 
 
 class Hub:
@@ -116,14 +52,16 @@ class Hub:
         self.partitions = partitions
         self._limits = limits
         self._channels: dict[str, Channel] = {}
-        self._partitions: dict[int, _Partition] = {}
-        self._joining: dict[str, list[Subscription]] = {}
-        self._fan_outs: deque[_FanOut] = deque()
+        self._partitions: dict[int, Holding] = {}
+        self._joining: dict[Channel, dict[Subscription, None]] = {}
         self._moved: set[Channel] = set()  # since the last round
-        self._idle: dict[Channel, None] = {}  # nobody subscribes to them
-        self._ring_bytes = 0
+        self._idle: dict[Channel, None] = {}  # nobody subscribes to them, since the longest first
+        self.fan_outs = FanOuts()
+        self.rings = Rings(limits.rings_bytes)
+        self.holes = Holes(limits.ring_messages, limits.ring_bytes)
         self.subscriptions = 0
-        self.delivered = 0  # writes of messages to sockets
+        self.joining = 0  # subscriptions that wait until their subject is watched
+        self.backlog_bytes = 0  # recovered, and waiting for sockets
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -131,7 +69,22 @@ class Hub:
     @property
     def busy(self) -> bool:
         """Whether a fan-out is not finished."""
-        return bool(self._fan_outs)
+        return bool(self.fan_outs)
+
+    @property
+    def congested(self) -> bool:
+        """Whether more is to be written than may wait."""
+        return self.fan_outs.writes > self._limits.writes_max
+
+    @property
+    def full(self) -> bool:
+        """Whether no further subscription should be let in."""
+        return self.subscriptions >= self._limits.subscriptions_max
+
+    @property
+    def lingering(self) -> int:
+        """Subjects that nobody subscribes to any more."""
+        return len(self._idle)
 
     def channel(self, subject: str) -> Channel | None:
         """The subject, if it is known here."""
@@ -155,11 +108,11 @@ class Hub:
             channel = self._channels[subject] = Channel(
                 subject, number, ring, self._limits.notes_max
             )
-            partition = self._partitions.setdefault(number, _Partition())
-            partition.channels[subject] = channel
+            self._partitions.setdefault(number, Holding()).add(channel)
             effects.append(StartWatch(number, subject))
         subscription = Subscription(channel, socket, session_id, counts)
         channel.subscriptions[subscription] = None
+        self._partitions[channel.partition].may_owe(channel)
         self._idle.pop(channel, None)
         self.subscriptions += 1
         return subscription, effects + self.await_watch(subscription)
@@ -169,22 +122,37 @@ class Hub:
         channel = subscription.channel
         if channel.established:
             return [Joined(subscription, channel.last, channel.floor)]
-        self._joining.setdefault(channel.subject, []).append(subscription)
+        waiting = self._joining.setdefault(channel, {})
+        if subscription not in waiting:
+            waiting[subscription] = None
+            self.joining += 1
         return []
 
-    def leave(self, subscription: Subscription, now: float) -> None:
+    def leave(self, subscription: Subscription, now: float) -> list[HubEffect]:
         """Detaches a session from a subject."""
         channel = subscription.channel
         if subscription not in channel.subscriptions:
-            return
+            return []
+        self.halt(subscription)
         del channel.subscriptions[subscription]
-        channel.live.pop(subscription, None)
-        subscription.live = subscription.begun = False
-        subscription.backlog = None
+        if self._channels.get(channel.subject) is not channel:
+            return []  # of a log that was replaced
         self.subscriptions -= 1
+        if channel in self._joining and subscription in self._joining[channel]:
+            del self._joining[channel][subscription]
+            self.joining -= 1
         if not channel.subscriptions:
             channel.idle_since = now
             self._idle[channel] = None
+            if len(self._idle) > self._limits.lingering_max:
+                return [self._unwatch(next(iter(self._idle)))]
+        return []
+
+    def halt(self, subscription: Subscription) -> None:
+        """Sends it nothing more; what it owes, it goes on owing."""
+        subscription.channel.live.pop(subscription, None)
+        subscription.live = subscription.begun = False
+        self._drop_backlog(subscription)
 
     def begin(self, subscription: Subscription, begin: Begin, now: float) -> list[HubEffect]:
         """Starts sending: the backlog, what came meanwhile, then everything as it comes."""
@@ -193,12 +161,17 @@ class Hub:
         subscription.begun = True
         subscription.begun_at = now
         subscription.sent = subscription.replayed_to = begin.position
-        subscription.backlog = None
+        self._drop_backlog(subscription)
         if begin.backlog:
             replay = (replay_frame(entry, begin.kind) for entry in begin.backlog)
             subscription.backlog = deque(replay)
+            self.backlog_bytes += sum(len(frame) for frame in subscription.backlog)
         subscription.synced_due = begin.synced
-        return self.advance(subscription)
+        effects = self.advance(subscription)
+        if subscription.backlog and self.backlog_bytes > self._limits.backlogs_bytes:
+            self.halt(subscription)
+            return [TooFar(subscription.session_id, "backlogs")]
+        return effects
 
     def pause(self, subscription: Subscription) -> None:
         """Its socket is full: from here on only `sent` is kept."""
@@ -213,8 +186,10 @@ class Hub:
         channel, socket = subscription.channel, subscription.socket
         while not socket.paused:
             if subscription.backlog:
-                socket.send(subscription.backlog.popleft())
+                frame = subscription.backlog.popleft()
                 subscription.backlog = subscription.backlog or None
+                self.backlog_bytes -= len(frame)
+                socket.send(frame)
             elif subscription.sent < channel.last:
                 entry = channel.ring.get(subscription.sent + 1)
                 if entry is None:
@@ -229,7 +204,7 @@ class Hub:
                 subscription.live = True
                 channel.live[subscription] = None
                 return []
-            self.delivered += 1
+            self.fan_outs.delivered += 1
         return []
 
     # Messages.
@@ -247,27 +222,37 @@ class Hub:
                 continue  # told again
             entry = entry_of(delivery)
             if not channel.established:
-                self._hold(channel, entry)
+                self.holes.hold(channel, entry)
             elif seq == channel.last + 1:
                 self._apply(channel, entry, news)
             else:
-                self._open_hole(channel, seq - 1, effects)
-                self._hold(channel, entry)
+                effects += self._open_hole(channel, seq - 1)
+                self.holes.hold(channel, entry)
         return effects + self._spread(news)
+
+    def relay(self, messages: Iterable[entry_pb2.Message]) -> None:
+        """Takes transient messages: for who is live now."""
+        for message in messages:
+            channel = self._channels.get(message.subject)
+            if channel is None:
+                continue  # unwatched meanwhile
+            dropped = len(channel.subscriptions)
+            if channel.live and not self.congested:
+                dropped -= len(channel.live)
+                self.fan_outs.add_transient(channel, transient_frame(message))
+            self.fan_outs.transients_dropped += dropped
 
     def watched(self, watched: coordinator_pb2.Watched) -> list[HubEffect]:
         """Takes the owner's answer to a watch."""
         channel = self._channels.get(watched.subject)
-        effects: list[HubEffect] = []
         if channel is None:
-            return effects
+            return []
         channel.answered = True
         channel.floor = watched.floor
         if channel.last < 0:
             channel.last = watched.head
         if max(watched.head, channel.hole_to) > channel.last:
-            self._open_hole(channel, watched.head, effects)
-            return effects
+            return [*self._open_hole(channel, watched.head)]
         return self._close_hole(channel)
 
     def filled(self, subject: str, entries: Sequence[Entry], floor: int) -> list[HubEffect]:
@@ -275,6 +260,7 @@ class Hub:
         channel = self._channels.get(subject)
         if channel is None or channel.hole_to <= max(channel.last, 0):
             return []  # also if the subject was unwatched meanwhile, and then watched anew
+        before = channel.last
         if floor > channel.last:
             self._skip(channel, floor)
         news: dict[Channel, list[Entry]] = {}
@@ -283,14 +269,13 @@ class Hub:
                 self._apply(channel, entry, news)
         effects = self._spread(news)
         if channel.last < channel.hole_to:
-            return [*effects, FillHole(subject, channel.last)]
+            return [*effects, FillHole(subject, channel.last, again=channel.last == before)]
         return effects + self._close_hole(channel)
 
     def interrupted(self, partition: int) -> None:
         """Messages may be missed: the partition changes hands, or its owner cannot be reached."""
         if (held := self._partitions.get(partition)) is not None:
-            for channel in held.channels.values():
-                channel.answered = channel.established = False
+            held.interrupt()
 
     def reached(self, partition: int, tail: int) -> None:
         """Everything up to `tail` that is watched in the partition has been taken."""
@@ -307,26 +292,7 @@ class Hub:
 
     def pump(self, writes: int = PUMP_WRITES) -> bool:
         """Goes on with the fan-outs, for about so many writes; True if there is more to do."""
-        while self._fan_outs and writes > 0:
-            job = self._fan_outs[0]
-            entries, targets = job.entries, job.targets
-            end = min(len(targets), job.next + max(1, writes // len(entries)))
-            for at in range(job.next, end):
-                target = targets[at]
-                for entry in entries:
-                    if not target.live:
-                        break
-                    if target.sent < entry.seq:
-                        target.sent = entry.seq
-                        target.socket.send(entry.live)
-            count = (end - job.next) * len(entries)
-            self.delivered += count
-            writes -= count
-            job.next = end
-            if end == len(targets):
-                self._fan_outs.popleft()
-                job.channel.jobs -= 1
-        return bool(self._fan_outs)
+        return self.fan_outs.pump(writes)
 
     # Rounds and marks.
 
@@ -335,19 +301,13 @@ class Hub:
         for channel in self._moved:
             channel.note(round_number, now)
         self._moved.clear()
-        effects: list[HubEffect] = []
-        for channel in list(self._idle):
+        due: list[Channel] = []
+        for channel in self._idle:
             assert channel.idle_since is not None
-            if now - channel.idle_since >= self._limits.linger_s:
-                del self._idle[channel]
-                if self._channels.get(channel.subject) is not channel:
-                    continue  # of a log that was replaced
-                del self._channels[channel.subject]
-                self._joining.pop(channel.subject, None)
-                del self._partitions[channel.partition].channels[channel.subject]
-                self._ring_bytes -= channel.ring.bytes
-                effects.append(StopWatch(channel.partition, channel.subject))
-        return effects
+            if now - channel.idle_since < self._limits.linger_s:
+                break
+            due.append(channel)
+        return [self._unwatch(channel) for channel in due]
 
     def high(self, partition: int) -> int:
         """The highest pos of the partition that came."""
@@ -359,28 +319,13 @@ class Hub:
 
         `NOTHING_OWED` if all that came is acknowledged.
         """
-        least = NOTHING_OWED
         held = self._partitions.get(partition)
-        for channel in held.channels.values() if held else ():
-            if not channel.established:
-                return None
-            for subscription in channel.subscriptions:
-                if subscription.owes and subscription.round is not None:
-                    pos = subscription.floor_pos()
-                    if pos is None:
-                        return None
-                    least = min(least, pos)
-        return least
+        return held.owed_from() if held else NOTHING_OWED
 
     # Parts.
 
     def _apply(self, channel: Channel, entry: Entry, news: dict[Channel, list[Entry]]) -> None:
-        ring = channel.ring
-        before = ring.bytes
-        ring.add(entry)
-        self._ring_bytes += ring.bytes - before
-        if self._ring_bytes > self._limits.rings_bytes:
-            self._ring_bytes -= ring.shrink()
+        self.rings.add(channel, entry)
         channel.last = entry.seq
         self._moved.add(channel)
         news.setdefault(channel, []).append(entry)
@@ -391,62 +336,56 @@ class Hub:
         for channel, entries in news.items():
             held = self._partitions[channel.partition]
             held.high = max(held.high, entries[-1].pos)
+            held.may_owe(channel)
             reached[channel.partition] = held.high
             if channel.live:
-                channel.jobs += 1
-                self._fan_outs.append(_FanOut(channel, entries, list(channel.live)))
+                self.fan_outs.add(channel, entries)
         return [Reached(partition, pos, True) for partition, pos in reached.items()]
 
-    def _hold(self, channel: Channel, entry: Entry) -> None:
-        """Keeps what came while a hole is open; if that is too much, it is read again later."""
-        if len(channel.ahead) >= self._limits.ring_messages:
-            channel.ahead.clear()
-        if channel.hole_to and not channel.ahead:
-            channel.hole_to = max(channel.hole_to, entry.seq - 1)
-        channel.ahead.append(entry)
+    def _unwatch(self, channel: Channel) -> StopWatch:
+        """Forgets a subject that nobody subscribes to."""
+        del self._idle[channel]
+        del self._channels[channel.subject]
+        self._joining.pop(channel, None)
+        self._partitions[channel.partition].remove(channel)
+        self.rings.clear(channel)
+        return StopWatch(channel.partition, channel.subject)
 
-    def _open_hole(self, channel: Channel, to: int, effects: list[HubEffect]) -> None:
-        channel.established = False
-        reading = channel.hole_to > channel.last
-        channel.hole_to = max(channel.hole_to, to)
-        if not reading:
-            effects.append(FillHole(channel.subject, channel.last))
+    def _drop_backlog(self, subscription: Subscription) -> None:
+        if subscription.backlog:
+            self.backlog_bytes -= sum(len(frame) for frame in subscription.backlog)
+        subscription.backlog = None
+
+    def _open_hole(self, channel: Channel, to: int) -> list[FillHole]:
+        self._partitions[channel.partition].settle(channel, False)
+        return self.holes.open(channel, to)
 
     def _close_hole(self, channel: Channel) -> list[HubEffect]:
         """Nothing is missing up to `last`: goes on with what waited."""
-        channel.hole_to = 0
-        ahead, channel.ahead = channel.ahead, []
+        ready, further = self.holes.close(channel)
         news: dict[Channel, list[Entry]] = {}
-        effects: list[HubEffect] = []
-        for at, entry in enumerate(ahead):
-            if entry.seq == channel.last + 1:
-                self._apply(channel, entry, news)
-            elif entry.seq > channel.last:
-                self._open_hole(channel, entry.seq - 1, effects)
-                channel.ahead = ahead[at:]
-                break
-        effects = self._spread(news) + effects
-        if not channel.hole_to and channel.answered:
-            channel.established = True
-            for subscription in self._joining.pop(channel.subject, ()):
-                if subscription in channel.subscriptions:
-                    effects.append(Joined(subscription, channel.last, channel.floor))
+        for entry in ready:
+            self._apply(channel, entry, news)
+        effects = self._spread(news)
+        if further:
+            effects += self._open_hole(channel, further)
+        elif channel.answered:
+            self._partitions[channel.partition].settle(channel, True)
+            for subscription in self._joining.pop(channel, {}):
+                self.joining -= 1
+                effects.append(Joined(subscription, channel.last, channel.floor))
         return effects
 
     def _skip(self, channel: Channel, floor: int) -> None:
-        """Messages up to `floor` are no longer kept: says so to those who would have got them."""
+        """Messages up to `floor` are no longer kept: says so to those who would have got them.
+
+        Who lags or is refilled finds the ring empty, is closed, and is told at its return.
+        """
+        first = channel.last + 1
         gap = client_pb2.Gap(
-            subject=channel.subject,
-            from_seq=channel.last + 1,
-            to_seq=floor,
-            reason=State.TRIMMED,
+            subject=channel.subject, from_seq=first, to_seq=floor, reason=State.TRIMMED
         )
         frame = server_frame(ServerFrame(gap=gap))
-        while self.busy:
-            self.pump()  # the gap comes after what came before it
-        for subscription in list(channel.live):
-            subscription.sent = floor
-            subscription.socket.send(frame)
-        channel.last = floor
-        self._ring_bytes -= channel.ring.bytes
-        channel.ring.clear()
+        self.fan_outs.add_gap(channel, frame, first, floor)  # after what came before it
+        channel.last = channel.floor = floor
+        self.rings.clear(channel)

@@ -1,6 +1,10 @@
-"""What one session may ask for and how long it may take. The settings fill it, cores obey it."""
+"""What one session may ask for, and what the hub keeps. The settings fill it, cores obey it."""
 
 from dataclasses import dataclass
+from typing import Final
+
+# A note a round of 2 s for 35 s of unacknowledged messages, and some rounds to spare.
+NOTES_MAX: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +27,18 @@ class Limits:
     lag_s: float = 30  # socket full for longer: close 4001
     dedupe_window_ms: int = 3_600_000  # told to clients; the coordinator keeps it
     ping_interval_ms: int = 24_000  # told to clients
+
+
+@dataclass(frozen=True, slots=True)
+class HubLimits:
+    """What the hub keeps."""
+
+    subscriptions_max: int = 1_000_000  # of all sessions; above: further ones OVERLOADED
+    ring_messages: int = 256  # per subject; a session further behind is closed (4001)
+    ring_bytes: int = 1024 * 1024  # per subject, likewise
+    rings_bytes: int = 256 * 1024 * 1024  # of all; above: the quietest subject gives its ring up
+    backlogs_bytes: int = 256 * 1024 * 1024  # recovered, and waiting for sockets; above: 4001
+    writes_max: int = 65_536  # of fan-outs that are not finished; above: `congested`
+    notes_max: int = NOTES_MAX  # rounds, per subject; must last for a session's `ack_s`
+    linger_s: float = 10.0  # a subject nobody subscribes to is watched this much longer
+    lingering_max: int = 10_000  # such subjects; above: the first of them is unwatched at once

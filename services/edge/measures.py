@@ -24,7 +24,7 @@ def follow(exchange: Exchange) -> None:
         (SESSIONS, lambda: len(exchange.connections)),
         (SUBSCRIPTIONS, lambda: exchange.hub.subscriptions),
         (SUBJECTS, lambda: len(exchange.hub)),
-        (DELIVERED, lambda: exchange.hub.delivered),
+        (DELIVERED, lambda: exchange.hub.fan_outs.delivered),
         (HELD_PUBLISHES, lambda: exchange.outbox.publishes),
         (HELD_BYTES, lambda: exchange.outbox.publish_bytes),
         (HELD_EVENTS, lambda: exchange.outbox.events),

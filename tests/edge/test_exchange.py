@@ -17,7 +17,7 @@ from services.edge.backend import Accepted, History
 from services.edge.connection import Connection
 from services.edge.exchange import TICK_S, Exchange, ExchangeLimits
 from services.edge.exchange_backend import ExchangeBackend
-from services.edge.hub import HubLimits
+from services.edge.limits import HubLimits
 from services.edge.outbox import OutboxLimits, Target
 from services.edge.readers import Readers
 from services.edge.socket import Handshake

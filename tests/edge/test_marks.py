@@ -1,6 +1,6 @@
 import pytest
 
-from services.edge.hub import NOTHING_OWED
+from services.edge.holding import NOTHING_OWED
 from services.edge.marks import EventId, Marks
 
 END = EventId("s1", 2)
