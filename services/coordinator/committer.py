@@ -108,8 +108,9 @@ class Committer:
         uplink = self._uplinks.get(number)
         if uplink is None:
             return
-        if not self._holdings.accepts(asked.partition, asked.epoch):
-            uplink.add_not_owner(asked.partition, asked.epoch)
+        owned = self._holdings.accepts(asked.partition, asked.epoch)
+        if not owned or uplink.overtakes(asked):
+            uplink.turn_away(asked)
             return
         requests = _requests(number, asked)
         if self.queued >= self.queue_max:

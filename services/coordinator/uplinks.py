@@ -39,6 +39,8 @@ class Uplink:
         self.edge_id = edge_id
         self.closed = False
         self.subjects: dict[str, int] = {}  # watched: subject to partition
+        # Of partitions that had no owner here: the epoch asked for, and the last append of it.
+        self._turned_away: dict[int, tuple[int, int]] = {}
         self._bytes_max = bytes_max
         self._transient_max = transient_max
         self._bytes = 0
@@ -74,6 +76,29 @@ class Uplink:
         self.closed = True
         self._ready.set()
         self._idle.set()
+
+    def turn_away(self, asked: coordinator_pb2.PartitionRequests) -> None:
+        """Say that the partition is not owned in that epoch, and remember what was asked."""
+        lasting = [append.request for append in asked.appends if not append.HasField("mark")]
+        if lasting:
+            self._turned_away[asked.partition] = (asked.epoch, lasting[-1])
+        self.add_not_owner(asked.partition, asked.epoch)
+
+    def overtakes(self, asked: coordinator_pb2.PartitionRequests) -> bool:
+        """Whether this stands behind appends that were turned away and have not come again.
+
+        An edge writes on before it reads that it was turned away, and the epoch may have taken
+        effect meanwhile: the newer messages must not be accepted before the older ones. An edge
+        that has read it sends all again, the oldest first; requests are numbered as they are made.
+        """
+        epoch, last = self._turned_away.get(asked.partition, (0, 0))
+        first = next((it.request for it in asked.appends if not it.HasField("mark")), None)
+        if not last or first is None:
+            return False
+        if asked.epoch == epoch and first > last:
+            return True
+        del self._turned_away[asked.partition]
+        return False
 
     def add_not_owner(self, partition: int, epoch: int) -> None:
         self._batch.not_owner.add(partition=partition, epoch=epoch)

@@ -171,3 +171,46 @@ def test_too_many_awaited_positions_are_covered_by_the_highest(run: Run) -> None
         assert [it.pos for it in (await batch(one)).processed] == [30_000]
 
     run(body())
+
+
+def asked(*requests: int, epoch: int = 5) -> coordinator_pb2.PartitionRequests:
+    appends = [
+        coordinator_pb2.Append(request=it, publish=coordinator_pb2.Publish(subject="/a"))
+        for it in requests
+    ]
+    return coordinator_pb2.PartitionRequests(partition=1, epoch=epoch, appends=appends)
+
+
+def test_nothing_overtakes_what_was_turned_away() -> None:
+    uplink = Uplinks(10_000).open(7)
+    assert not uplink.overtakes(asked(1))
+    uplink.turn_away(asked(1, 2))
+    # Written before the edge read that it was turned away; the epoch is owned here by now.
+    assert uplink.overtakes(asked(3))
+    uplink.turn_away(asked(3))
+    assert uplink.overtakes(asked(4))
+    # It has read it, and sends everything again.
+    assert not uplink.overtakes(asked(1, 2, 3, 4))
+    assert not uplink.overtakes(asked(5))
+
+
+def test_what_was_given_up_holds_nothing_back_for_long() -> None:
+    uplink = Uplinks(10_000).open(7)
+    uplink.turn_away(asked(1, 2))
+    # The edge has given up the first two, and begins with the third.
+    assert uplink.overtakes(asked(3))
+    uplink.turn_away(asked(3))
+    assert not uplink.overtakes(asked(3))
+
+
+def test_another_epoch_is_asked_from_the_beginning() -> None:
+    uplink = Uplinks(10_000).open(7)
+    uplink.turn_away(asked(1, 2))
+    assert not uplink.overtakes(asked(1, 2, 3, epoch=6))
+
+
+def test_what_an_edge_does_not_repeat_holds_nothing_back() -> None:
+    mark = coordinator_pb2.Append(request=1, mark=entry_pb2.Mark(round=1))
+    uplink = Uplinks(10_000).open(7)
+    uplink.turn_away(coordinator_pb2.PartitionRequests(partition=1, epoch=5, appends=[mark]))
+    assert not uplink.overtakes(asked(2))
