@@ -15,7 +15,7 @@ from services.chassis.etcd import Etcd
 from services.chassis.server import Server
 from services.chassis.settings import load
 from services.chassis.tasks import lasting
-from services.coordinator.clock import stamps
+from services.coordinator.clock import stamps, steady_offset_ms
 from services.coordinator.committer import Committer
 from services.coordinator.holdings import Holdings
 from services.coordinator.metrics import Metrics
@@ -24,7 +24,7 @@ from services.coordinator.registers import Limits
 from services.coordinator.reporter import Reporter
 from services.coordinator.retention import Retention, Rule
 from services.coordinator.servicer import CoordinatorServicer
-from services.coordinator.settings import Settings
+from services.coordinator.settings import Settings, check
 from services.coordinator.sqlite_store import SqliteStore
 from services.coordinator.status import Status
 from services.coordinator.store import LogStore
@@ -41,6 +41,7 @@ async def main(stop: asyncio.Event) -> None:
     """Build the coordinator, run it until `stop`, drain it."""
     settings = load(Settings, "coordinator", os.environ)
     logs.configure("coordinator", settings.log_level)
+    check(settings)
     metrics.serve(settings.metrics_port)
     store = SqliteStore.open(Path(settings.data_dir))
     etcd = Etcd(settings.etcd)
@@ -48,7 +49,8 @@ async def main(stop: asyncio.Event) -> None:
     try:
         partitions = await _partitions(etcd, settings.partitions, stop)
         if partitions:
-            await Coordinator(settings, store, etcd, partitions, seen).run(stop)
+            offset_ms = await steady_offset_ms(store)
+            await Coordinator(settings, store, etcd, partitions, seen, offset_ms).run(stop)
     finally:
         seen.close()
         await etcd.close()
@@ -59,14 +61,20 @@ class Coordinator:
     """All parts of a coordinator over a store and an etcd, wired."""
 
     def __init__(
-        self, settings: Settings, store: LogStore, etcd: Etcd, partitions: int, seen: Metrics
+        self,
+        settings: Settings,
+        store: LogStore,
+        etcd: Etcd,
+        partitions: int,
+        seen: Metrics,
+        clock_offset_ms: int,
     ) -> None:
         self.settings = settings
         self.server = Server(settings.listen, settings.secret, [SERVICE])
         self.directory = Directory(etcd)
         self.holdings = Holdings()
-        self.uplinks = Uplinks(settings.uplink_bytes_max)
-        stamp = stamps()
+        self.uplinks = Uplinks(settings.uplink_bytes_max, settings.uplink_transient_bytes_max)
+        stamp = stamps(clock_offset_ms)
         self.reporter = Reporter(
             store=store,
             holdings=self.holdings,
@@ -77,11 +85,22 @@ class Coordinator:
             recent_bytes_max=settings.recent_bytes_max,
         )
         self.retention = Retention(
-            rule=Rule(settings.dedupe_window_s, settings.retain_s, settings.retain_messages),
+            rule=Rule(
+                settings.dedupe_window_s,
+                settings.retain_s,
+                settings.retain_messages,
+                settings.retain_bytes,
+                settings.retain_min_s,
+                settings.subject_ttl_s,
+                settings.clients_forget_s,
+            ),
             store=store,
             holdings=self.holdings,
             cursor=self.reporter.cursor,
             stamp=stamp,
+            metrics=seen,
+            forget=lambda partition, epoch, them: self.committer.forget(partition, epoch, them),
+            live_edges=lambda: self.directory.edges if self.directory.revision else None,
         )
         self.committer = Committer(
             store=store,
@@ -94,6 +113,7 @@ class Coordinator:
             stamp=stamp,
             queue_max=settings.queue_appends_max,
             batch_max=settings.batch_appends_max,
+            log_full=lambda: self.retention.refuses,
         )
         self._own(store, etcd)
         self.status = Status(
@@ -106,7 +126,7 @@ class Coordinator:
             ownership=self.ownership,
             metrics=seen,
             log_bytes_max=settings.retain_bytes,
-            bytes_kept=lambda: (False, False),
+            bytes_kept=lambda: (self.retention.exceeded, self.retention.refuses),
         )
         self._listen(store, partitions)
         self._observe(seen)

@@ -20,7 +20,7 @@ from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
-from services.chassis.errors import StoreFull, Unavailable
+from services.chassis.errors import Fault, StoreFull, Unavailable
 from services.chassis.refusals import Code, code_name, refuse
 from services.coordinator import partition as core
 from services.coordinator.effects import (
@@ -30,6 +30,7 @@ from services.coordinator.effects import (
     Deliver,
     Effect,
     EndWatch,
+    Forget,
     Relay,
     Replace,
     Request,
@@ -46,6 +47,7 @@ from services.coordinator.uplinks import Uplinks
 log = logs.get(__name__)
 
 _OVERLOADED_RETRY_MS = 200
+_OWN = 0  # instead of a stream's number: asked for by this process
 
 
 class EntryTaker(Protocol):
@@ -84,7 +86,9 @@ class Committer:
         stamp: Callable[[], Stamp],
         queue_max: int,
         batch_max: int,
+        log_full: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`log_full`: whether the log has more bytes than may be; nothing is appended then."""
         self._store = store
         self._holdings = holdings
         self._uplinks = uplinks
@@ -93,6 +97,7 @@ class Committer:
         self._limits = limits
         self._partitions = partitions
         self._stamp = stamp
+        self._log_full = log_full
         self.queue_max = queue_max
         self.queued = 0  # requests
         self.disk_full = False
@@ -125,11 +130,20 @@ class Committer:
                 uplink.close()
             return
         if requests:
-            self._queue.append(_Work(number, asked.partition, asked.epoch, requests))
-            self.queued += len(requests)
-            self._submitted += 1
-            self._metrics.queue.set(self.queued)
-            self._wake.set()
+            self._put(_Work(number, asked.partition, asked.epoch, requests))
+
+    def forget(self, partition: int, epoch: int, clients: Sequence[Forget]) -> None:
+        """Forget clients of a partition, unless there is more urgent work."""
+        if self.queued <= self.queue_max // 2 and self._holdings.accepts(partition, epoch):
+            requests = [Request(_OWN, client) for client in clients]
+            self._put(_Work(_OWN, partition, epoch, requests))
+
+    def _put(self, work: _Work) -> None:
+        self._queue.append(work)
+        self.queued += len(work.requests)
+        self._submitted += 1
+        self._metrics.queue.set(self.queued)
+        self._wake.set()
 
     async def settled(self) -> None:
         """Returns once whatever was submitted before has had its effects."""
@@ -137,6 +151,14 @@ class Committer:
             barrier = asyncio.get_running_loop().create_future()
             self._barriers.append((self._submitted, barrier))
             await barrier
+
+    async def probe(self) -> None:
+        """Look whether a full disk takes something again, though nobody asks for an append."""
+        try:
+            await self._store.probe()
+            self._note_full(False)
+        except Fault:
+            pass
 
     async def run(self) -> None:
         """Commit what is submitted, until cancelled."""
@@ -178,8 +200,10 @@ class Committer:
         if not taken:
             return
         try:
-            deposed, decisions = await self._append(terms, groups, full=False)
-            self._note_full(False)
+            full = self._log_full()
+            deposed, decisions = await self._append(terms, groups, full)
+            if not full and any(it.writes.rows for it in decisions.values()):
+                self._note_full(False)
         except StoreFull:
             self._note_full(True)
             deposed, decisions = await self._append_to_full(terms, groups)

@@ -17,7 +17,18 @@ class Unwatch:
     subject: str
 
 
-Body = coordinator_pb2.Append | coordinator_pb2.Watch | coordinator_pb2.ReadClient | Unwatch
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """A client that was not seen for long, to be forgotten if its generation is still this."""
+
+    user: str
+    client_id: str
+    generation: int
+
+
+Body = (
+    coordinator_pb2.Append | coordinator_pb2.Watch | coordinator_pb2.ReadClient | Unwatch | Forget
+)
 
 
 @dataclass(frozen=True, slots=True)

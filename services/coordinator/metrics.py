@@ -5,6 +5,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 _BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000)
 _COMMIT_BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 
+_PASS_BUCKETS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0)
+
 
 class Metrics:
     """The metrics of one coordinator, in a registry of the caller's."""
@@ -28,11 +30,18 @@ class Metrics:
         self.relayed = counter("relayed", "Transient messages accepted")
         self.recorded = counter("recorded", "Presence events recorded")
         self.refused = counter("refused", "Appends refused", ("code",))
+        self.removed = counter("removed", "What retention removed, by its reason", ("reason",))
         self.deposed = counter("deposed", "Partitions found to have another owner at a commit")
         self.batch = Histogram(
             "onward_coordinator_batch_requests",
             "Requests in one commit",
             buckets=_BATCH_BUCKETS,
+            registry=registry,
+        )
+        self.retention_s = Histogram(
+            "onward_coordinator_retention_seconds",
+            "Time of one pass of retention",
+            buckets=_PASS_BUCKETS,
             registry=registry,
         )
         self.commit_s = Histogram(

@@ -39,13 +39,14 @@ from services.coordinator.effects import (
     Deliver,
     Effect,
     EndWatch,
+    Forget,
     Relay,
     Replace,
     Request,
     StartWatch,
     TellClient,
 )
-from services.coordinator.registers import Limits, Recorded, record
+from services.coordinator.registers import Limits, Recorded, logout_of, record
 from services.coordinator.store import (
     MARK,
     MESSAGE,
@@ -100,7 +101,7 @@ def lookup(requests: Sequence[Request]) -> Lookup:
                 clients.add((body.presence.user, body.presence.client_id))
         elif isinstance(body, coordinator_pb2.Watch):
             subjects.add(body.subject)
-        elif isinstance(body, coordinator_pb2.ReadClient):
+        elif isinstance(body, coordinator_pb2.ReadClient | Forget):
             clients.add((body.user, body.client_id))
     return Lookup(subjects, publications, events, clients)
 
@@ -122,6 +123,7 @@ class _Deciding:
         self._term = term
         self._facts = facts
         self._tail = facts.part.tail
+        self._generation_floor = facts.part.generation_floor
         self._now = Timestamp()
         self._now.FromMilliseconds(term.wall_ms)
 
@@ -147,6 +149,8 @@ class _Deciding:
             self._watch(origin, body.subject)
         elif isinstance(body, coordinator_pb2.ReadClient):
             self._read_client(origin, body)
+        elif isinstance(body, Forget):
+            self._forget(body)
         else:
             self.effects.append(EndWatch(origin, body.subject))
 
@@ -221,7 +225,7 @@ class _Deciding:
             self._refuse(origin, request, fault)
             return
         registers = self._facts.registers.setdefault(event.user, {})
-        outcome = record(event, registers, self._term.limits)
+        outcome = record(event, registers, self._term.limits, self._generation_floor)
         if isinstance(outcome, Refusal):
             self._refuse(origin, request, outcome)
             return
@@ -234,6 +238,7 @@ class _Deciding:
         if outcome.register is not None:
             registers[event.client_id] = outcome.register
             self.writes.registers[(event.user, event.client_id)] = outcome.register
+            self.writes.forgotten.discard((event.user, event.client_id))
         self._append(PRESENCE, entry)
         self._tell_recorded(origin, request, recorded)
         self._follow_up(origin, entry.pos, outcome)
@@ -267,6 +272,24 @@ class _Deciding:
             state.generation = register.generation
             state.follows.extend(register.follows)
         self.effects.append(TellClient(origin, state))
+
+    def _forget(self, body: Forget) -> None:
+        registers = self._facts.registers.get(body.user, {})
+        register = registers.get(body.client_id)
+        if register is None or register.generation != body.generation or self._term.full:
+            return
+        event = logout_of(register)
+        newest = register.generation
+        if event is not None:
+            entry = self._next_entry()
+            entry.presence.CopyFrom(event)
+            newest = event.generation
+            self._append(PRESENCE, entry)
+        del registers[body.client_id]
+        self.writes.registers.pop((body.user, body.client_id), None)
+        self.writes.forgotten.add((body.user, body.client_id))
+        self._generation_floor = max(newest, self._generation_floor)
+        self.writes.generation_floor = self._generation_floor
 
     def _next_entry(self) -> entry_pb2.Entry:
         self._tail += 1
@@ -302,7 +325,7 @@ class _Deciding:
         self.effects.append(Answer(origin, answer))
 
     def _refuse_full(self, origin: int, request: int) -> None:
-        message = "The log's disk is full; nothing was accepted."
+        message = "The log is full; nothing was accepted."
         self._refuse(origin, request, refuse(Code.STORE_FULL, message, FULL_RETRY_MS))
 
     def _publish_refusal(self, publish: coordinator_pb2.Publish) -> Refusal | None:

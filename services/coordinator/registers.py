@@ -8,6 +8,9 @@ streams. Presence joins the same events by its own rules; here they only keep co
 - An event of an older generation is recorded and changes nothing here.
 - A register is never dropped by an event: a client that logged out, and an observer that left,
   keep their generation, so that a later session ranks above all former ones.
+- A client that was not seen for long is forgotten: a session of the owner's own logs it out, so
+  that presence ends what it follows, and its register goes. Generations of clients without a
+  register begin above the partition's generation floor, which no forgotten one exceeds.
 """
 
 from collections.abc import Iterable, Mapping
@@ -42,13 +45,16 @@ class Recorded:
 
 
 def record(
-    event: entry_pb2.PresenceEvent, registers: Mapping[str, Register], limits: Limits
+    event: entry_pb2.PresenceEvent,
+    registers: Mapping[str, Register],
+    limits: Limits,
+    generation_floor: int = 0,
 ) -> Recorded | Refusal:
     """Decide about one event. `registers`: the clients of its user, by client id."""
     kind = event.WhichOneof("event")
     stored = registers.get(event.client_id)
     if kind == "connected":
-        return _connect(event, stored, registers, limits)
+        return _connect(event, stored, registers, limits, generation_floor)
     ending = kind in ("disconnected", "unfollowed", "logged_out")
     if stored is None or event.generation != stored.generation:
         late = not ending and stored is not None and event.generation < stored.generation
@@ -61,14 +67,30 @@ def record(
     return Recorded(event.generation, register if register != stored else None, None, ending)
 
 
+def logout_of(register: Register) -> entry_pb2.PresenceEvent | None:
+    """The event by which a client is forgotten; None: nothing is left to tell of it."""
+    if register.forgotten:
+        return None
+    generation = register.generation + 1
+    return entry_pb2.PresenceEvent(
+        user=register.user,
+        client_id=register.client_id,
+        session_id=f"forgotten-{generation}",
+        generation=generation,
+        number=1,
+        logged_out=entry_pb2.PresenceEvent.LoggedOut(),
+    )
+
+
 def _connect(
     event: entry_pb2.PresenceEvent,
     stored: Register | None,
     registers: Mapping[str, Register],
     limits: Limits,
+    generation_floor: int,
 ) -> Recorded | Refusal:
     connected = event.connected
-    newest = stored.generation if stored else 0
+    newest = stored.generation if stored else generation_floor
     if connected.last_generation not in (0, newest):
         refusal = refuse(Code.STALE_SESSION, "The client has a newer session.")
         refusal.generation = newest

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from services.chassis.errors import SettingError
 from services.chassis.settings import setting
 from services.chassis.shared_settings import SharedSettings
+from services.coordinator.uplinks import TRANSIENT_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,11 @@ class Settings(SharedSettings):
         least=65_536,
         doc="bytes waiting for one edge; an edge further behind has its stream closed and resumes",
     )
+    uplink_transient_bytes_max: int = setting(
+        TRANSIENT_BYTES_MAX,
+        least=0,
+        doc="bytes waiting for one edge beyond which it is sent no transient messages",
+    )
     recent_bytes_max: int = setting(
         16 * 1024 * 1024,
         least=0,
@@ -75,16 +82,61 @@ class Settings(SharedSettings):
         doc="seconds a publicationId is remembered; tell edges the same in their settings",
     )
     retain_s: int = setting(
-        7 * 86_400, least=600, doc="seconds a message is kept; older ones cannot be recovered"
+        7 * 86_400, least=60, doc="seconds a message is kept; older ones cannot be recovered"
     )
     retain_messages: int = setting(
-        10_000, least=100, doc="messages kept per subject; none younger than 10 minutes is removed"
+        10_000,
+        least=100,
+        doc="messages kept per subject; surplus ones go once they are older than retain_min_s",
     )
     retain_bytes: int = setting(
         10 * 1024**3,
         least=1024 * 1024,
-        doc="bytes of the log in all; beyond it the oldest messages go first",
+        doc="bytes of the log in all; beyond it the oldest entries go, once they are older than "
+        "retain_min_s and presence has processed them; a quarter above it nothing is accepted "
+        "(STORE_FULL)",
+    )
+    retain_min_s: int = setting(
+        600,
+        least=1,
+        doc="seconds during which no number and no bytes remove a message; less needs less disk, "
+        "and at least twice unanswered_s and the lease's time is needed, or an absent client's "
+        "messages could go before it is notified",
+    )
+    unanswered_s: int = setting(
+        50,
+        least=1,
+        doc="seconds that a message may be unacknowledged before its client counts as offline: the "
+        "edges' unacknowledged_s and the longest grace of presence, added",
+    )
+    subject_ttl_s: int = setting(
+        90 * 86_400,
+        least=60,
+        doc="seconds after which a subject that nobody published on, and of which the log has "
+        "nothing left, is forgotten with its retained message; its seqs never start again",
+    )
+    clients_forget_s: int = setting(
+        90 * 86_400,
+        least=60,
+        doc="seconds after which a client that was not seen is forgotten with its follows and "
+        "external tokens: nothing is sent for it any more",
     )
     drain_s: float = setting(
         3.0, least=0, most=60, doc="seconds that a stop waits for commits and deliveries"
     )
+
+
+def check(settings: Settings) -> None:
+    """Raises SettingError for what no single setting shows."""
+    least = 2 * (settings.unanswered_s + settings.lease_ttl_s)
+    if settings.retain_min_s < least:
+        raise SettingError(
+            f"ONWARD_COORDINATOR_RETAIN_MIN_S is {settings.retain_min_s}; set it to {least} or "
+            "more: twice ONWARD_COORDINATOR_UNANSWERED_S and ONWARD_LEASE_TTL_S together"
+        )
+    for name in ("retain_s", "subject_ttl_s", "clients_forget_s"):
+        if getattr(settings, name) < settings.retain_min_s:
+            raise SettingError(
+                f"ONWARD_COORDINATOR_{name.upper()} is {getattr(settings, name)}; set it to "
+                f"{settings.retain_min_s} or more, which is ONWARD_COORDINATOR_RETAIN_MIN_S"
+            )

@@ -154,6 +154,13 @@ def apply(connection: sqlite3.Connection, p: int, part: Part, at_ms: int, writes
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [_register_row(p, register, at_ms) for register in writes.registers.values()],
     )
+    connection.executemany(
+        "DELETE FROM registers WHERE user = ? AND client_id = ?", list(writes.forgotten)
+    )
+    if writes.generation_floor > part.generation_floor:
+        connection.execute(
+            "UPDATE parts SET generation_floor = ? WHERE p = ?", (writes.generation_floor, p)
+        )
 
 
 def _register_row(p: int, register: Register, at_ms: int) -> tuple[object, ...]:

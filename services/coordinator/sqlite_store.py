@@ -30,6 +30,7 @@ from services.coordinator.store import (
     Stamp,
     StoredEntry,
     StoredMessage,
+    UnseenPage,
     Writes,
 )
 
@@ -113,13 +114,39 @@ class SqliteStore:
     async def forget_ids(self, before_ms: int, limit: int) -> int:
         return await self._write(sqlite_removal.forget_ids, before_ms, limit)
 
-    async def sweep(self, partition: int, epoch: int, keep: Keep, limit: int) -> int:
-        return await self._write(sqlite_removal.sweep, partition, epoch, keep, limit)
+    async def sweep(
+        self,
+        partition: int,
+        epoch: int,
+        keep: Keep,
+        limit: int,
+        bytes_enough: int | None = None,
+    ) -> int:
+        return await self._write(sqlite_removal.sweep, partition, epoch, keep, limit, bytes_enough)
 
     async def shorten(
         self, partition: int, epoch: int, subject: str, keep: Keep, limit: int
     ) -> int:
         return await self._write(sqlite_removal.shorten, partition, epoch, subject, keep, limit)
+
+    async def oldest(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        return await self._read(sqlite_removal.oldest, partitions)
+
+    async def forget_subjects(
+        self, terms: Mapping[int, int], after: str, before_ms: int, limit: int
+    ) -> tuple[int, str | None]:
+        return await self._write(sqlite_removal.forget_subjects, terms, after, before_ms, limit)
+
+    async def unseen_clients(
+        self, after: tuple[str, str], before_ms: int, limit: int
+    ) -> UnseenPage:
+        return await self._read(sqlite_removal.unseen_clients, after, before_ms, limit)
+
+    async def adopt_clock(self, boot_id: str, offset_ms: int) -> int:
+        return await self._write(sqlite_removal.adopt_clock, boot_id, offset_ms)
+
+    async def probe(self) -> None:
+        await self._write(sqlite_removal.probe)
 
     # The writer's thread.
 

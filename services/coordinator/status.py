@@ -175,6 +175,8 @@ class Status:
         return response
 
     async def _look(self) -> None:
+        if self._committer.disk_full:
+            await self._committer.probe()
         self._log_bytes = await self._store.log_bytes()
         exceeded, refused = self._bytes_kept()
         alarms = raised(

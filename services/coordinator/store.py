@@ -133,6 +133,8 @@ class Writes:
     publications: dict[PublicationKey, Publication] = field(default_factory=dict)
     events: dict[EventKey, RecordedEvent] = field(default_factory=dict)
     registers: dict[tuple[str, str], Register] = field(default_factory=dict)
+    forgotten: set[tuple[str, str]] = field(default_factory=set)  # registers to remove
+    generation_floor: int = 0  # raises the partition's, if it is below
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,26 @@ class Keep:
     below_pos: int
 
 
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """A client that wrote nothing for long."""
+
+    partition: int
+    user: str
+    client_id: str
+    generation: int
+    online: bool  # as far as was written: an edge that dies writes no end of its sessions
+    edge_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnseenPage:
+    """A part of the clients. `after`: where the next part begins; None: this was the last."""
+
+    clients: Sequence[Unseen]
+    after: tuple[str, str] | None
+
+
 class LogStore(Protocol):
     """A log store. All calls may raise Unavailable; those that write, StoreFull too."""
 
@@ -242,9 +264,42 @@ class LogStore(Protocol):
         """Remove publication ids and event ids recorded before that (`steady_ms`), at most
         `limit` of each; returns how many went. 0: none is left."""
 
-    async def sweep(self, partition: int, epoch: int, keep: Keep, limit: int) -> int:
-        """Remove at most `limit` of a partition's oldest entries that need not be kept, raising
-        the floors; returns how many went. 0: none is left, or the epoch is another."""
+    async def sweep(
+        self,
+        partition: int,
+        epoch: int,
+        keep: Keep,
+        limit: int,
+        bytes_enough: int | None = None,
+    ) -> int:
+        """Remove at most `limit` of a partition's oldest entries that need not be kept, and no
+        more once `bytes_enough` went, raising the floors; returns how many went. 0: none is left,
+        or the epoch is another."""
+
+    async def oldest(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        """When the first entry of each partition was appended (`steady_ms`); those without any are
+        left out."""
+
+    async def forget_subjects(
+        self, terms: Mapping[int, int], after: str, before_ms: int, limit: int
+    ) -> tuple[int, str | None]:
+        """Look at `limit` subjects above `after`, and remove the heads and retained messages of
+        those unused since `before_ms` whose log is empty, raising the seq floors of their
+        partitions (`terms`: partition to epoch; others are left alone). Returns how many went, and
+        where to go on; None: all were looked at."""
+
+    async def unseen_clients(
+        self, after: tuple[str, str], before_ms: int, limit: int
+    ) -> UnseenPage:
+        """Look at `limit` clients above `after` (user, client id) for those that wrote nothing
+        since `before_ms`."""
+
+    async def adopt_clock(self, boot_id: str, offset_ms: int) -> int:
+        """What is added to the time since this boot to give `steady_ms`: what was adopted first in
+        this boot, whichever process did it."""
+
+    async def probe(self) -> None:
+        """Write something that means nothing. Raises StoreFull if there is no room."""
 
     async def shorten(
         self, partition: int, epoch: int, subject: str, keep: Keep, limit: int

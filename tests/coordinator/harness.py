@@ -17,6 +17,7 @@ from services.chassis.cluster import freeze_partitions
 from services.chassis.etcd import Etcd
 from services.chassis.subjects import partition_of
 from services.coordinator.__main__ import Coordinator
+from services.coordinator.clock import steady_offset_ms
 from services.coordinator.metrics import Metrics
 from services.coordinator.settings import Settings
 from services.coordinator.sqlite_store import SqliteStore
@@ -52,6 +53,7 @@ async def coordinator(
         etcd,
         partitions,
         Metrics(CollectorRegistry()),
+        await steady_offset_ms(store),
     )
     stop = asyncio.Event()
     task = TASKS[it] = asyncio.create_task(it.run(stop))

@@ -77,7 +77,7 @@ class Setting:
             metrics=self.metrics,
             limits=Limits(),
             partitions=1,
-            stamp=stamps(),
+            stamp=stamps(0),
             queue_max=1_000,
             batch_max=100,
         )

@@ -11,6 +11,7 @@ from services.coordinator.effects import (
     AwaitProcessed,
     Deliver,
     EndWatch,
+    Forget,
     Relay,
     Replace,
     Request,
@@ -379,3 +380,47 @@ def test_going_to_the_background_is_recorded_and_changes_no_register() -> None:
     asked = [ask(1, presence=event(3, generation=4, activity_changed=away))]
     decision = decide(TERM, asked, facts(registers={"ann": {"c": stored}}))
     assert decision.effects[1:] == [recorded(1, 1, 4)] and not decision.writes.registers
+
+
+def forget(generation: int = 4) -> Request:
+    return Request(0, Forget("ann", "c", generation))
+
+
+def test_a_client_is_forgotten_by_an_entry_that_logs_it_out() -> None:
+    stored = Register("ann", "c", 4, "s1", 7, False, False, False, ("/a",), ("fcm:1",))
+    decision = decide(TERM, [forget()], facts(tail=2, registers={"ann": {"c": stored}}))
+    (append,) = decision.effects
+    assert isinstance(append, Append)
+    told = append.entry.presence
+    assert (told.user, told.client_id, told.generation, told.number) == ("ann", "c", 5, 1)
+    assert told.WhichOneof("event") == "logged_out" and told.session_id == "forgotten-5"
+    assert decision.writes.forgotten == {("ann", "c")}
+    assert decision.writes.generation_floor == 5 and not decision.writes.registers
+    assert lookup([forget()]).clients == {("ann", "c")}
+
+
+def test_nothing_is_told_of_a_client_that_had_logged_out() -> None:
+    stored = Register("ann", "c", 4, "s1", 7, False, False, True)
+    decision = decide(TERM, [forget()], facts(registers={"ann": {"c": stored}}))
+    assert decision.effects == [] and decision.writes.forgotten == {("ann", "c")}
+    assert decision.writes.generation_floor == 4
+
+
+def test_a_client_that_returned_meanwhile_is_not_forgotten() -> None:
+    stored = Register("ann", "c", 5, "s2", 7, True, False, False)
+    for registers in ({"ann": {"c": stored}}, {}):
+        decision = decide(TERM, [forget(4)], facts(registers=registers))
+        assert decision.effects == [] and decision.writes == Writes()
+
+
+def test_a_forgotten_client_returns_above_the_generations_it_had() -> None:
+    stored = Register("ann", "c", 4, "s1", 7, False, False, False)
+    asked = [forget(), ask(1, presence=event(1, session="s9", connected=connected("/a")))]
+    decision = decide(TERM, asked, facts(registers={"ann": {"c": stored}}))
+    assert recorded(1, 2, 6) in decision.effects
+    assert not decision.writes.forgotten and ("ann", "c") in decision.writes.registers
+    floor = Facts(Part(9, 0, 0, 0, 5))
+    stale = ask(1, presence=event(1, connected=connected("/a", last=3)))
+    assert codes(decide(TERM, [stale], floor)) == ["STALE_SESSION"]
+    again = ask(1, presence=event(1, connected=connected("/a", last=5)))
+    assert recorded(1, 1, 6) in decide(TERM, [again], Facts(Part(9, 0, 0, 0, 5))).effects
