@@ -24,6 +24,7 @@ from services.edge.http_api import HttpApi
 from services.edge.http_story import StoryLimits
 from services.edge.identity import Identity
 from services.edge.limits import HubLimits, Limits
+from services.edge.meter import InputLimits
 from services.edge.outbox import OutboxLimits
 from services.edge.readers import Readers
 from services.edge.servicer import SERVICE, Servicer
@@ -83,7 +84,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
                 stories=StoryLimits(streams_max=settings.stories_max, away_s=settings.drain_s),
             )
             gateway = _gateway(settings, exchange, sweep, api)
-            measures.follow(exchange)
+            measures.follow(exchange, gateway)
             await gateway.start()
             address = f"{settings.address.rpartition(':')[0]}:{gateway.port}"
             status = Status(exchange, uplinks, directory, sweep, address, settings.sockets_max)
@@ -95,7 +96,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
             tasks.create_task(lasting(term.run(address, grpc_address)))
             tasks.create_task(lasting(status.run()))
             tasks.create_task(lasting(sweep.run()))
-            tasks.create_task(lasting(_tick(exchange)))
+            tasks.create_task(lasting(_tick(exchange, gateway)))
             health = tasks.create_task(_tell_health(server, term))
             _settle_memory()
             log.info("listening", port=gateway.port, health_port=server.port)
@@ -137,10 +138,14 @@ def _gateway(settings: Settings, exchange: Exchange, sweep: Sweep, api: HttpApi)
         GatewayLimits(
             sockets_max=settings.sockets_max,
             requests_max=settings.requests_max,
+            half_open_max=settings.half_open_max,
+            address_connections_max=settings.address_connections_max,
             body_bytes_max=settings.frame_bytes_max,
             request_s=settings.request_s,
+            unfinished_bytes_max=settings.unfinished_bytes_max,
             drain_s=settings.drain_s,
             send_buffer_bytes=settings.send_buffer_bytes,
+            receive_buffer_bytes=settings.receive_buffer_bytes,
             tcp_user_timeout_ms=settings.tcp_user_timeout_ms,
         ),
         SocketLimits(
@@ -148,6 +153,14 @@ def _gateway(settings: Settings, exchange: Exchange, sweep: Sweep, api: HttpApi)
             write_high_bytes=settings.write_high_bytes,
             write_bytes_max=settings.write_bytes_max,
             close_s=settings.close_s,
+            message_s=settings.message_s,
+            input=InputLimits(
+                # Publishes are limited for themselves, and refused; they must get that far.
+                frames_per_s=max(settings.frame_rate, 2 * settings.publish_rate),
+                frames_burst=max(settings.frame_burst, 2 * settings.publish_burst),
+                bytes_per_s=settings.input_rate_bytes,
+                bytes_burst=settings.input_burst_bytes,
+            ),
         ),
         local_only=settings.anonymous,
     )
@@ -181,11 +194,12 @@ def _exchange_limits(settings: Settings) -> ExchangeLimits:
     )
 
 
-async def _tick(exchange: Exchange) -> None:
+async def _tick(exchange: Exchange, gateway: Gateway) -> None:
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(TICK_S)
         exchange.tick(loop.time())
+        gateway.tick()
 
 
 async def _tell_health(server: Server, term: Term) -> None:

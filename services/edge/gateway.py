@@ -1,8 +1,9 @@
 """The edge's door: one TCP port for HTTP requests and WebSocket handshakes.
 
 Knows aiohttp's server, listening sockets and their options, how many may come in, and how to stop
-letting them in; must not know frames or what a request of the HTTP API means. Drive it:
-`await start()`, then `await drain()` when the process is to end.
+letting them in; must not know frames or what a request of the HTTP API means. A connection waits
+at the `doorstep` for its first request, is aiohttp's then, and after a handshake our own. Drive
+it: `await start()`, `tick()` several times a second, `await drain()` when the process is to end.
 """
 
 import asyncio
@@ -16,19 +17,30 @@ from aiohttp import web
 from services.chassis.errors import StartError
 from services.chassis.refusals import Code, Refusal, code_name, refuse
 from services.chassis.subjects import name_fault
-from services.edge.handoff import is_upgraded, switch_protocols, take_transport
+from services.edge.addresses import Addresses, address_of
+from services.edge.doorstep import Doorstep, DoorstepLimits
+from services.edge.handoff import (
+    HttpConnection,
+    is_upgraded,
+    switch_protocols,
+    take_transport,
+)
 from services.edge.handshake import VERSION, Declined, read_handshake
 from services.edge.http_api import HttpApi
 from services.edge.http_log import http_logger
 from services.edge.http_metrics import measured
 from services.edge.http_origin import only_from_here
 from services.edge.http_refusal import refusals_in_json, refused
+from services.edge.intake import Intake
 from services.edge.metrics import HANDSHAKES_REFUSED
+from services.edge.request_head import HEAD_BYTES_MAX
 from services.edge.socket import Acceptor, Handshake
 from services.edge.socket_protocol import SocketLimits, SocketProtocol, Ticker
 from services.edge.sweep import Sweep
 
 _BACKLOG: Final = 4096  # connections the kernel keeps while the loop is busy
+_HEADER_BYTES_MAX: Final = 8 * 1024  # one of a request, and its first line; more: 400
+_HEADERS_MAX: Final = 64  # of a request; more: 400
 _DRAIN_SLICE: Final = 256  # goodbyes between two breaths of the event loop
 _RETRY_MS: Final = 1_000
 
@@ -38,12 +50,16 @@ class GatewayLimits:
     """What the door lets in, and for how long."""
 
     sockets_max: int = 15_000  # WebSockets; more: 503
-    requests_max: int = 1_000  # TCP connections that are none; more: closed unread
+    requests_max: int = 1_000  # connections that have asked something else; more: 503
+    half_open_max: int = 2_000  # connections that have not asked yet; more: the oldest is closed
+    address_connections_max: int = 1_000  # of one network address; more: 429; 0: no limit
     body_bytes_max: int = 512 * 1024  # of a request; more: 413
-    request_s: float = 15.0  # an idle connection is cut after this
+    request_s: float = 15.0  # without a complete request: closed
+    unfinished_bytes_max: int = 128 * 1024 * 1024  # of all sockets' incomplete messages: 1008
     drain_s: float = 2.0  # what clients are given to go
     send_buffer_bytes: int = 128 * 1024  # SO_SNDBUF
-    tcp_user_timeout_ms: int = 30_000  # TCP_USER_TIMEOUT
+    receive_buffer_bytes: int = 128 * 1024  # SO_RCVBUF
+    tcp_user_timeout_ms: int = 40_000  # TCP_USER_TIMEOUT
 
 
 class Gateway:
@@ -69,7 +85,17 @@ class Gateway:
         self._api = api
         self._limits = limits
         self._socket_limits = socket_limits
-        self._ticker = Ticker(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self._ticker = Ticker(loop)
+        self.intake = Intake(loop, limits.unfinished_bytes_max)
+        self._addresses = Addresses(limits.address_connections_max)
+        self.doorstep = Doorstep(
+            loop,
+            DoorstepLimits(limits.half_open_max, limits.request_s),
+            self._addresses,
+            self._make_http,
+        )
+        self.requests = 0  # connections that are aiohttp's
         self._server: asyncio.Server | None = None
         self.draining = False
         self.port = 0
@@ -86,6 +112,9 @@ class Gateway:
             keepalive_timeout=limits.request_s,
             shutdown_timeout=1.0,
             logger=http_logger(),
+            max_line_size=_HEADER_BYTES_MAX,
+            max_field_size=_HEADER_BYTES_MAX,
+            max_headers=_HEADERS_MAX,
         )
 
     async def start(self) -> None:
@@ -94,8 +123,13 @@ class Gateway:
         listener = self._listen()
         self.port = listener.getsockname()[1]
         self._server = await asyncio.get_running_loop().create_server(
-            self._admit, sock=listener, backlog=_BACKLOG
+            self.doorstep.arrive, sock=listener, backlog=_BACKLOG
         )
+
+    def tick(self) -> None:
+        """Lets sockets that waited be read on, and connections that have waited too long go."""
+        self.intake.tick()
+        self.doorstep.tick()
 
     async def drain(self) -> None:
         """Lets nobody in, tells every client to go elsewhere, and cuts who is left in the end.
@@ -105,6 +139,7 @@ class Gateway:
         self.draining = True
         if self._server is not None:
             self._server.close()
+        self.doorstep.close_all()
         self._api.end_streams()
         spread_ms = int(self._limits.drain_s * 1000)
         for count, connection in enumerate(self._sweep.connections(), 1):
@@ -125,6 +160,7 @@ class Gateway:
         # What is set here, accepted connections inherit.
         listener.setsockopt(tcp.SOL_SOCKET, tcp.SO_REUSEADDR, 1)
         listener.setsockopt(tcp.SOL_SOCKET, tcp.SO_SNDBUF, self._limits.send_buffer_bytes)
+        listener.setsockopt(tcp.SOL_SOCKET, tcp.SO_RCVBUF, self._limits.receive_buffer_bytes)
         listener.setsockopt(tcp.IPPROTO_TCP, tcp.TCP_NODELAY, 1)
         timeout_ms = self._limits.tcp_user_timeout_ms
         listener.setsockopt(tcp.IPPROTO_TCP, tcp.TCP_USER_TIMEOUT, timeout_ms)
@@ -140,13 +176,21 @@ class Gateway:
             ) from None
         return listener
 
-    def _admit(self) -> asyncio.Protocol:
-        """Makes the protocol of a new TCP connection; aiohttp's, unless there are too many."""
+    def _make_http(self, address: str) -> asyncio.Protocol | Refusal:
+        """The protocol of a connection whose first request is there; it counts for `address`."""
+        if self.requests >= self._limits.requests_max:
+            message = "This server has no room for a request."
+            return refuse(Code.OVERLOADED, message, _RETRY_MS)
         server = self._runner.server
         assert server is not None
-        if self.draining or len(server.connections) >= self._limits.requests_max:
-            return _TurnedAway()
-        return server()
+        self.requests += 1
+
+        def on_lost() -> None:
+            self.requests -= 1
+            self._addresses.leave(address)
+
+        busy_bytes_max = HEAD_BYTES_MAX + 2 * self._limits.body_bytes_max
+        return HttpConnection(server, HEAD_BYTES_MAX, busy_bytes_max, on_lost)
 
     async def _connect(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/connect`: the handshake, and the hand-off to a socket of our own."""
@@ -177,21 +221,24 @@ class Gateway:
     def _begin(self, request: web.Request, handshake: Handshake) -> None:
         sweep = self._sweep
         socket = SocketProtocol(
-            self._ticker, self._socket_limits, sweep.next_turn(), on_lost=sweep.discard
+            self._ticker,
+            self.intake,
+            self._socket_limits,
+            sweep.next_turn(),
+            self._on_lost,
+            address_of(request.get_extra_info("peername")),
         )
         taken = take_transport(request, socket)
         if taken is None:
             return
         transport, tail = taken
+        self._addresses.enter(socket.address)
         sweep.add(socket)
         socket.attach(transport, self._acceptor.accept(socket, handshake), tail)
 
-
-class _TurnedAway(asyncio.Protocol):
-    """Closes a connection for which there is no room."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+    def _on_lost(self, socket: SocketProtocol) -> None:
+        self._addresses.leave(socket.address)
+        self._sweep.discard(socket)
 
 
 def _refused_handshake(status: int, refusal: Refusal) -> web.Response:

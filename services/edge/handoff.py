@@ -1,4 +1,4 @@
-"""Takes a transport away from aiohttp after the handshake, without losing a byte.
+"""aiohttp's protocol with our limits, and how to take its transport away after the handshake.
 
 aiohttp goes on reading until the hand-off: what a client sends behind its handshake piles up in
 the request's protocol, which stops reading when that is much. So both are taken, the transport
@@ -9,12 +9,66 @@ changes what they mean.
 
 import asyncio
 from base64 import b64encode
+from collections.abc import Callable
 from hashlib import sha1
 from typing import Any
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from services.edge.metrics import CONNECTIONS_REFUSED
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
+
+
+class HttpConnection(RequestHandler):
+    """aiohttp's protocol, which closes a connection that sends too much before its answer.
+
+    `idle_bytes_max`: of a request's head; `busy_bytes_max`: with the body, and with requests that
+    come before the answer to the one before. `on_lost` is called once, also at a hand-off.
+    """
+
+    __slots__ = ("_busy_bytes_max", "_idle_bytes_max", "_on_lost", "_unanswered")
+
+    def __init__(
+        self,
+        server: web.Server,
+        idle_bytes_max: int,
+        busy_bytes_max: int,
+        on_lost: Callable[[], None],
+    ) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **server._kwargs)
+        self._idle_bytes_max = idle_bytes_max
+        self._busy_bytes_max = busy_bytes_max
+        self._on_lost = on_lost
+        self._unanswered = 0  # bytes since the newest answer
+
+    def data_received(self, data: bytes) -> None:
+        idle = self._waiter is not None
+        if not idle and self._current_request is None and self._request_count:
+            super().data_received(data)  # the rest of a body that nobody wants: it is dropped
+            return
+        self._unanswered += len(data)
+        if self._unanswered > (self._idle_bytes_max if idle else self._busy_bytes_max):
+            complete = idle and b"\r\n\r\n" in data
+            if not complete or self._unanswered > self._busy_bytes_max:
+                CONNECTIONS_REFUSED.labels("head_bytes_max").inc()
+                self.force_close()
+                return
+        super().data_received(data)
+
+    def log_access(self, *_: Any) -> None:
+        """Called after each answer."""
+        self._unanswered = 0
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        on_lost, self._on_lost = self._on_lost, _nothing
+        super().connection_lost(exc)
+        on_lost()
+
+
+def _nothing() -> None:
+    """What `on_lost` is after it was called."""
 
 
 class _Switched(web.StreamResponse):

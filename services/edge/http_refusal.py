@@ -6,6 +6,7 @@ Knows HTTP's statuses and `refusal.proto`; must not know who refuses, or why.
 import math
 import traceback
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Final
 
 import orjson
@@ -28,6 +29,7 @@ _STATUS: Final[dict[int, int]] = {
     Code.CONTENT_TOO_LARGE: 413,
     Code.HEADERS_TOO_LARGE: 413,
     Code.RATE_LIMITED: 429,
+    Code.TOO_MANY_CONNECTIONS: 429,
     Code.UNAVAILABLE: 503,
     Code.OVERLOADED: 503,
     Code.NOT_OWNER: 503,
@@ -58,6 +60,22 @@ def refused(refusal: Refusal, status: int = 0) -> web.Response:
     if response.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
+
+
+def refusal_bytes(refusal: Refusal, status: int = 0) -> bytes:
+    """The whole answer on the wire, for a connection that ends with it."""
+    body = orjson.dumps(refusal_object(refusal))
+    status = status or status_of(refusal)
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Cache-Control: no-store",
+        "Connection: close",
+    ]
+    if refusal.retry_after_ms:
+        lines.append(f"Retry-After: {math.ceil(refusal.retry_after_ms / 1000)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def json_response(value: object, status: int = 200) -> web.Response:

@@ -8,6 +8,11 @@ SOCKETS_CLOSED = Counter(
     "WebSockets that ended, by close code; `client` if the client closed",
     ["code"],
 )
+CONNECTIONS_REFUSED = Counter(
+    "onward_edge_connections_refused_total",
+    "Connections closed before or instead of their request, by the limit they reached",
+    ["limit"],
+)
 HANDSHAKES_REFUSED = Counter(
     "onward_edge_handshakes_refused_total", "Handshakes turned down, by refusal code", ["code"]
 )

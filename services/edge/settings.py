@@ -82,8 +82,46 @@ class Settings(SharedSettings):
     requests_max: int = setting(
         1_000,
         least=1,
-        doc="TCP connections of this process that are not WebSockets (yet); further ones are "
-        "closed unread",
+        doc="HTTP connections of this process that are no WebSockets (yet); the first request of a "
+        "further one is refused (503)",
+    )
+    half_open_max: int = setting(
+        2_000,
+        least=1,
+        doc="TCP connections of this process that have not sent a complete request; for a further "
+        "one the oldest is closed",
+    )
+    address_connections_max: int = setting(
+        1_000,
+        least=0,
+        doc="connections of one network address (IPv6: of one /64), WebSockets included; further "
+        "ones are refused (429). 0: no limit, as it must be where clients come through a proxy",
+    )
+    frame_rate: int = setting(
+        1_000,
+        least=1,
+        doc="WebSocket frames a second of one client, over time; beyond it, its socket is not read "
+        "for a while. Never less than twice publish_rate",
+    )
+    frame_burst: int = setting(
+        2_000, least=64, doc="WebSocket frames of one client at once, before frame_rate is asked"
+    )
+    input_rate_bytes: int = setting(
+        2_097_152,
+        least=16_384,
+        doc="bytes a second of one client, over time; beyond it, its socket is not read for a "
+        "while",
+    )
+    input_burst_bytes: int = setting(
+        4_194_304,
+        least=131_072,
+        doc="bytes of one client at once, before input_rate_bytes is asked",
+    )
+    unfinished_bytes_max: int = setting(
+        134_217_728,
+        least=4_194_304,
+        doc="bytes of incomplete WebSocket messages that this process keeps for all clients; "
+        "beyond it, who has the largest is closed (1008)",
     )
     stories_max: int = setting(
         200,
@@ -108,6 +146,12 @@ class Settings(SharedSettings):
         least=4_096,
         doc="the kernel's send buffer of a connection (SO_SNDBUF); larger costs memory for each "
         "slow client",
+    )
+    receive_buffer_bytes: int = setting(
+        131_072,
+        least=4_096,
+        doc="the kernel's receive buffer of a connection (SO_RCVBUF); larger lets far clients send "
+        "faster, and costs memory for each client that is not read",
     )
 
     # How long
@@ -134,6 +178,11 @@ class Settings(SharedSettings):
     close_s: float = setting(
         5.0, least=0.1, doc="seconds a close handshake may take; then the connection is cut"
     )
+    message_s: float = setting(
+        60.0,
+        least=0.1,
+        doc="seconds a WebSocket message may take to arrive; then the connection is closed (1008)",
+    )
     request_s: float = setting(
         15.0,
         least=0.1,
@@ -145,10 +194,11 @@ class Settings(SharedSettings):
         doc="seconds that clients are given on SIGTERM; their reconnects are spread over it too",
     )
     tcp_user_timeout_ms: int = setting(
-        30_000,
+        40_000,
         least=1_000,
         doc="milliseconds until the kernel gives up a peer that acknowledges nothing "
-        "(TCP_USER_TIMEOUT)",
+        "(TCP_USER_TIMEOUT), or takes nothing more; with slow_s and close_s above it, slow clients "
+        "are cut before they are told why",
     )
     publish_wait_s: float = setting(
         10.0,

@@ -11,6 +11,7 @@ from typing import Protocol
 
 CLOSE_PROTOCOL_ERROR = 1002
 CLOSE_INVALID_UTF8 = 1007
+CLOSE_POLICY = 1008  # too many fragments, or a message that does not end
 CLOSE_MESSAGE_TOO_BIG = 1009
 CLOSE_LOST = 1006  # never on the wire: the transport went away without a close frame
 

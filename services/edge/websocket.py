@@ -10,10 +10,12 @@ extension is negotiated, so the reserved bits must be zero. The parser moves thr
 
 A fragmented message is collected beside these states, since control frames may come between its
 fragments. What a client can make the parser hold is at most one message and one frame, each
-bounded by `bytes_max`.
+bounded by `bytes_max`, and what was fed beyond `frames_left`: whoever feeds it sets how many
+frames it may still read, and feeds it no more while something is `held`.
 """
 
 import codecs
+import sys
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +23,7 @@ from services.edge.mask import unmask
 from services.edge.socket import (
     CLOSE_INVALID_UTF8,
     CLOSE_MESSAGE_TOO_BIG,
+    CLOSE_POLICY,
     CLOSE_PROTOCOL_ERROR,
 )
 
@@ -28,6 +31,7 @@ BYTES_MAX: Final = 512 * 1024
 CONTROL_BYTES_MAX: Final = 125  # RFC 6455, section 5.5
 REASON_BYTES_MAX: Final = CONTROL_BYTES_MAX - 2
 CODE_ABSENT: Final = 1005  # never on the wire: a close frame without a code
+FRAGMENTS_MAX: Final = 1_024  # of a message; no program cuts 512 KiB finer, but to cost us time
 
 _CONTINUATION: Final = 0x0
 _TEXT: Final = 0x1
@@ -104,6 +108,7 @@ class Parser:
         "_bytes_max",
         "_decoder",
         "_first_byte",
+        "_fragments",
         "_header",
         "_key",
         "_message",
@@ -111,9 +116,15 @@ class Parser:
         "_missing",
         "_over",
         "_payload",
+        "frames_left",
+        "held",
+        "messages",
     )
 
     def __init__(self, bytes_max: int = BYTES_MAX) -> None:
+        self.frames_left = sys.maxsize  # frames that may be read before the rest is held
+        self.held = b""  # fed and not read, because no more frames may be
+        self.messages = 0  # complete ones so far
         self._bytes_max = bytes_max
         self._over = False
         self._header = b""  # the incomplete header of the next frame
@@ -123,28 +134,47 @@ class Parser:
         self._key = b""
         self._message: bytearray | None = None  # the fragments so far
         self._message_opcode = 0
+        self._fragments = 0
         self._decoder: codecs.IncrementalDecoder | None = None  # of a fragmented text
 
     def feed(self, data: bytes) -> list[Event]:
-        """Takes the next bytes of the connection, cut anywhere; returns what they complete."""
+        """Takes the next bytes of the connection, cut anywhere; returns what they complete.
+
+        `b""` goes on with what was held, once `frames_left` allows it.
+        """
         events: list[Event] = []
         if self._over:
             return events
+        if self.held:
+            data, self.held = self.held + data, b""
         try:
             self._consume(data, events)
         except _Broken as broken:
-            self._stop()
+            self.stop()
             events.append(broken.violation)
         return events
 
-    def _stop(self) -> None:
+    @property
+    def unfinished(self) -> int:
+        """The bytes it keeps of a message that is not complete, and of what it has not read."""
+        payload, message = self._payload, self._message
+        kept = len(self.held)
+        if payload is not None:
+            kept += len(payload)
+        if message is not None:
+            kept += len(message)
+        return kept
+
+    def stop(self) -> None:
+        """Keeps nothing, and drops what comes."""
         self._over = True
-        self._header = b""
+        self._header = self.held = b""
         self._payload = self._message = self._decoder = None
 
     def _consume(self, data: bytes, events: list[Event]) -> None:
         at = 0
         if self._payload is not None:
+            # Its header was paid for.
             at = self._missing
             self._payload += data[:at]
             self._missing -= min(at, len(data))
@@ -157,10 +187,14 @@ class Parser:
             self._header = b""
         end = len(data)
         while at < end and not self._over:
+            if self.frames_left <= 0:
+                self.held = data[at:]
+                return
             start, length = self._read_header(data, at, end)
             if not start:
                 self._header = data[at:]
                 return
+            self.frames_left -= 1
             at = start + length
             payload = bytearray(data[start:at])
             if at > end:
@@ -232,8 +266,9 @@ class Parser:
             events.append(Pong(bytes(payload)))
         elif opcode == _CLOSE:
             events.append(_read_close(payload))
-            self._stop()
+            self.stop()
         elif self._first_byte & _FIN and opcode != _CONTINUATION:
+            self.messages += 1
             events.append(_whole_message(opcode, payload))
         else:
             self._take_fragment(opcode, payload)
@@ -244,8 +279,12 @@ class Parser:
         if self._message is None:
             self._message = bytearray()
             self._message_opcode = opcode
+            self._fragments = 0
             if opcode == _TEXT:
                 self._decoder = _new_decoder()
+        self._fragments += 1
+        if self._fragments > FRAGMENTS_MAX:
+            raise _Broken(CLOSE_POLICY, f"A message has at most {FRAGMENTS_MAX} fragments.")
         if self._decoder is not None:
             try:
                 self._decoder.decode(payload, bool(self._first_byte & _FIN))
@@ -255,6 +294,7 @@ class Parser:
 
     def _end_message(self) -> Event:
         assert self._message is not None
+        self.messages += 1
         message = bytes(self._message)
         self._message = self._decoder = None
         return TextMessage(message) if self._message_opcode == _TEXT else BinaryMessage(message)

@@ -230,13 +230,21 @@ async def open_door(
     )
     await door.gateway.start()
     sweeping = asyncio.create_task(door.sweep.run())
+    ticking = asyncio.create_task(_tick(door.gateway))
     try:
         yield door
     finally:
         await door.gateway.drain()
-        sweeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeping
+        for task in (sweeping, ticking):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _tick(gateway: Gateway) -> None:
+    while True:
+        await asyncio.sleep(0.05)
+        gateway.tick()
 
 
 def handshake_bytes(*extra: str, path: str = "/v1/connect", without: str = "") -> bytes:

@@ -8,6 +8,7 @@ import pytest
 
 from services.edge import websocket
 from services.edge.gateway import GatewayLimits
+from services.edge.intake import Intake
 from services.edge.socket import Handshake
 from services.edge.socket_protocol import SocketLimits, SocketProtocol, Ticker
 from tests.edge.door import (
@@ -212,11 +213,15 @@ class RecordingTransport(asyncio.Transport):
         pass
 
 
+def bare_socket() -> SocketProtocol:
+    loop = asyncio.get_running_loop()
+    return SocketProtocol(Ticker(loop), Intake(loop, 1 << 20), SocketLimits(), 0, lambda _: None)
+
+
 def test_the_first_frame_of_a_tick_goes_at_once_and_the_others_together_at_its_end() -> None:
     async def main() -> None:
-        ticker = Ticker(asyncio.get_running_loop())
         transport = RecordingTransport()
-        socket = SocketProtocol(ticker, SocketLimits(), 0, lambda _: None)
+        socket = bare_socket()
         socket.attach(transport, Echo(socket, Handshake("")), b"")
         for frame in (b"1", b"2", b"3"):
             socket.send(frame)
@@ -238,9 +243,7 @@ def test_the_first_frame_of_a_tick_goes_at_once_and_the_others_together_at_its_e
 def test_much_in_one_tick_does_not_wait_for_its_end() -> None:
     async def main() -> None:
         transport = RecordingTransport()
-        socket = SocketProtocol(
-            Ticker(asyncio.get_running_loop()), SocketLimits(), 0, lambda _: None
-        )
+        socket = bare_socket()
         socket.attach(transport, Echo(socket, Handshake("")), b"")
         frames = [b"%04d" % i + b"x" * 996 for i in range(200)]
         for frame in frames:
