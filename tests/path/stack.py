@@ -89,13 +89,21 @@ class Program:
 
 
 class Suite(Program):
-    """`onward up` on a data directory."""
+    """`onward up` on a data directory; of another tree of the project than this, if one is given."""
 
-    def __init__(self, data_dir: Path, environ: dict[str, str], port: int = 0) -> None:
+    def __init__(
+        self, data_dir: Path, environ: dict[str, str], port: int = 0, tree: Path | None = None
+    ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.data_dir = data_dir
-        arguments = [ONWARD, "up", "--data-dir", str(data_dir), "--port", str(self.port)]
+        program = [ONWARD]
+        if tree is not None:
+            # What PYTHONPATH names comes before this installation of the project.
+            program = [sys.executable, "-P", "-m", "services.cli"]
+            folders = (tree, tree / "gen", tree / "sdk/python")
+            environ = environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
+        arguments = [*program, "up", "--data-dir", str(data_dir), "--port", str(self.port)]
         self.started_at = time.monotonic()
         super().__init__(arguments, base_environ() | environ)
 

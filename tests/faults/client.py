@@ -1,90 +1,18 @@
-"""The people of a random story: clients that behave as a good SDK, and publishers.
+"""A client that behaves as a good SDK does, and to which things are done from outside.
 
-They write what they do and what they are told into the history, in the words of `story_checker`.
-A client keeps its generation and its positions, acknowledges explicitly, comes back by itself and
-recovers. What happens to it is done to it from outside: `close`, `drop`, `die`, `freeze`, …
+It writes what it does and what it is told into the history, in the words of `checker`. It keeps
+its generation and its positions, acknowledges explicitly, comes back by itself and recovers. What
+happens to it is done to it: `close`, `drop`, `die`, `freeze`, …
 """
 
 import asyncio
-import json
 import random
-import socket
-import struct
-import time
-from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
-from websockets.typing import Subprotocol
+from tests.faults.history import History
+from tests.faults.line import ANSWER_S, Broken, Line
 
-from tests.path.story_checker import Event
-
-Write = Callable[..., None]
-ANSWER_S = 8.0
 ACK_EVERY_S = 0.25
-
-
-class History:
-    """The events in order of time."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def write(self, event: str, **fields: Any) -> None:
-        """Append an event that happens now."""
-        self.events.append({"event": event, "at": time.time(), **fields})
-
-
-class Broken(Exception):
-    """The connection cannot be used any more."""
-
-
-class Line:
-    """One connection with numbered frames and their answers."""
-
-    def __init__(self, socket_: ClientConnection) -> None:
-        self.socket = socket_
-        self._number = 0
-
-    @classmethod
-    async def open(cls, url: str, user: str) -> "Line":
-        try:
-            return cls(
-                await connect(
-                    f"{url}/v1/connect?user={user}",
-                    subprotocols=[Subprotocol("onward.v1.json")],
-                    compression=None,
-                    ping_interval=None,
-                    open_timeout=5,
-                    close_timeout=2,
-                    max_queue=4,
-                )
-            )
-        except (OSError, TimeoutError, InvalidHandshake, ConnectionClosed) as error:
-            raise Broken from error
-
-    async def send(self, **frame: Any) -> str:
-        self._number += 1
-        try:
-            await self.socket.send(json.dumps({"id": str(self._number), **frame}))
-        except ConnectionClosed as error:
-            raise Broken from error
-        return str(self._number)
-
-    async def receive(self, timeout_s: float | None = None) -> dict[str, Any]:
-        try:
-            return dict(json.loads(await asyncio.wait_for(self.socket.recv(), timeout_s)))
-        except (ConnectionClosed, TimeoutError) as error:
-            raise Broken from error
-
-    def reset(self) -> None:
-        """End with a reset, as a dying program's kernel may."""
-        raw = self.socket.transport.get_extra_info("socket")
-        if raw is not None and raw.fileno() >= 0:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.socket.transport.abort()
 
 
 class Client:
@@ -182,6 +110,11 @@ class Client:
         except Broken:
             pass  # it is in the list of the next connect
 
+    @property
+    def connected(self) -> bool:
+        """Whether its session is open."""
+        return self._line is not None
+
     def settled(self) -> bool:
         """Whether everything it follows is read and acknowledged, as answered."""
         return self._line is not None and all(
@@ -202,6 +135,7 @@ class Client:
             finally:
                 if self._line is not None:
                     self._line.socket.transport.abort()
+                    self._write("disconnected", client=self.client)
                 self._line = None
                 self._sent_acks.clear()
                 self._requests.clear()
@@ -225,6 +159,7 @@ class Client:
             line.reset()
             return
         self._line = line
+        self._write("connected", client=self.client, generation=self._generation)
         listed = {one["subject"] for one in connected["subscriptions"]}
         for subject in [one for one in self.following if one not in listed]:
             del self.following[subject]  # it came while this connected
@@ -286,7 +221,7 @@ class Client:
         recovered = state.get("recovered", False)
         self._write(
             "subscribed", user=self.user, client=self.client, subject=subject, seq=seq,
-            recovered=recovered,
+            recovered=recovered, reason=state.get("reason", ""), asked=subject in self.positions,
         )  # fmt: skip
         if not recovered:
             self.positions[subject] = self._saved[subject] = seq
@@ -355,100 +290,3 @@ class Client:
             self._sent_acks[await line.send(ack={"positions": positions})] = news
         except Broken:
             pass
-
-
-class Publisher:
-    """Publishes at a rate, and sends again what was not answered, in order, with the same ids."""
-
-    def __init__(
-        self, url: str, history: History, name: str, subjects: list[str], dice: random.Random
-    ) -> None:
-        self.name, self.subjects = name, subjects
-        self._url, self._write, self._dice = url, history.write, dice
-        self._unanswered: OrderedDict[str, dict[str, str]] = OrderedDict()
-        self._asked: dict[str, str] = {}  # frame id: publication
-        self._number = 0
-        self._line: Line | None = None
-
-    @property
-    def done(self) -> bool:
-        return not self._unanswered
-
-    def cut(self) -> None:
-        """Its connection breaks."""
-        if self._line is not None:
-            self._line.reset()
-
-    async def live(self) -> None:
-        """Be connected and take answers, until cancelled."""
-        while True:
-            try:
-                await self._session()
-            except Broken:
-                pass
-            finally:
-                if self._line is not None:
-                    self._line.socket.transport.abort()
-                self._line = None
-                self._asked.clear()
-            await asyncio.sleep(self._dice.uniform(0.05, 0.2))
-
-    async def publish(self, until: float, per_second: float) -> None:
-        """New messages until a time of the loop's clock."""
-        loop = asyncio.get_running_loop()
-        while loop.time() < until:
-            await self._publish_one()
-            await asyncio.sleep(self._dice.uniform(0.5, 1.5) / per_second)
-
-    async def burst(self, count: int) -> None:
-        """Some messages at once."""
-        for _ in range(count):
-            await self._publish_one()
-
-    async def _publish_one(self) -> None:
-        self._number += 1
-        text = f"from-{self.name}-{self._number}"
-        subject = self._dice.choice(self.subjects)
-        self._write(
-            "publish", publication=text, publisher=self.name, number=self._number,
-            subject=subject, text=text,
-        )  # fmt: skip
-        self._unanswered[text] = {"subject": subject, "text": text, "publicationId": text}
-        if self._line is not None:
-            try:
-                await self._send(self._line, text)
-            except Broken:
-                pass  # it is sent again by the next session
-
-    async def _session(self) -> None:
-        line = await Line.open(self._url, self.name)
-        try:
-            await line.send(connect={"clientId": self.name, "acknowledges": "NONE"})
-            if "connected" not in await line.receive(ANSWER_S):
-                raise Broken
-            sent: set[str] = set()
-            while unsent := [one for one in self._unanswered if one not in sent]:
-                for text in unsent:  # more may come meanwhile
-                    await self._send(line, text)
-                sent.update(unsent)
-        except BaseException:
-            line.reset()
-            raise
-        self._line = line
-        while True:
-            frame = await line.receive()
-            publication = self._asked.pop(frame.get("id", ""), None)
-            if publication is None or publication not in self._unanswered:
-                continue
-            if "published" in frame:
-                subject = self._unanswered.pop(publication)["subject"]
-                self._write(
-                    "accepted", publication=publication, subject=subject,
-                    seq=int(frame["published"]["seq"]),
-                )  # fmt: skip
-            else:
-                self._write("refused", publication=publication, code=frame["error"]["code"])
-                raise Broken  # everything unanswered is sent again, in order
-
-    async def _send(self, line: Line, publication: str) -> None:
-        self._asked[await line.send(publish=self._unanswered[publication])] = publication

@@ -1,0 +1,68 @@
+"""One WebSocket connection on the protocol, for programs of a run: frames out, frames in."""
+
+import asyncio
+import json
+import socket
+import struct
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.typing import Subprotocol
+
+ANSWER_S = 8.0
+
+
+class Broken(Exception):
+    """The connection cannot be used any more."""
+
+
+class Line:
+    """One connection with numbered frames and their answers."""
+
+    def __init__(self, socket_: ClientConnection) -> None:
+        self.socket = socket_
+        self._number = 0
+
+    @classmethod
+    async def open(cls, url: str, user: str) -> "Line":
+        """Connect to `ws://host:port`. Raises Broken."""
+        try:
+            return cls(
+                await connect(
+                    f"{url}/v1/connect?user={user}",
+                    subprotocols=[Subprotocol("onward.v1.json")],
+                    compression=None,
+                    ping_interval=None,
+                    open_timeout=5,
+                    close_timeout=2,
+                    max_queue=64,
+                )
+            )
+        except (OSError, TimeoutError, InvalidHandshake, ConnectionClosed) as error:
+            raise Broken from error
+
+    async def send(self, **frame: Any) -> str:
+        """Send a frame; returns its id."""
+        self._number += 1
+        try:
+            await self.socket.send(json.dumps({"id": str(self._number), **frame}))
+        except ConnectionClosed as error:
+            raise Broken from error
+        return str(self._number)
+
+    async def receive(self, timeout_s: float | None = None) -> dict[str, Any]:
+        """The next frame. Raises Broken, also when none comes in time."""
+        try:
+            if timeout_s is None:
+                return dict(json.loads(await self.socket.recv()))
+            return dict(json.loads(await asyncio.wait_for(self.socket.recv(), timeout_s)))
+        except (ConnectionClosed, TimeoutError) as error:
+            raise Broken from error
+
+    def reset(self) -> None:
+        """End with a reset, as a dying program's kernel may."""
+        raw = self.socket.transport.get_extra_info("socket")
+        if raw is not None and raw.fileno() >= 0:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.transport.abort()

@@ -1,0 +1,105 @@
+"""Plays a row of runs: `play(row, seed, folder)` writes `history.jsonl` and judges it.
+
+python -m tests.faults.run [--row kills] [--seed 1] [--folder DIR]
+"""
+
+import argparse
+import asyncio
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults import kill_run
+from tests.faults.checker import Broken, Checker
+from tests.faults.history import Event, History, read
+from tests.faults.kill_run import KillRun, Size
+from tests.faults.post import Post
+from tests.faults.random_story import RandomStory
+from tests.faults.stage import Theatre
+from tests.faults.tally import Tally
+
+ROWS = {
+    # What `make test` plays: every process once, then all of them.
+    "short": Size(rounds=1, freezes=0, everything=True, seconds=16.0),
+    "kills": Size(),
+    "power": Size(rounds=0, freezes=0, everything=True, seconds=12.0),
+    "story": None,
+}
+_STRANGE = frozenset({"stuck", "told_else", "surprised"})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a run came to."""
+
+    row: str
+    seed: int
+    history: Path
+    broken: Broken
+    strange: list[Event]  # what should not happen either, though no promise speaks of it
+    tally: Tally
+
+    @property
+    def good(self) -> bool:
+        """Whether every promise held."""
+        return not self.broken.lines and not self.strange
+
+    def __str__(self) -> str:
+        lines = [f"row {self.row}, seed {self.seed}, history in {self.history}"]
+        lines += self.broken.lines[:40] + [str(one)[:300] for one in self.strange[:10]]
+        return "\n".join([*lines, str(self.tally)])
+
+
+def play(row: str, seed: int, folder: Path, tree: Path | None = None) -> Verdict:
+    """Run it, with the programs of `tree` if one is given, and judge its history."""
+    folder.mkdir(parents=True, exist_ok=True)
+    history = History(folder / "history.jsonl")
+    history.write("run", row=row, seed=seed)
+    size = ROWS[row]
+    with Post() as post:
+        theatre = Theatre(folder, post, kill_run.SETTINGS if size else {}, tree)
+        try:
+            theatre.suite.wait_ready()
+            if size:
+                plot = KillRun(seed, history, post, size, theatre.again)
+            else:
+                plot = RandomStory(seed, history, post)
+            asyncio.run(plot.play(theatre.suite))
+        finally:
+            history.write("output", lines=theatre.suite.output.all)
+            history.close()
+            theatre.close()
+    return judge(row, seed, history.path)
+
+
+def judge(row: str, seed: int, path: Path) -> Verdict:
+    """One pass over a history."""
+    checker, tally, strange = Checker(), Tally(), []
+    for event in read(path):
+        checker.take(event)
+        tally.take(event)
+        if event["event"] in _STRANGE:
+            strange.append(event)
+    broken = checker.finish()
+    tally.checked = checker.notices.checked
+    return Verdict(row, seed, path, broken, strange, tally)
+
+
+def main() -> None:
+    """From the command line."""
+    options = argparse.ArgumentParser(prog="python -m tests.faults.run")
+    options.add_argument("--row", choices=sorted(ROWS), default="kills")
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--folder", type=Path, help="for the data and the history")
+    options.add_argument("--tree", type=Path, help="another tree of the project to run")
+    given = options.parse_args()
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="onward-faults-"))
+    began = time.monotonic()
+    verdict = play(given.row, given.seed, folder, given.tree)
+    print(f"{verdict}\n{time.monotonic() - began:.0f} s in all")
+    raise SystemExit(0 if verdict.good else 1)
+
+
+if __name__ == "__main__":
+    main()
