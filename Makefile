@@ -5,13 +5,16 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: up test setup protos lint types buf lock settings
+.PHONY: up test bench setup protos lint types buf lock settings
 
 up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
 	@exec $(BIN)/onward up $(ARGS)
 
 test: setup  ## all tests; options in ARGS, e.g. make test ARGS="tests/edge -x"
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: setup  ## what it costs and how fast it is, in 5 minutes; options in ARGS, e.g. ARGS="fanout"
+	@$(BIN)/python -m bench $(ARGS)
 
 setup: .venv/.ready
 
