@@ -19,6 +19,7 @@ COMMANDS = {
     "subscribe": "services.cli.subscribe",
     "history": "services.cli.history",
     "explain": "services.cli.explain",
+    "status": "services.cli.status",
 }
 
 

@@ -13,7 +13,13 @@ from onward_sdk import Message
 from rich.console import Console
 from rich.text import Text
 
-_KIND_STYLES = {"LIVE": "green", "RECOVERED": "yellow", "HISTORY": "dim", "SNAPSHOT": "cyan"}
+_KIND_STYLES = {
+    "LIVE": "green",
+    "RECOVERED": "yellow",
+    "HISTORY": "dim",
+    "SNAPSHOT": "cyan",
+    "TRANSIENT": "magenta",
+}
 
 
 def print_json(fields: dict[str, Any]) -> None:
@@ -52,7 +58,7 @@ class People:
 
     def message(self, message: Message, show_subject: bool) -> None:
         """seq, kind, publisher and text in columns."""
-        line = Text(f"{message.seq:>6}  ")
+        line = Text(f"{message.seq or '–':>6}  ")
         line.append(f"{message.kind:<9}", style=_KIND_STYLES.get(message.kind, ""))
         line.append(f"  {printable(message.publisher):<12}  ", style="bold")
         if show_subject:

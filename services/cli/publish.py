@@ -20,17 +20,34 @@ def publish(
     publication_id: Annotated[
         str, typer.Option("--publication-id", help="Makes a repeat harmless.", show_default=False)
     ] = "",
+    retain: Annotated[
+        bool,
+        typer.Option(
+            "--retain", help="Also keep it for who subscribes with --snapshot; empty: keep none."
+        ),
+    ] = False,
+    transient: Annotated[
+        bool,
+        typer.Option("--transient", help="Only for who is subscribed now; nothing is kept."),
+    ] = False,
     url: options.Url = options.DEFAULT_URL,
     token: options.Token = "",
     json: options.Json = False,
 ) -> None:
     """Publish a message; prints its number once it is durable."""
+    if retain and transient:
+        raise typer.BadParameter("give either --retain or --transient", param_hint="--transient")
     headers = dict(_read_header(one) for one in header or ())
 
     async def send() -> None:
         async with Api(url, user=user, token=token) as api:
             published = await api.publish(
-                subject, text, headers=headers, publication_id=publication_id
+                subject,
+                text,
+                headers=headers,
+                publication_id=publication_id,
+                retain=retain,
+                transient=transient,
             )
         if json:
             print_json(
@@ -42,7 +59,7 @@ def publish(
                     "duplicate": published.duplicate,
                 }
             )
-        else:
+        elif not transient:
             typer.echo(published.seq)
 
     run(send())

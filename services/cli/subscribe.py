@@ -64,6 +64,10 @@ def subscribe(
             help="Begin with the last N messages, not where you left off.",
         ),
     ] = 0,
+    snapshot: Annotated[
+        bool,
+        typer.Option("--snapshot", help="Begin with the retained message, not where you left off."),
+    ] = False,
     state_file: Annotated[
         Path | None,
         typer.Option(
@@ -77,11 +81,15 @@ def subscribe(
     json: options.Json = False,
 ) -> None:
     """Print messages as they come; after a restart or a kill, first those missed."""
-    if after is not None and history:
-        raise typer.BadParameter("give either --after or --history", param_hint="--history")
+    if (after is not None) + bool(history) + snapshot > 1:
+        raise typer.BadParameter(
+            "give one of --after, --history and --snapshot", param_hint="--snapshot"
+        )
     who = user or str(claims_of(token).get("sub", ""))
     path = state_file or default_path(os.environ, url, who, client_id)
-    wanted = [Subscription(subject, after, history) for subject in dict.fromkeys(subjects)]
+    wanted = [
+        Subscription(subject, after, history, snapshot) for subject in dict.fromkeys(subjects)
+    ]
     run(_follow(StateFile(path, client_id), wanted, external_token or [], url, user, token, json))
 
 

@@ -58,6 +58,22 @@ def test_publish_prints_the_number(run: Run, tmp_path: Path) -> None:
     run(story())
 
 
+def test_publish_says_whether_it_is_retained_or_transient(run: Run, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with scripted_edge() as edge:
+            edge.answers["/v1/publish"] = (200, {"seq": "7", "epoch": "9", "duplicate": False})
+            asked = ("publish", "/a", "hi", "--user", "bob")
+            await ended(*asked, "--retain", home=tmp_path, url=edge.url)
+            edge.answers["/v1/publish"] = (200, {"seq": "0", "epoch": "9", "duplicate": False})
+            typing = await ended(*asked, "--transient", home=tmp_path, url=edge.url)
+            assert (typing.code, typing.out) == (0, ""), "it has no number"
+            bodies = [body for _, _, body in edge.requests]
+            plain = {"subject": "/a", "text": "hi"}
+            assert bodies == [plain | {"retain": True}, plain | {"transient": True}]
+
+    run(story())
+
+
 def test_a_refusal_is_its_code_and_sentence_on_stderr(run: Run, tmp_path: Path) -> None:
     async def story() -> None:
         async with scripted_edge() as edge:
@@ -76,6 +92,7 @@ def test_a_refusal_is_its_code_and_sentence_on_stderr(run: Run, tmp_path: Path) 
         ("publish", "/a"),
         ("publish", "/a", "hi", "--header", "no-value"),
         ("publish", "/a", "hi", "--url", "127.0.0.1:8080"),
+        ("publish", "/a", "hi", "--retain", "--transient"),
         ("history", "/a", "--limit", "0"),
         ("explain", "--user", "ann"),
         ("dance",),

@@ -102,15 +102,19 @@ def test_it_reconnects_by_itself_and_tells_of_it(run: Run, tmp_path: Path) -> No
     run(story())
 
 
-def test_after_and_history_say_where_to_begin(run: Run, tmp_path: Path) -> None:
+def test_after_history_and_snapshot_say_where_to_begin(run: Run, tmp_path: Path) -> None:
     async def story() -> None:
         async with scripted_edge() as edge:
-            for option, start in (("--after", {"afterSeq": "2"}), ("--history", {"history": 2})):
-                async with started(*ANN, option, "2", home=tmp_path, url=edge.url):
+            for option, start in (
+                (("--after", "2"), {"afterSeq": "2"}),
+                (("--history", "2"), {"history": 2}),
+                (("--snapshot",), {"snapshot": True}),
+            ):
+                async with started(*ANN, *option, home=tmp_path, url=edge.url):
                     visit = await edge.visit()
                     connect = await visit.accept(state(9, recovered=True))
                     assert connect["subscriptions"] == {"list": [{"subject": "/a"} | start]}
-            both = await ended(*ANN, "--after", "1", "--history", "2", home=tmp_path)
+            both = await ended(*ANN, "--after", "1", "--snapshot", home=tmp_path)
             assert both.code == 2
 
     run(story())
