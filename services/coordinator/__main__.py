@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from onward.coordinator.v1 import coordinator_pb2_grpc
@@ -27,7 +28,7 @@ from services.coordinator.servicer import CoordinatorServicer
 from services.coordinator.settings import Settings, check
 from services.coordinator.sqlite_store import SqliteStore
 from services.coordinator.status import Status
-from services.coordinator.store import LogStore
+from services.coordinator.store import LogStore, Stamp
 from services.coordinator.uplinks import Uplinks
 
 log = logs.get(__name__)
@@ -84,6 +85,27 @@ class Coordinator:
             entries_max=settings.report_entries_max,
             recent_bytes_max=settings.recent_bytes_max,
         )
+        self._retain(store, seen, stamp)
+        self.committer = Committer(
+            store=store,
+            holdings=self.holdings,
+            uplinks=self.uplinks,
+            takers=[self.reporter, self.retention],
+            metrics=seen,
+            limits=Limits(settings.clients_max, settings.external_tokens_max, settings.follows_max),
+            partitions=partitions,
+            stamp=stamp,
+            queue_max=settings.queue_appends_max,
+            batch_max=settings.batch_appends_max,
+            log_full=lambda: self.retention.refuses,
+        )
+        self._own(store, etcd)
+        self._tell(store, seen)
+        self._listen(store, partitions)
+        self._observe(seen)
+
+    def _retain(self, store: LogStore, seen: Metrics, stamp: Callable[[], Stamp]) -> None:
+        settings = self.settings
         self.retention = Retention(
             rule=Rule(
                 settings.dedupe_window_s,
@@ -102,34 +124,6 @@ class Coordinator:
             forget=lambda partition, epoch, them: self.committer.forget(partition, epoch, them),
             live_edges=lambda: self.directory.edges if self.directory.revision else None,
         )
-        self.committer = Committer(
-            store=store,
-            holdings=self.holdings,
-            uplinks=self.uplinks,
-            takers=[self.reporter, self.retention],
-            metrics=seen,
-            limits=Limits(settings.clients_max, settings.external_tokens_max, settings.follows_max),
-            partitions=partitions,
-            stamp=stamp,
-            queue_max=settings.queue_appends_max,
-            batch_max=settings.batch_appends_max,
-            log_full=lambda: self.retention.refuses,
-        )
-        self._own(store, etcd)
-        self.status = Status(
-            name=settings.name,
-            store=store,
-            holdings=self.holdings,
-            uplinks=self.uplinks,
-            committer=self.committer,
-            reporter=self.reporter,
-            ownership=self.ownership,
-            metrics=seen,
-            log_bytes_max=settings.retain_bytes,
-            bytes_kept=lambda: (self.retention.exceeded, self.retention.refuses),
-        )
-        self._listen(store, partitions)
-        self._observe(seen)
 
     def _own(self, store: LogStore, etcd: Etcd) -> None:
         self.holdings.subscribe(self.reporter.take, self.reporter.drop)
@@ -144,6 +138,21 @@ class Coordinator:
             holdings=self.holdings,
             settled=self.committer.settled,
             on_ready=self.server.set_serving,
+        )
+
+    def _tell(self, store: LogStore, seen: Metrics) -> None:
+        settings = self.settings
+        self.status = Status(
+            name=settings.name,
+            store=store,
+            holdings=self.holdings,
+            uplinks=self.uplinks,
+            committer=self.committer,
+            reporter=self.reporter,
+            ownership=self.ownership,
+            metrics=seen,
+            log_bytes_max=settings.retain_bytes,
+            bytes_kept=lambda: (self.retention.exceeded, self.retention.refuses),
         )
 
     def _listen(self, store: LogStore, partitions: int) -> None:

@@ -117,22 +117,7 @@ def apply(connection: sqlite3.Connection, p: int, part: Part, at_ms: int, writes
                 for row in writes.rows
             ],
         )
-    connection.executemany(
-        "INSERT INTO heads (subject, p, seq, low, epoch, used_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) "
-        "ON CONFLICT (subject) DO UPDATE SET seq = ?3, epoch = ?5, used_at = ?6",
-        [
-            (subject, p, seq, part.seq_floor, part.epoch, at_ms)
-            for subject, seq in writes.heads.items()
-        ],
-    )
-    for subject, row in writes.retained.items():
-        if row is None:
-            connection.execute("DELETE FROM retained WHERE subject = ?", (subject,))
-        else:
-            connection.execute(
-                "INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?, ?)",
-                (subject, p, row.pos, row.seq, row.entry),
-            )
+    _write_subjects(connection, p, part, at_ms, writes)
     connection.executemany(
         "INSERT INTO publications (p, subject, publisher, publication_id, digest, seq, epoch, "
         "recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -149,6 +134,33 @@ def apply(connection: sqlite3.Connection, p: int, part: Part, at_ms: int, writes
             for key, it in writes.events.items()
         ],
     )
+    _write_registers(connection, p, part, at_ms, writes)
+
+
+def _write_subjects(
+    connection: sqlite3.Connection, p: int, part: Part, at_ms: int, writes: Writes
+) -> None:
+    connection.executemany(
+        "INSERT INTO heads (subject, p, seq, low, epoch, used_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) "
+        "ON CONFLICT (subject) DO UPDATE SET seq = ?3, epoch = ?5, used_at = ?6",
+        [
+            (subject, p, seq, part.seq_floor, part.epoch, at_ms)
+            for subject, seq in writes.heads.items()
+        ],
+    )
+    for subject, row in writes.retained.items():
+        if row is None:
+            connection.execute("DELETE FROM retained WHERE subject = ?", (subject,))
+        else:
+            connection.execute(
+                "INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?, ?)",
+                (subject, p, row.pos, row.seq, row.entry),
+            )
+
+
+def _write_registers(
+    connection: sqlite3.Connection, p: int, part: Part, at_ms: int, writes: Writes
+) -> None:
     connection.executemany(
         f"INSERT OR REPLACE INTO registers (p, {_REGISTER_COLUMNS}, seen_at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
