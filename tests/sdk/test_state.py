@@ -224,6 +224,14 @@ def test_disconnect_acknowledges_first() -> None:
         state.request("publish", {}, 0)
 
 
+def test_a_session_that_opens_after_the_end_does_not_bring_the_client_back() -> None:
+    state = State(Identity("c"), Options())
+    state.opened("", 0)
+    assert state.disconnect() == [Close(1000, "goodbye")]
+    assert state.received(connected("1", None), 0) == []
+    assert state.closed(1000, "", 0, 0.5, "new") == [Stop(None)]
+
+
 def test_what_is_handled_while_offline_is_kept_and_told_by_the_next_connect() -> None:
     state = online()
     state.received(frame_of(6), 0)

@@ -198,7 +198,9 @@ class State:
         ]
 
     def received(self, frame: Frame, now: float) -> list[Effect]:
-        """A frame has come."""
+        """A frame has come. After the end nothing of it counts, least of all `connected`."""
+        if self.phase is Phase.OVER:
+            return []
         request_id = str(frame.get("id", ""))
         if "message" in frame:
             return self._on_message(frame["message"])
