@@ -67,6 +67,4 @@ def subscriptions_refusal(
             )
         if one.HasField("history") and not 1 <= one.history <= limits.history_max:
             return refuse(Code.ARGUMENT_INVALID, f"`history` is 1 to {limits.history_max}.")
-        if one.HasField("snapshot"):
-            return refuse(Code.UNSUPPORTED, "Snapshots are not supported yet.")
     return None

@@ -27,10 +27,12 @@ from services.edge.effects import (
     Close,
     Effect,
     Finished,
+    Halt,
     Leave,
     Ping,
     ReadClient,
     ReadHistory,
+    ReadRetained,
     Watch,
 )
 from services.edge.frames import server_frame
@@ -183,13 +185,20 @@ class Connection:
         elif isinstance(effect, Watch):
             self._watch(effect.subject)
         elif isinstance(effect, ReadHistory):
-            exchange.read_history(self, effect)
+            exchange.lookups.read_history(self, effect)
+        elif isinstance(effect, ReadRetained):
+            exchange.lookups.read_retained(self, effect)
         elif isinstance(effect, AppendPresence):
             exchange.append_event(self, effect)
         elif isinstance(effect, ReadClient):
-            exchange.read_client(self, effect)
+            exchange.lookups.read_client(self, effect)
+            exchange.wake()
         elif isinstance(effect, AskGone):
-            exchange.ask_gone(self, effect)
+            exchange.lookups.ask_gone(self, effect)
+        elif isinstance(effect, Halt):
+            for subject in effect.subjects:
+                if (halted := self._held.get(subject)) is not None:
+                    exchange.hub.halt(halted)
         elif isinstance(effect, Leave):
             for subject in effect.subjects:
                 self._leave(subject)
@@ -210,12 +219,15 @@ class Connection:
         counts = not self.session.observes
         subscription, effects = hub.join(subject, self.session.session_id, self._socket, counts)
         self._held[subject] = subscription
+        self._exchange.place.full = hub.full
         self._exchange.carry_out(effects)
 
     def _leave(self, subject: str) -> None:
         subscription = self._held.pop(subject, None)
         if subscription is not None:
-            self._exchange.carry_out(self._exchange.hub.leave(subscription, _now()))
+            hub = self._exchange.hub
+            self._exchange.carry_out(hub.leave(subscription, _now()))
+            self._exchange.place.full = hub.full
 
     def _publish_answer(
         self, effect: AppendPublish

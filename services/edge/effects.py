@@ -70,6 +70,13 @@ class ReadHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadRetained:
+    """Read the subject's retained message from the store; tell `on_history`, with one or none."""
+
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class AppendPresence:
     """Make the event durable; tell `on_recorded` or `on_refused`, also after the socket is gone.
 
@@ -84,7 +91,7 @@ class AppendPresence:
 
 @dataclass(frozen=True, slots=True)
 class AppendPublish:
-    """Make the message durable; tell `on_published`."""
+    """Make the message durable, or pass it on if it is transient; tell `on_published`."""
 
     frame_id: str
     publisher: str
@@ -100,6 +107,13 @@ class Begin:
     backlog: tuple[Entry, ...]
     kind: "client_pb2.Message.Kind.ValueType"
     synced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Send nothing more of the subjects. What the session owes there, it goes on owing."""
+
+    subjects: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +136,11 @@ Effect = (
     | AskGone
     | Watch
     | ReadHistory
+    | ReadRetained
     | AppendPresence
     | AppendPublish
     | Begin
+    | Halt
     | Leave
     | Finished
 )

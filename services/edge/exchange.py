@@ -3,15 +3,15 @@
 Up: appends go into the outbox, and each answer finds its way back. Down: deliveries go through
 the hub to the sockets. Knows which session a fact is for; must not know what sessions do with it,
 nor how streams are kept open. Everything here runs on the event loop's thread and returns at
-once; what must be waited for is a task of `tasks`.
+once; what must be waited for is asked through `lookups`.
 """
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from onward.client.v1 import client_pb2
 from onward.coordinator.v1 import coordinator_pb2
@@ -19,10 +19,8 @@ from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
 from services.chassis.refusals import Code, Refusal, refuse
-from services.edge.channel import Entry
 from services.edge.connection import Connection
-from services.edge.effects import AppendPresence, AskGone, ReadClient, ReadHistory
-from services.edge.frames import entry_of
+from services.edge.effects import AppendPresence
 from services.edge.hub import Hub
 from services.edge.hub_effects import (
     FillHole,
@@ -35,18 +33,16 @@ from services.edge.hub_effects import (
 )
 from services.edge.identity import Identity
 from services.edge.limits import HubLimits, Limits
+from services.edge.lookups import Lookups
 from services.edge.marks import EventId, Marks
 from services.edge.outbox import Outbox, OutboxLimits, Target
 from services.edge.publishing import content_of
 from services.edge.readers import Readers
-from services.edge.recovery import Read
 from services.edge.session import Session
 from services.edge.session_state import Place
 from services.edge.socket import CLOSE_SERVER_FAULT, Handshake, Socket
 
 TICK_S: Final = 0.05
-_FILL_RETRY_S: Final = 0.2
-_READS_MAX: Final = 32  # reads of history at once; more wait
 
 Identify = Callable[[str, str, str], Identity | Refusal]  # token, `?user=`, client id
 Published = Callable[[client_pb2.Published | Refusal], None]
@@ -80,15 +76,13 @@ class Exchange:
         self.connections: dict[str, Connection] = {}  # by session id, until the last event
         self.lagging: set[str] = set()  # ids of sessions whose socket is full
         self.wake: Callable[[], None] = lambda: None  # set to `Uplinks.wake`
+        self.lookups = Lookups(self, readers, tasks)
         self._identify = identify
-        self._readers = readers
-        self._tasks = tasks
         self._appends: dict[int, Callable[[coordinator_pb2.Appended], None]] = {}
-        self._reads: dict[int, Connection] = {}  # look-ups of clients, by request
-        self._reads_by_session: dict[str, int] = {}
         self._delayed: set[EventId] = set()  # ending events that are appended again a little later
-        self._reading = asyncio.Semaphore(_READS_MAX)
         self._pumping = False
+        self._uncongested = asyncio.Event()
+        self._uncongested.set()
 
     @property
     def open(self) -> bool:
@@ -121,9 +115,9 @@ class Exchange:
 
     def tick(self, now: float) -> None:
         """To be called every `TICK_S`."""
-        expired = self.outbox.tick(now)
+        given_up = self.outbox.tick(now)
         refusal = refuse(Code.UNAVAILABLE, "No owner has answered in time; the outcome is unknown.")
-        for request in expired:
+        for request in given_up:
             answer = self._appends.pop(request, None)
             if answer is not None:
                 answer(coordinator_pb2.Appended(request=request, refusal=refusal))
@@ -158,7 +152,9 @@ class Exchange:
         if self.place.log_id and self.place.log_id != hello.log_id:
             log.error("log_replaced", former=self.place.log_id, present=hello.log_id)
             self.close_all("The log was replaced.")
+            self.outbox.log_replaced()
             self.hub = Hub(hello.partitions, self.limits.hub)
+            self.marks = Marks()
         self.place.log_id = hello.log_id
         self.hub.partitions = hello.partitions
         self._interrupted(self.outbox.link_up(coordinator))
@@ -185,10 +181,12 @@ class Exchange:
                 self.carry_out(self.hub.watched(watched))
         if batch.deliveries:
             self.carry_out(self.hub.deliver(batch.deliveries))
+        if batch.transients:
+            self.hub.relay(batch.transients)
         for partition, tail in tails.items():
             self.hub.reached(partition, tail)
         for state in batch.clients:
-            if (connection := self._end_read(state.request)) is not None:
+            if (connection := self.lookups.end_client(state.request)) is not None:
                 connection.on_client(state.follows)
         for session_id in batch.replaced_sessions:
             if (connection := self.connections.get(session_id)) is not None:
@@ -198,6 +196,9 @@ class Exchange:
             self.marks.processed(processed.partition, processed.pos)
         self.pump()
         self.wake()
+
+    async def room(self) -> None:
+        await self._uncongested.wait()
 
     # What connections ask.
 
@@ -212,6 +213,8 @@ class Exchange:
             publisher=publisher,
             publication_id=publish.publication_id or uuid.uuid4().hex,
             content=content_of(publish),
+            retain=publish.retain,
+            transient=publish.transient,
         )
         request = self.outbox.publish(partition, message, asyncio.get_running_loop().time())
         if isinstance(request, Refusal):
@@ -246,51 +249,14 @@ class Exchange:
         self._appends[request] = partial(self._tell_appended, connection, event, partition)
         self.wake()
 
-    def read_client(self, connection: Connection, effect: ReadClient) -> None:
-        """Looks up what a client follows."""
-        partition = self.hub.partition(effect.user)
-        request = self.outbox.read_client(partition, effect.user, effect.client_id)
-        self._reads[request] = connection
-        self._reads_by_session[connection.session.session_id] = request
-        self.wake()
-
-    def ask_gone(self, connection: Connection, effect: AskGone) -> None:
-        """Asks presence which endpoints of a client are gone."""
-
-        async def ask() -> None:
-            connection.on_gone(await self._readers.gone_endpoints(effect.user, effect.client_id))
-
-        self.spawn(ask())
-
-    def read_history(self, connection: Connection, effect: ReadHistory) -> None:
-        """Reads messages from the ring, else from the store."""
-        subject, after_seq = effect.subject, effect.after_seq
-        limit = self.limits.session.recovery_messages_max
-        channel = self.hub.channel(subject)
-        if not effect.fresh and channel is not None:
-            entries = self.hub.after(subject, after_seq, effect.up_to, limit)
-            if entries:
-                connection.on_history(subject, Read(entries, channel.last, channel.floor))
-                return
-
-        async def read() -> None:
-            connection.on_history(subject, await self._read(subject, after_seq, limit))
-
-        self.spawn(read())
-
     def forget(self, connection: Connection) -> None:
         """Its last event is durable, or it never had one."""
         session_id = connection.session.session_id
         self.connections.pop(session_id, None)
         self.lagging.discard(session_id)
-        if (request := self._reads_by_session.get(session_id)) is not None:
-            self._end_read(request)
+        self.lookups.forget(session_id)
 
     # Parts.
-
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Runs it as a task of this edge."""
-        self._tasks.create_task(coroutine)
 
     def carry_out(self, effects: Sequence[HubEffect]) -> None:
         """Does what the hub wants done, in order."""
@@ -304,7 +270,7 @@ class Exchange:
                 self.outbox.unwatch(effect.partition, effect.subject)
                 self.wake()
             elif isinstance(effect, FillHole):
-                self.spawn(self._fill(effect))
+                self.lookups.fill(effect)
             elif isinstance(effect, Joined):
                 connection = self.connections.get(effect.subscription.session_id)
                 if connection is not None:
@@ -319,6 +285,10 @@ class Exchange:
         if self.hub.busy and not self._pumping and self.hub.pump():
             self._pumping = True
             asyncio.get_running_loop().call_soon(self._pump_on)
+        if self.hub.congested:
+            self._uncongested.clear()
+        elif not self._uncongested.is_set():
+            self._uncongested.set()
 
     def _pump_on(self) -> None:
         self._pumping = False
@@ -328,39 +298,6 @@ class Exchange:
         for partition in partitions:
             self.hub.interrupted(partition)
             self.marks.repeat(partition)
-
-    async def _fill(self, hole: FillHole) -> None:
-        """Reads what is missing until it can be read; the subject stands still meanwhile."""
-        hub = self.hub
-        while hub is self.hub and hub.channel(hole.subject) is not None:
-            read = await self._read(hole.subject, hole.after_seq, 1000)
-            if read is not None:
-                self.carry_out(hub.filled(hole.subject, read.entries, read.floor))
-                self.pump()
-                return
-            await asyncio.sleep(_FILL_RETRY_S)
-
-    async def _read(self, subject: str, after_seq: int, limit: int) -> Read | None:
-        async with self._reading:
-            response = await self._readers.messages(
-                self.hub.partition(subject), subject, after_seq, limit
-            )
-        if isinstance(response, Refusal):
-            return None
-        entries: list[Entry] = []
-        for delivery in response.messages:
-            if entries and delivery.message.seq != entries[-1].seq + 1:
-                break
-            entries.append(entry_of(delivery))
-        return Read(entries, response.head, response.floor)
-
-    def _end_read(self, request: int) -> Connection | None:
-        """A look-up is over; returns who asked, if it was waited for."""
-        self.outbox.client_read(request)
-        connection = self._reads.pop(request, None)
-        if connection is not None:
-            self._reads_by_session.pop(connection.session.session_id, None)
-        return connection
 
     def _mark_refused(self, request: int) -> None:
         partition = self.outbox.marked_by(request)

@@ -39,6 +39,8 @@ def connect(
         return state.refuse(frame_id, refusal)
     identity = identify(frame.token, client_id)
     if isinstance(identity, Refusal):
+        if identity.code == Code.CLIENT_ID_INVALID:
+            return state.refuse(frame_id, identity)
         expired = identity.code == Code.TOKEN_EXPIRED
         code = CLOSE_TOKEN_EXPIRED if expired else CLOSE_BAD_TOKEN
         return [*state.refuse(frame_id, identity), *state.close(code, "No valid token.")]
@@ -46,7 +48,8 @@ def connect(
         if refusal := external_token_refusal(token.uri, identity):
             return state.refuse(frame_id, refusal)
     wanted = frame.subscriptions.list
-    if refusal := subscriptions_refusal(wanted, (), identity, state.limits):
+    refusal = subscriptions_refusal(wanted, (), identity, state.limits)
+    if refusal := refusal or _room_refusal(state, wanted):
         return state.refuse(frame_id, refusal)
     state.phase = Phase.CONNECTING
     state.client_id = client_id
@@ -72,7 +75,7 @@ def subscribe(
     refusal = subscriptions_refusal(wanted, state.subscriptions, state.identity, state.limits)
     if not wanted:
         refusal = refuse(Code.ARGUMENT_INVALID, "`subscriptions` is empty.")
-    if refusal:
+    if refusal := refusal or _room_refusal(state, wanted):
         return state.refuse(frame_id, refusal)
     state.job = Job(frame_id)
     return _form(state, wanted)
@@ -91,7 +94,10 @@ def on_client(state: SessionState, follows: Sequence[str]) -> list[Effect]:
     ]
     # What the token no longer grants is no longer followed.
     job.replaces_follows = len(allowed) < len(follows)
-    return _form(state, [client_pb2.Subscription(subject=subject) for subject in allowed])
+    wanted = [client_pb2.Subscription(subject=subject) for subject in allowed]
+    if refusal := _room_refusal(state, wanted):
+        return give_up(state, refusal)
+    return _form(state, wanted)
 
 
 def on_gone(state: SessionState, uris: Sequence[str]) -> list[Effect]:
@@ -101,6 +107,12 @@ def on_gone(state: SessionState, uris: Sequence[str]) -> list[Effect]:
         return []
     job.gone = tuple(uris)
     return _settle(state)
+
+
+def _room_refusal(state: SessionState, wanted: Sequence[client_pb2.Subscription]) -> Refusal | None:
+    if wanted and state.place.full:
+        return refuse(Code.OVERLOADED, "This edge has no room for subscriptions.", 1000)
+    return None
 
 
 def _form(state: SessionState, wanted: Iterable[client_pb2.Subscription]) -> list[Effect]:
@@ -127,7 +139,7 @@ def on_watched(
 
 
 def on_history(state: SessionState, subject: str, read: Read | None) -> list[Effect]:
-    """A part of a subject's log, as asked by `ReadHistory`; None: nobody could read it."""
+    """A part of a subject's log, or its retained message, as asked for; None: nobody could read."""
     job = state.job
     forming = job.forming.get(subject) if job and job.forming else None
     if forming is None or forming.head < 0 or forming.settled:
@@ -135,8 +147,12 @@ def on_history(state: SessionState, subject: str, read: Read | None) -> list[Eff
     if read is None:
         refusal = refuse(Code.UNAVAILABLE, "The log cannot be read now.", 1000)
         return give_up(state, refusal)
+    assert job is not None
+    room = max(state.limits.recoveries_bytes_max - job.backlog_bytes, 0)
+    forming.bytes_max = min(forming.bytes_max, room)
     if more := forming.read(read):
         return [more]
+    job.backlog_bytes += forming.backlog_bytes
     return _settle(state)
 
 
@@ -167,8 +183,9 @@ def begin(state: SessionState) -> list[Effect]:
     for one in job.formed:
         subscription = state.subscriptions[one.subject]
         subscription.acked = max(subscription.acked, one.start)
-        assert one.begin is not None and one.state is not None
-        begins.append(one.begin)
+        assert one.begin is not None and one.state is not None and state.identity is not None
+        if state.identity.may_subscribe(one.subject):  # else a newer token has ended it meanwhile
+            begins.append(one.begin)
         states.append(one.state)
     if job.connect is not None:
         state.phase = Phase.OPEN
@@ -180,6 +197,10 @@ def begin(state: SessionState) -> list[Effect]:
     limits = client_pb2.Limits(
         content_bytes_max=state.limits.content_bytes_max,
         dedupe_window_ms=state.limits.dedupe_window_ms,
+        frame_bytes_max=state.limits.frame_bytes_max,
+        headers_bytes_max=state.limits.headers_bytes_max,
+        subscriptions_max=state.limits.subscriptions_max,
+        publishes_per_s=round(state.limits.publishes_per_s),
     )
     connected = client_pb2.Connected(
         session_id=state.session_id,

@@ -19,6 +19,8 @@ class Job:
     forming: dict[str, Forming] | None = None  # None: not known yet, or no subscriptions
     gone: Sequence[str] | None = None  # of a connect: endpoints to tell of; None: not known yet
     replaces_follows: bool = False
+    activity: bool = False  # it tells of the client's activity
+    backlog_bytes: int = 0  # what its subscriptions are to be sent first
     number: int = 0  # of its event; 0: not formed yet
 
     @property

@@ -5,7 +5,8 @@ answer. One lane per partition:
 
 1. Appends are answered in their order, and kept until then. When the owner changes, when it says
    that it is none, or when its stream breaks, the whole unanswered list is sent again, in order,
-   before anything newer. The receiver knows a repeat by its ids.
+   before anything newer. The receiver knows a repeat by its ids. A transient message is sent at
+   most once: it does not wait for an owner, and is given up where others are sent again.
 2. Watches, look-ups and awaited positions are kept likewise. Marks are not: the next makes good.
 3. A publish waits for a bounded time, and there is a bounded number and size of them. A presence
    event waits for ever, but a session's first is refused when too many wait.
@@ -61,6 +62,7 @@ class _Lane:
     held_until: float = 0.0  # the target says that it is none: not before then
     appends: dict[int, coordinator_pb2.Append] = field(default_factory=dict)
     unsent: deque[int] = field(default_factory=deque)
+    transient: set[int] = field(default_factory=set)  # those of `appends` never to be sent again
     marks: list[coordinator_pb2.Append] = field(default_factory=list)
     watches: dict[str, None] = field(default_factory=dict)
     unsent_watches: dict[str, None] = field(default_factory=dict)
@@ -103,6 +105,7 @@ class Outbox:
         self._lane_of: dict[int, _Lane] = {}  # request → its lane
         self._newest_marks: dict[int, int] = {}  # partition → request
         self._deadlines: deque[tuple[float, int]] = deque()  # of publishes
+        self._given_up: list[int] = []  # transient publishes, not told yet
         self._request = 0
         self.publishes = 0
         self.publish_bytes = 0
@@ -131,7 +134,7 @@ class Outbox:
             return False
         self._mark_clean(lane)
         lane.target = target
-        lane.rewind()
+        self._rewind(lane)
         self._mark_dirty(lane)
         return True
 
@@ -141,7 +144,7 @@ class Outbox:
         if lane.target is None or lane.target.epoch != epoch:
             return False
         self._mark_clean(lane)
-        lane.rewind()
+        self._rewind(lane)
         lane.held_until = now + NOT_OWNER_RETRY_S
         self._held.add(partition)
         return True
@@ -149,12 +152,20 @@ class Outbox:
     def link_up(self, coordinator: str) -> list[int]:
         """A stream is open. Returns its partitions; everything of theirs is sent again."""
         self._links.add(coordinator)
-        return self._rewind(coordinator)
+        return self._rewind_all(coordinator)
 
     def link_down(self, coordinator: str) -> list[int]:
         """A stream is broken. Returns its partitions: their messages may be missed."""
         self._links.discard(coordinator)
-        return self._rewind(coordinator)
+        return self._rewind_all(coordinator)
+
+    def log_replaced(self) -> None:
+        """The log is another one: what was watched and awaited in the former is of no interest."""
+        for lane in self._lanes.values():
+            for subject in list(lane.watches):
+                self.unwatch(lane.partition, subject)
+            lane.awaited.clear()
+            lane.unsent_awaited.clear()
 
     def epoch(self, partition: int) -> int:
         """The epoch that the partition's requests are meant for; 0: nobody is there."""
@@ -174,10 +185,14 @@ class Outbox:
             or self.publish_bytes + size > limits.publish_bytes_max
         ):
             return refuse(Code.OVERLOADED, "Too many messages wait for their owners.", 1000)
+        lane = self._lane(partition)
+        if publish.transient and (not self._reached(lane) or partition in self._held):
+            return refuse(Code.UNAVAILABLE, "Nobody can pass the message on now.", 500)
         self.publishes += 1
         self.publish_bytes += size
-        lane = self._lane(partition)
         request = self._add(lane, Append(publish=publish))
+        if publish.transient:
+            lane.transient.add(request)
         self._deadlines.append((now + limits.publish_wait_s, request))
         return request
 
@@ -253,8 +268,9 @@ class Outbox:
         """An append is answered. False: it was before, or is not waited for any more."""
         lane = self._lane_of.pop(request, None)
         append = lane.appends.pop(request, None) if lane else None
-        if append is None:
+        if append is None or lane is None:
             return False
+        lane.transient.discard(request)
         if append.HasField("publish"):
             self.publishes -= 1
             self.publish_bytes -= append.publish.ByteSize()
@@ -304,16 +320,20 @@ class Outbox:
         return batch
 
     def tick(self, now: float) -> list[int]:
-        """Asks owners again that were none, and gives up publishes; returns their requests."""
+        """Asks owners again that were none, and gives up publishes; returns the requests of those
+        whose outcome is not known."""
         for partition in [one for one in self._held if self._lanes[one].held_until <= now]:
             self._held.discard(partition)
             self._mark_dirty(self._lanes[partition])
-        expired = []
-        while self._deadlines and self._deadlines[0][0] <= now:
-            request = self._deadlines.popleft()[1]
+        given_up, self._given_up = self._given_up, []
+        while self._deadlines:
+            due, request = self._deadlines[0]
+            if due > now and request in self._lane_of:
+                break
+            self._deadlines.popleft()
             if self.appended(request):
-                expired.append(request)
-        return expired
+                given_up.append(request)
+        return given_up
 
     # Parts.
 
@@ -344,12 +364,18 @@ class Outbox:
         if lane.target is not None:
             self._dirty.get(lane.target.coordinator, {}).pop(lane.partition, None)
 
-    def _rewind(self, coordinator: str) -> list[int]:
+    def _rewind(self, lane: _Lane) -> None:
+        for request in sorted(lane.transient):
+            self.appended(request)
+            self._given_up.append(request)
+        lane.rewind()
+
+    def _rewind_all(self, coordinator: str) -> list[int]:
         self._dirty.pop(coordinator, None)
         partitions = []
         for lane in self._lanes.values():
             if lane.target is not None and lane.target.coordinator == coordinator:
-                lane.rewind()
+                self._rewind(lane)
                 self._mark_dirty(lane)
                 partitions.append(lane.partition)
         return partitions

@@ -17,10 +17,8 @@ def publish_refusal(publish: client_pb2.Publish, limits: Limits) -> Refusal | No
     """Why the publish cannot be taken, whoever sends it; None if it can."""
     if fault := subject_fault(publish.subject):
         return refuse(Code.SUBJECT_INVALID, fault)
-    if publish.retain:
-        return refuse(Code.UNSUPPORTED, "Retained messages are not supported yet.")
-    if publish.transient:
-        return refuse(Code.UNSUPPORTED, "Transient messages are not supported yet.")
+    if publish.retain and publish.transient:
+        return refuse(Code.ARGUMENT_INVALID, "A message is retained or transient, not both.")
     size = len(publish.data) if publish.HasField("data") else len(publish.text.encode())
     if size > limits.content_bytes_max:
         return refuse(

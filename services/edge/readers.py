@@ -4,6 +4,7 @@ Knows who answers which question, and how long to wait; must not know who asked.
 watch has a deadline; what nobody answered is a refusal.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from onward.presence.v1 import presence_pb2, presence_pb2_grpc
 
 from services.chassis import logs
 from services.chassis.channel import credentials, open_channel
-from services.chassis.cluster import Directory
+from services.chassis.cluster import Directory, DirectoryChange
 from services.chassis.refusals import Code, Refusal, refuse
 from services.edge.members import Members
 
@@ -35,6 +36,12 @@ class Readers:
         self._directory = directory
         self._secret = secret
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        directory.on_change(self._on_change)
+
+    def __len__(self) -> int:
+        """Channels that are open."""
+        return len(self._channels)
 
     async def messages(
         self, partition: int, subject: str, after_seq: int, limit: int
@@ -43,20 +50,35 @@ class Readers:
         request = coordinator_pb2.ReadMessagesRequest(
             subject=subject, after_seq=after_seq, limit=limit
         )
+        answer: coordinator_pb2.ReadMessagesResponse | Refusal = await self._ask_coordinators(
+            "ReadMessages", partition, request
+        )
+        return answer
+
+    async def retained(
+        self, partition: int, subject: str
+    ) -> coordinator_pb2.ReadRetainedResponse | Refusal:
+        """A subject's retained message, likewise."""
+        request = coordinator_pb2.ReadRetainedRequest(subject=subject)
+        answer: coordinator_pb2.ReadRetainedResponse | Refusal = await self._ask_coordinators(
+            "ReadRetained", partition, request
+        )
+        return answer
+
+    async def _ask_coordinators(self, method: str, partition: int, request: Any) -> Any:
         addresses = list(self._directory.coordinators.values())
         if (owner := self._directory.owner(partition)) is not None:
             addresses = [owner.address, *(one for one in addresses if one != owner.address)]
         for address in addresses[:_COORDINATORS_ASKED]:
             stub = coordinator_pb2_grpc.CoordinatorServiceStub(self._channel(address))
             try:
-                response: coordinator_pb2.ReadMessagesResponse = await stub.ReadMessages(
-                    request, timeout=_READ_S
-                )
-                return response
+                return await getattr(stub, method)(request, timeout=_READ_S)
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                     return refuse(Code.ARGUMENT_INVALID, "The log cannot be read so.")
-                log.warning("read_failed", status=error.code().name)
+                log.warning("read_failed", method=method, status=error.code().name)
+            except asyncio.CancelledError:
+                _raise_if_cancelled()
         return refuse(Code.UNAVAILABLE, "No coordinator can read the log now.", 1000)
 
     async def explain(
@@ -85,6 +107,9 @@ class Readers:
             yield refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
         except grpc.aio.AioRpcError as error:
             yield _watch_refusal(error.code())
+        except asyncio.CancelledError:
+            _raise_if_cancelled()
+            yield refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
         finally:
             call.cancel()
 
@@ -100,6 +125,9 @@ class Readers:
         for channel in self._channels.values():
             await channel.close()
         self._channels.clear()
+        for closing in self._closing:
+            closing.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def _ask_presence(self, method: str, request: Any, deadline_s: float) -> Any:
         address = self._directory.presence_address()
@@ -112,12 +140,33 @@ class Readers:
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 return refuse(Code.ARGUMENT_INVALID, "Presence cannot answer that.")
             return refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
+        except asyncio.CancelledError:
+            _raise_if_cancelled()
+            return refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
+
+    def _on_change(self, change: DirectoryChange) -> None:
+        """Closes the channels to whoever is there no longer."""
+        if not (change.coordinators or change.presences):
+            return
+        there = {*self._directory.coordinators.values(), *self._directory.presences.values()}
+        for address in self._channels.keys() - there:
+            # Calls under way end by their own deadlines; only a watch is cut off.
+            closing = asyncio.create_task(self._channels.pop(address).close(_EXPLAIN_S))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         channel = self._channels.get(address)
         if channel is None:
             channel = self._channels[address] = open_channel(address, self._secret)
         return channel
+
+
+def _raise_if_cancelled() -> None:
+    """Goes on cancelling, unless it was the call alone that ended, with its channel."""
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        raise
 
 
 def _watch_refusal(status: grpc.StatusCode) -> Refusal:

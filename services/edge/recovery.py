@@ -2,10 +2,13 @@
 
 Knows the rule "everything since the position, or none of it and why"; must not know sessions or
 who reads the messages. Drive one `Forming` per subscription asked for: `watched(head, floor)`
-with the owner's answer, then `read(…)` for each `ReadHistory` it asks for, until `settled`.
+with the owner's answer, then `read(…)` for each `ReadHistory` or `ReadRetained` it asks for, until
+`settled`.
 
 - no start: the position is the head, and nothing comes first;
 - `history`: the newest n, as many as fit; the position is the head, and they are owed nobody;
+- `snapshot`: the retained message, likewise. It is read after the position is known: if one above
+  the position has taken its place meanwhile, that comes live, and nothing comes first;
 - `after_seq`: everything up to the head, recovered. If that cannot be: the position is the head,
   with the reason, looked for in this order: LOG_REPLACED, AHEAD, TRIMMED, TOO_MANY.
 """
@@ -17,7 +20,7 @@ from typing import Final
 from onward.client.v1 import client_pb2
 
 from services.edge.channel import Entry
-from services.edge.effects import Begin, ReadHistory
+from services.edge.effects import Begin, ReadHistory, ReadRetained
 from services.edge.limits import Limits
 
 State = client_pb2.SubscriptionState
@@ -31,11 +34,11 @@ _SEQ_MAX: Final = (1 << 63) - 1  # stores count in signed 64 bits, and cannot be
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What a read of a subject's log gave."""
+    """What a read of a subject's log gave, or of its retained message: that, or none."""
 
     entries: Sequence[Entry]  # contiguous, oldest first
-    head: int
-    floor: int
+    head: int = 0
+    floor: int = 0
 
 
 class Forming:
@@ -48,6 +51,7 @@ class Forming:
         "_same_log",
         "_wanted",
         "begin",
+        "bytes_max",
         "head",
         "start",
         "state",
@@ -63,6 +67,7 @@ class Forming:
         self._wanted = wanted
         self._same_log = same_log
         self._limits = limits
+        self.bytes_max = limits.recovery_bytes_max  # of what comes first; less if others took it
         self._entries: list[Entry] = []
         self._pages = 0
 
@@ -70,12 +75,19 @@ class Forming:
     def settled(self) -> bool:
         return self.state is not None
 
-    def watched(self, head: int, floor: int) -> ReadHistory | None:
+    @property
+    def backlog_bytes(self) -> int:
+        """Of what it is sent first."""
+        return _bytes(self.begin.backlog) if self.begin else 0
+
+    def watched(self, head: int, floor: int) -> ReadHistory | ReadRetained | None:
         """Takes the subject's last seq, and the last one no longer kept; may ask for a read."""
         self.head = head
         start = self._wanted.WhichOneof("start")
         if start == "after_seq":
             return self._recover(self._wanted.after_seq, head, floor)
+        if start == "snapshot" and self._wanted.snapshot:
+            return ReadRetained(self.subject)
         if start == "history":
             after = max(head - self._wanted.history, floor)
             if after < head:
@@ -85,8 +97,13 @@ class Forming:
 
     def read(self, read: Read) -> ReadHistory | None:
         """Takes what `ReadHistory` gave; may ask for more."""
-        if self._wanted.WhichOneof("start") == "history":
+        start = self._wanted.WhichOneof("start")
+        if start == "history":
             return self._take_history(read)
+        if start == "snapshot":
+            retained = [entry for entry in read.entries if entry.seq <= self.head]
+            self._settle(self.head, retained, Kind.SNAPSHOT, synced=True)
+            return None
         after = self._wanted.after_seq
         if after > self.head:  # this edge was behind the client, or the client is ahead of all
             if after > read.head:
@@ -97,15 +114,11 @@ class Forming:
         entries = [entry for entry in read.entries if entry.seq <= self.head]
         if read.floor > after:
             self._fail(self.head, State.TRIMMED)
-        elif not entries or entries[-1].seq < self.head or _bytes(entries) > self._bytes_max:
+        elif not entries or entries[-1].seq < self.head or _bytes(entries) > self.bytes_max:
             self._fail(self.head, State.TOO_MANY)
         else:
             self._settle(self.head, entries, Kind.RECOVERED, recovered=True, synced=True)
         return None
-
-    @property
-    def _bytes_max(self) -> int:
-        return self._limits.recovery_bytes_max
 
     def _recover(self, after: int, head: int, floor: int) -> ReadHistory | None:
         if not self._same_log:
@@ -139,7 +152,7 @@ class Forming:
         if short:
             entries.clear()  # the newest are not among them
         size = _bytes(entries)
-        while size > self._bytes_max and len(entries) > 1:
+        while size > self.bytes_max and len(entries) > 1:
             size -= entries.pop(0).size
         self._settle(self.head, entries, Kind.HISTORY, synced=True)
         return None

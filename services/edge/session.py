@@ -5,7 +5,8 @@ owner is. Drive it with the `on_…` methods and carry out each list in its orde
 
 1. NEW → CONNECTING → OPEN → ENDED. A refused connect leads back to NEW; `on_closed` comes once.
 2. What must be durable (connect, subscribe, unsubscribe, external tokens, logout) goes one at a
-   time; such frames wait their turn. Publishes and acknowledgements do not.
+   time; such frames wait their turn. Publishes and acknowledgements do not. What a client says of
+   its activity is told as one event, when its time has come (`activity`).
 3. Subscriptions form thus (`forming`): watch, read what is missing, decide, append the event;
    after it is durable: answer, send the backlog, then what came meanwhile. A subscription is
    owed from the moment its event is formed.
@@ -21,6 +22,7 @@ from onward.types.v1 import entry_pb2
 
 from services.chassis.refusals import Code, Refusal, refuse
 from services.edge import acks, forming
+from services.edge.activity import Activity
 from services.edge.admission import external_token_refusal
 from services.edge.channel import Subscription
 from services.edge.effects import (
@@ -29,6 +31,7 @@ from services.edge.effects import (
     AppendPublish,
     Effect,
     Finished,
+    Halt,
     Leave,
 )
 from services.edge.external_token import external_token_fault
@@ -38,7 +41,7 @@ from services.edge.limits import Limits
 from services.edge.publishing import Rate, publish_refusal
 from services.edge.recovery import Read
 from services.edge.session_state import Phase, Place, SessionState
-from services.edge.socket import CLOSE_GOING_AWAY, CLOSE_LOGGED_OUT
+from services.edge.socket import CLOSE_GOING_AWAY, CLOSE_LOGGED_OUT, CLOSE_SERVER_FAULT
 from services.edge.vigil import Vigil
 
 Event = entry_pb2.PresenceEvent
@@ -46,13 +49,14 @@ ServerFrame = client_pb2.ServerFrame
 
 # What an ending event that was turned down waits before it is appended again.
 _ENDING_RETRY_S: Final = 1.0
+_TOO_MANY_WAIT: Final = refuse(Code.OVERLOADED, "Too many frames wait in this session.", 1000)
 _MAY_PASS: Final = frozenset({Code.STORE_FULL, Code.OVERLOADED, Code.UNAVAILABLE, Code.NOT_OWNER})
 
 
 class Session:
     """A client's session from its socket's opening to its last durable event."""
 
-    __slots__ = ("_identify", "_rate", "_state", "_vigil", "_waiting")
+    __slots__ = ("_activity", "_identify", "_rate", "_state", "_vigil", "_waiting")
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class Session:
         self._waiting: list[client_pb2.ClientFrame] = []
         self._rate = Rate(limits.publishes_per_s, limits.publishes_burst)
         self._vigil = Vigil(now)
+        self._activity: Activity | None = None  # until the client says something of it
 
     @property
     def session_id(self) -> str:
@@ -105,16 +110,18 @@ class Session:
             acks.acknowledge(state.subscriptions, frame.ack.positions)
         if kind == "publish":
             return self._publish(frame.id, frame.publish, now)
-        if kind is None or kind == "set_activity":
+        if kind is None:
             return state.done(frame.id)
+        if kind == "set_activity":
+            return self._set_activity(frame.id, frame.set_activity.active, now)
         if kind == "refresh":
             return self._refresh(frame.id, frame.refresh.token)
         if state.job is None:
             return self._then_waiting(self._start(frame))
-        if len(self._waiting) >= state.limits.frames_waiting_max:
-            return state.refuse(
-                frame.id, refuse(Code.OVERLOADED, "Too many frames wait in this session.", 1000)
-            )
+        size = frame.ByteSize() + sum(one.ByteSize() for one in self._waiting)
+        full = len(self._waiting) >= state.limits.frames_waiting_max
+        if full or size > state.limits.frames_waiting_bytes_max:
+            return state.refuse(frame.id, _TOO_MANY_WAIT)
         self._waiting.append(frame)
         return []
 
@@ -195,6 +202,29 @@ class Session:
             return self._state.refuse(frame_id, outcome)
         return self._state.answer(frame_id, published=outcome)
 
+    def _set_activity(self, frame_id: str, active: bool, now: float) -> list[Effect]:
+        state = self._state
+        if state.observes:
+            return state.done(frame_id)
+        activity = self._activity = self._activity or Activity()
+        if activity.waiting >= state.limits.frames_waiting_max:
+            return state.refuse(frame_id, _TOO_MANY_WAIT)
+        activity.ask(frame_id, active)
+        return self._tell_activity(now)
+
+    def _tell_activity(self, now: float) -> list[Effect]:
+        """Appends an event, if there is something to tell and the way is free."""
+        state, activity = self._state, self._activity
+        if activity is None or state.closing or state.phase is not Phase.OPEN:
+            return []
+        effects = state.done_all(activity.unchanged())
+        if state.job is None and activity.due(now):
+            event = Event()
+            event.activity_changed.active = activity.tell(now, state.limits.activity_s)
+            state.job = Job("", activity=True)
+            effects.append(state.append(event))
+        return effects
+
     def _refresh(self, frame_id: str, token: str) -> list[Effect]:
         state = self._state
         identity = self._identify(token, state.client_id)
@@ -207,7 +237,8 @@ class Session:
         state.identity = identity
         effects = state.done(frame_id)
         # What is being subscribed to at the moment was granted by the former token.
-        held = dict.fromkeys((*state.subscriptions, *(state.job.subjects if state.job else ())))
+        forming_now = tuple(state.job.subjects) if state.job else ()
+        held = dict.fromkeys((*state.subscriptions, *forming_now))
         lost = [one for one in held if not identity.may_subscribe(one)]
         if not lost:
             return effects
@@ -215,6 +246,8 @@ class Session:
             effects += state.refuse(
                 "", refuse(Code.SUBJECT_FORBIDDEN, f"{subject} is no longer subscribed to.")
             )
+        if begun := tuple(one for one in lost if one not in forming_now):
+            effects.append(Halt(begun))
         self._waiting.insert(
             0, client_pb2.ClientFrame(unsubscribe=client_pb2.Unsubscribe(subjects=lost))
         )
@@ -256,6 +289,10 @@ class Session:
         if job.connect is not None or job.forming is not None:
             return self._then_waiting(forming.begin(state))
         state.job = None
+        if job.activity:
+            assert self._activity is not None
+            answers = state.done_all(self._activity.recorded())
+            return self._then_waiting([*answers, *state.done_all(self._activity.unchanged())])
         done = state.done(job.frame_id)
         if state.ending == number:
             state.phase = Phase.ENDED
@@ -274,7 +311,7 @@ class Session:
             if job.connect is not None:
                 state.number -= 1
             if state.gone_clean is None:
-                return self._then_waiting(forming.give_up(state, refusal))
+                return self._then_waiting(self._give_up(job, refusal))
             state.job = None
             if job.connect is None:
                 return self._disconnect(state.gone_clean)
@@ -284,6 +321,21 @@ class Session:
         if refusal.code in _MAY_PASS:
             return [AppendPresence(event, ending=True, after_s=_ENDING_RETRY_S)]
         return [Finished()]
+
+    def _give_up(self, job: Job, refusal: Refusal) -> list[Effect]:
+        state = self._state
+        if job.activity:
+            assert self._activity is not None
+            state.job = None
+            frames = self._activity.refused()
+            return [effect for one in frames for effect in state.refuse(one, refusal)]
+        effects = forming.give_up(state, refusal)
+        assert state.identity is not None
+        if any(not state.identity.may_subscribe(subject) for subject in job.leaving):
+            # A newer token has ended these subscriptions; if that cannot be recorded, the return
+            # will tell.
+            effects += state.close(CLOSE_SERVER_FAULT, "A subscription could not be ended.")
+        return effects
 
     # The socket's life.
 
@@ -302,7 +354,8 @@ class Session:
 
     def on_sweep(self, now: float, wall: float, round_number: int, in_turn: bool) -> list[Effect]:
         """Looks at the session's times. `now` is the loop's clock, `wall` seconds since 1970."""
-        return self._vigil.sweep(self._state, now, wall, round_number, in_turn)
+        effects = self._vigil.sweep(self._state, now, wall, round_number, in_turn)
+        return effects + self._tell_activity(now) if self._activity else effects
 
     def drain(self, reconnect_after_ms: int) -> list[Effect]:
         """The edge is stopping."""

@@ -37,6 +37,7 @@ class Place:
     edge_id: int = 0
     log_id: str = ""
     round: int = 0
+    full: bool = False  # no further subscription fits
 
 
 @dataclass(slots=True)
@@ -103,6 +104,10 @@ class SessionState:
     def done(self, frame_id: str) -> list[Effect]:
         """`done`, if an answer is wanted."""
         return self.answer(frame_id, done=client_pb2.Done())
+
+    def done_all(self, frame_ids: Iterable[str]) -> list[Effect]:
+        """`done` to each frame that wants an answer."""
+        return [effect for frame_id in frame_ids for effect in self.done(frame_id)]
 
     def answer(
         self,

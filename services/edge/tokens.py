@@ -15,6 +15,7 @@ from services.chassis.subjects import name_fault
 from services.edge.entitlement import Grants, anonymous_grants, claimed_grants
 from services.edge.identity import Identity
 
+_ANON: Final = "anon:"
 _EXPIRES_AT_MAX: Final = 1 << 53  # beyond it a float is no exact number of seconds
 TOKEN_BYTES_MAX: Final = 16 * 1024
 # The list is ours, never the token's: an `alg` of the sender's choice would let anybody sign.
@@ -53,14 +54,16 @@ class Authenticator:
     def identify(self, token: str, user: str, client_id: str) -> Caller | Refusal:
         """Who sent `token`; without one, `user`, else `anon:<client_id>`, if that is allowed.
 
-        Refusals: TOKEN_INVALID, TOKEN_EXPIRED.
+        Refusals: TOKEN_INVALID, TOKEN_EXPIRED; CLIENT_ID_INVALID if it makes no name.
         """
         if token:
             return self._check(token)
         if not self._anonymous:
             return refuse(Code.TOKEN_INVALID, "A token is required.")
-        name = user or f"anon:{client_id}"
-        if user and (fault := name_fault(user)):
+        name = user or f"{_ANON}{client_id}"
+        if fault := name_fault(name):
+            if not user:  # a client id that is good by itself can make a name that is too long
+                return refuse(Code.CLIENT_ID_INVALID, f"`{_ANON}` and the clientId: {fault}")
             return refuse(Code.TOKEN_INVALID, f"The user cannot be taken. {fault}")
         return Caller(anonymous_grants(name), None)
 

@@ -42,6 +42,9 @@ class Receiver(Protocol):
     def on_batch(self, batch: coordinator_pb2.UplinkResponse.Batch) -> None:
         """Answers and deliveries came."""
 
+    async def room(self) -> None:
+        """Returns when what came has been passed on so far that more may come."""
+
 
 class Uplinks:
     """The streams to all coordinators. `run` owns their tasks; `follow` says who is there."""
@@ -113,6 +116,7 @@ class _Link:
         self._edge_id = edge_id
         self._uplinks = uplinks
         self._heard_at = 0.0
+        self._pausing = False  # nothing is read, because what came must be passed on first
         self._beat = 0  # the heartbeat to send with the next write; 0: none is due
         self._beats = 0
 
@@ -160,6 +164,7 @@ class _Link:
         if not isinstance(answer, coordinator_pb2.UplinkResponse) or not answer.HasField("hello"):
             raise asyncio.InvalidStateError("no hello")
         self._heard_at = asyncio.get_running_loop().time()
+        self._pausing = False
         self.up = True
         self._beats = self._beat = 0
         self._uplinks.receiver.on_link_up(self.name, answer.hello)
@@ -194,6 +199,10 @@ class _Link:
             self._heard_at = loop.time()
             if self.up and response.HasField("batch"):
                 self._uplinks.receiver.on_batch(response.batch)
+                self._pausing = True
+                await self._uplinks.receiver.room()
+                self._pausing = False
+                self._heard_at = loop.time()
 
     async def _write(self, call: Call) -> None:
         outbox = self._uplinks.outbox
@@ -209,7 +218,7 @@ class _Link:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            if loop.time() - self._heard_at > SILENT_S:
+            if not self._pausing and loop.time() - self._heard_at > SILENT_S:
                 log.warning("uplink_silent", coordinator=self.name)
                 return
             self._beats += 1

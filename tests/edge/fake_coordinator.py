@@ -4,7 +4,7 @@ Owns every partition in one epoch. Tests break its streams, depose it, and hold 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from onward.coordinator.v1 import coordinator_pb2 as pb
@@ -31,6 +31,7 @@ class Log:
         self.generations: dict[str, int] = {}
         self.tails = [0] * PARTITIONS
         self.floors: dict[str, int] = {}
+        self.retained: dict[str, pb.Delivery] = {}
 
     def head(self, subject: str) -> int:
         return len(self.messages.get(subject, ()))
@@ -55,7 +56,8 @@ class Log:
 
 class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
     """`not_owner`: owns nothing in its epoch. `mute_events`: presence events are recorded and
-    not answered. `overloaded`: every append is refused."""
+    not answered. `overloaded`: every append is refused. `mute_transients`: they are taken and
+    neither answered nor sent."""
 
     def __init__(self, log: Log | None = None, epoch: int = 7) -> None:
         self.log = log or Log()
@@ -63,6 +65,8 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self.not_owner = False
         self.mute_events = False
         self.overloaded = False
+        self.mute_transients = False
+        self.before_retained: Callable[[], None] = lambda: None  # called as one is being read
         self.refused = 0
         self.hellos: list[int] = []
         self.requests: list[pb.PartitionRequests] = []
@@ -139,6 +143,11 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
             log_id="L",
         )
 
+    async def ReadRetained(self, request: pb.ReadRetainedRequest, context: Any) -> Any:
+        self.reads += 1
+        self.before_retained()
+        return pb.ReadRetainedResponse(retained=self.log.retained.get(request.subject), log_id="L")
+
     def _take(
         self,
         batch: pb.UplinkRequest.Batch,
@@ -196,6 +205,9 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
                 answered.recorded.generation = log.generations.get(event.client_id, 0)
             return []
         publish = append.publish
+        if publish.transient:
+            self._pass_on(append, answer)
+            return []
         known = log.publications.get(publish.publication_id)
         deliveries = []
         if known is None:
@@ -203,9 +215,24 @@ class FakeCoordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
             delivery = log.add(publish.subject, text, publish.publisher, self.epoch)
             known = log.publications[publish.publication_id] = delivery.message.seq
             deliveries.append(delivery)
+            if publish.retain:
+                log.retained[publish.subject] = delivery
         accepted = answer.appended.add(request=append.request).accepted
         accepted.seq, accepted.epoch, accepted.duplicate = known, self.epoch, not deliveries
         return deliveries
+
+    def _pass_on(self, append: pb.Append, answer: pb.UplinkResponse.Batch) -> None:
+        publish = append.publish
+        if self.mute_transients:
+            return
+        answer.appended.add(request=append.request).accepted.epoch = self.epoch
+        message = entry_pb2.Message(
+            subject=publish.subject, publisher=publish.publisher, content=publish.content
+        )
+        for queue, watched in self._streams:
+            if publish.subject in watched:
+                batch = pb.UplinkResponse.Batch(transients=[message])
+                queue.put_nowait(pb.UplinkResponse(batch=batch))
 
     def _deliver(self, delivery: pb.Delivery) -> None:
         for queue, watched in self._streams:

@@ -33,9 +33,10 @@ class FakeSocket:
         self.connection: Any = None
 
     def send(self, frame: bytes) -> None:
-        self.sent.append(frame)
+        frames = split(frame)
+        self.sent += frames
         if self.room is not None:
-            self.room -= 1
+            self.room -= len(frames)
             if self.room <= 0:
                 self.paused = True
                 if self.connection is not None:
@@ -49,6 +50,19 @@ class FakeSocket:
 
     def abort(self) -> None:
         self.closed.append((1006, ""))
+
+
+def split(sent: bytes) -> list[bytes]:
+    """The frames that were sent in one."""
+    frames = []
+    while sent:
+        size, start = sent[1], 2
+        if size >= 126:
+            start = 4 if size == 126 else 10
+            size = int.from_bytes(sent[2:start], "big")
+        frames.append(sent[: start + size])
+        sent = sent[start + size :]
+    return frames
 
 
 def payload(sent: bytes) -> Any:
@@ -101,7 +115,9 @@ def identify(token: str, client_id: str) -> Identity | refusal_pb2.Refusal:
         may_subscribe=lambda subject: (
             not subject.startswith("/secret") and not (token == "less" and subject == "/b")
         ),
-        may_publish=lambda subject: not subject.startswith("/read"),
+        may_publish=lambda subject: (
+            not subject.startswith("/read") and not (token == "less" and subject == "/b")
+        ),
         may_register=lambda uri: uri != "mailto:eve@example.org",
     )
 

@@ -95,6 +95,10 @@ class Rig:
         for partition in range(PARTITIONS):
             self.exchange.set_owner(partition, Target(owner, epoch) if owner else None)
 
+    def nobody(self) -> Snapshot:
+        """The directory's news if nobody is there."""
+        return Snapshot(2, [])
+
     def begin_round(self) -> None:
         self.round += 1
         self.exchange.begin_round(asyncio.get_running_loop().time(), self.round)
@@ -321,8 +325,9 @@ def test_the_backend_reads_history_and_refuses_what_a_publish_frame_may_not_say(
             history = await edge.backend.read_messages("/a", 1, 2)
             assert isinstance(history, History)
             assert [one.seq for one in history.messages] == [2, 3] and history.head == 5
-            bad = await edge.backend.publish("bob", client_pb2.Publish(subject="/a", retain=True))
-            assert isinstance(bad, Refusal) and bad.code == Code.UNSUPPORTED
+            both = client_pb2.Publish(subject="/a", retain=True, transient=True)
+            bad = await edge.backend.publish("bob", both)
+            assert isinstance(bad, Refusal) and bad.code == Code.ARGUMENT_INVALID
 
     run(main())
 

@@ -214,3 +214,73 @@ def test_a_large_backlog_goes_in_several_writes_in_order() -> None:
         for one in batch.partitions:
             written += [append.request for append in one.appends]
     assert written == requests and batches > 1
+
+
+def transient(outbox: Outbox, now: float = 0.0) -> int | Refusal:
+    message = publish()
+    message.transient = True
+    return outbox.publish(P, message, now)
+
+
+def test_a_transient_message_waits_for_no_owner() -> None:
+    outbox = Outbox(OutboxLimits())
+    for reached in (lambda: None, lambda: outbox.owner(P, Target("c1", 7))):
+        reached()
+        refused = transient(outbox)
+        assert isinstance(refused, Refusal) and refused.code == Code.UNAVAILABLE
+    outbox.link_up("c1")
+    request = transient(outbox)
+    assert sent(outbox) == [(7, [request])]
+    outbox.not_owner(P, 7, 1.0)
+    assert isinstance(transient(outbox), Refusal)
+    assert outbox.tick(1.0) == [request]
+    assert len(outbox) == 0 and outbox.publish_bytes == 0
+
+
+def test_a_transient_message_is_sent_at_most_once_and_keeps_its_place_until_then() -> None:
+    outbox = owned()
+    first, passing, second = add(outbox), transient(outbox), add(outbox)
+    assert sent(outbox) == [(7, [first, passing, second])]
+    outbox.link_down("c1")
+    outbox.link_up("c1")
+    assert sent(outbox) == [(7, [first, second])]
+    assert outbox.tick(0.0) == [passing] and outbox.tick(0.0) == []
+    assert not outbox.appended(passing)  # an answer that comes late is nobody's
+
+
+def test_a_transient_message_not_written_yet_is_given_up_too() -> None:
+    outbox = owned()
+    passing = transient(outbox)
+    outbox.owner(P, Target("c2", 9))
+    outbox.link_up("c2")
+    assert sent(outbox, "c2") == [] and outbox.tick(0.0) == [passing]
+
+
+def test_an_answered_transient_message_is_over() -> None:
+    outbox = owned()
+    passing = transient(outbox)
+    assert isinstance(passing, int) and outbox.appended(passing)
+    outbox.link_down("c1")
+    assert outbox.tick(99.0) == []
+
+
+def test_what_was_watched_and_awaited_in_a_replaced_log_is_of_no_interest() -> None:
+    outbox = owned()
+    outbox.watch(P, "/a")
+    outbox.await_processed(P, 5)
+    outbox.batch("c1")
+    request = add(outbox)
+    outbox.log_replaced()
+    batch = outbox.batch("c1")
+    assert batch is not None
+    assert list(batch.partitions[0].unwatches) == ["/a"]
+    outbox.link_down("c1")
+    outbox.link_up("c1")
+    assert sent(outbox) == [(7, [request])]
+
+
+def test_the_fill_is_that_of_the_fullest_part() -> None:
+    outbox = owned(OutboxLimits(publishes_max=4, publish_bytes_max=1000, events_max=10))
+    assert outbox.fill == 0
+    add(outbox)
+    assert outbox.fill == 0.25

@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import json_format
 from onward.client.v1 import client_pb2
 
-from services.edge.effects import Begin, ReadHistory
+from services.edge.effects import Begin, ReadHistory, ReadRetained
 from services.edge.limits import Limits
 from services.edge.recovery import Forming, Read
 from tests.edge.making import entries, entry
@@ -149,3 +149,36 @@ def test_history_larger_than_a_recovery_keeps_the_newest() -> None:
     one.read(Read([entry("/a", seq, text="x" * 250) for seq in range(7, 11)], 10, 0))
     assert one.begin is not None and one.begin.backlog[-1].seq == 10
     assert len(one.begin.backlog) < 4
+
+
+def test_a_snapshot_is_the_retained_message_and_the_position_is_the_head() -> None:
+    one = forming(snapshot=True)
+    assert one.watched(17, 9) == ReadRetained("/a")
+    retained = entry("/a", 4)  # older than what the log keeps
+    assert one.read(Read([retained])) is None
+    assert told(one) == {"subject": "/a", "seq": "17", "start": 17}
+    assert one.begin == Begin("/a", 17, (retained,), Kind.SNAPSHOT, synced=True)
+
+
+def test_a_subject_without_a_retained_message_has_nothing_to_show() -> None:
+    one = forming(snapshot=True)
+    one.watched(17, 3)
+    assert one.read(Read([])) is None
+    assert one.begin == Begin("/a", 17, (), Kind.SNAPSHOT, synced=True)
+
+
+def test_a_message_retained_while_forming_comes_live_and_not_first_too() -> None:
+    one = forming(snapshot=True)
+    one.watched(17, 3)
+    one.read(Read([entry("/a", 18)]))
+    assert one.begin == Begin("/a", 17, (), Kind.SNAPSHOT, synced=True)
+    last = forming(snapshot=True)
+    last.watched(18, 3)
+    last.read(Read([entry("/a", 18)]))
+    assert last.begin is not None and len(last.begin.backlog) == 1
+
+
+def test_a_snapshot_that_is_not_wanted_is_no_start_at_all() -> None:
+    one = forming(snapshot=False)
+    assert one.watched(17, 3) is None
+    assert one.begin == Begin("/a", 17, (), Kind.HISTORY, synced=False)

@@ -52,7 +52,14 @@ def connected(subjects: list[dict[str, Any]], **fields: Any) -> Answer:
         "user": "ann",
         "clientId": "c1",
         "pingIntervalMs": 24000,
-        "limits": {"contentBytesMax": 65536, "dedupeWindowMs": 3600000},
+        "limits": {
+            "contentBytesMax": 65536,
+            "dedupeWindowMs": 3600000,
+            "frameBytesMax": 524288,
+            "headersBytesMax": 4096,
+            "subscriptionsMax": 1000,
+            "publishesPerS": 100,
+        },
         "subscriptions": subjects,
     }
     return down("c", connected=value | fields)
@@ -179,7 +186,6 @@ def test_positions_of_another_log_are_not_recovered() -> None:
         ({"subscriptions": {"list": [{"subject": "/a"}] * 2}}, ["ARGUMENT_INVALID"]),
         ({"subscriptions": {"list": [{"subject": "/a", "history": 0}]}}, ["ARGUMENT_INVALID"]),
         ({"subscriptions": {"list": [{"subject": "/a", "history": 1001}]}}, ["ARGUMENT_INVALID"]),
-        ({"subscriptions": {"list": [{"subject": "/a", "snapshot": True}]}}, ["UNSUPPORTED"]),
         ({"subscriptions": {"list": [{"subject": f"/{n}"} for n in range(1001)]}},
          ["TOO_MANY_SUBSCRIPTIONS"]),
     ],
@@ -319,8 +325,7 @@ def test_a_log_that_nobody_can_read_refuses_the_subscription() -> None:
         ({"removeExternalToken": {"uri": ""}}, ["EXTERNAL_TOKEN_INVALID"]),
         ({"publish": {"subject": "x"}}, ["SUBJECT_INVALID"]),
         ({"publish": {"subject": "/read/x"}}, ["SUBJECT_FORBIDDEN"]),
-        ({"publish": {"subject": "/a", "retain": True}}, ["UNSUPPORTED"]),
-        ({"publish": {"subject": "/a", "transient": True}}, ["UNSUPPORTED"]),
+        ({"publish": {"subject": "/a", "retain": True, "transient": True}}, ["ARGUMENT_INVALID"]),
         ({"publish": {"subject": "/a", "text": "x" * 65537}}, ["CONTENT_TOO_LARGE"]),
         ({"publish": {"subject": "/a", "text": "ä" * 32769}}, ["CONTENT_TOO_LARGE"]),
         ({"publish": {"subject": "/a", "headers": {"a": "x" * 4096}}}, ["HEADERS_TOO_LARGE"]),
@@ -336,7 +341,7 @@ def test_what_may_not_be_is_refused_and_the_session_goes_on(kind: Any, expected:
     script = Script()
     script.open()
     assert codes(script.say("2", **kind)) == expected
-    assert script.say("3", setActivity={"active": False}) == [down("3", done={})]
+    assert script.say("3", setActivity={"active": True}) == [down("3", done={})]
 
 
 def test_unsubscribe_tells_what_was_acknowledged_and_goes_on_until_it_is_durable() -> None:
@@ -365,12 +370,58 @@ def test_what_must_be_durable_goes_one_at_a_time_in_order() -> None:
     assert script.session.on_recorded(4, 5) == [Leave(("/a",)), down("4", done={})]
 
 
+def test_frames_that_wait_are_bounded_in_bytes_too() -> None:
+    script = Script(Limits(frames_waiting_bytes_max=300))
+    script.open()
+    script.say("2", setExternalToken={"uri": "fcm:1"})
+    assert script.say("3", unsubscribe={"subjects": ["/" + "x" * 200]}) == []
+    assert codes(script.say("4", unsubscribe={"subjects": ["/" + "x" * 200]})) == ["OVERLOADED"]
+    assert script.session.on_recorded(2, 5) == [down("2", done={}), down("3", done={})]
+
+
+def test_an_edge_without_room_refuses_subscriptions_and_nothing_else() -> None:
+    script = Script()
+    script.place.full = True
+    listed = {"list": [{"subject": "/a"}]}
+    assert codes(script.say("c", connect={"clientId": "c1", "subscriptions": listed})) == [
+        "OVERLOADED"
+    ]
+    script.open()
+    subscribe = {"subscriptions": [{"subject": "/a"}]}
+    assert codes(script.say("2", subscribe=subscribe)) == ["OVERLOADED"]
+    assert codes(script.say("3", publish={"subject": "/a"})) == ["AppendPublish"]
+
+
+def test_an_edge_without_room_refuses_a_return_to_all_follows() -> None:
+    script = Script()
+    script.say("c", connect={"clientId": "c1"})
+    script.session.on_gone([])
+    script.place.full = True
+    assert codes(script.session.on_client(["/a"])) == ["OVERLOADED"]
+    script.place.full = False
+    assert script.say("d", connect={"clientId": "c1"})[0] == AskGone("ann", "c1")
+
+
+def test_what_all_subscriptions_of_a_frame_recover_is_bounded() -> None:
+    size = sum(len(one.before) + len(one.after) for one in entries("/a", 1, 5))
+    script = Script(Limits(recoveries_bytes_max=round(1.5 * size)))
+    listed = [{"subject": subject, "afterSeq": "0"} for subject in ("/a", "/b")]
+    script.say("c", connect={"clientId": "c1", "subscriptions": {"list": listed}})
+    script.session.on_gone([])
+    for subject in ("/a", "/b"):
+        script.watched(subject, 5)
+    assert script.session.on_history("/a", Read(entries("/a", 1, 5), 5, 0)) == []
+    script.session.on_history("/b", Read(entries("/b", 1, 5), 5, 0))
+    answer = script.session.on_recorded(1, 5)[0]
+    states = [(one.recovered, one.reason) for one in answer.frame.connected.subscriptions]
+    assert states == [(True, 0), (False, client_pb2.SubscriptionState.TOO_MANY)]
+
+
 def test_no_answer_is_sent_where_none_is_wanted_but_a_refusal_is() -> None:
     script = Script()
     script.open()
     assert codes(script.say(setExternalToken={"uri": "fcm:1"})) == ["AppendPresence"]
     assert script.session.on_recorded(2, 5) == []
-    assert script.say(setActivity={}) == []
     assert script.say(ack={}) == []
     assert codes(script.say(publish={"subject": "/read/x"})) == ["SUBJECT_FORBIDDEN"]
 
@@ -485,37 +536,6 @@ def test_messages_unacknowledged_for_too_long_close() -> None:
     one.channel.note(4, NOW + 1)
     assert script.session.on_sweep(NOW + 36, 0, 5, False) == []
     assert codes(script.session.on_sweep(NOW + 37, 0, 6, False)) == ["4002"]
-
-
-def test_a_token_that_expires_closes_unless_it_is_renewed() -> None:
-    for renewed in (False, True):
-        script = Script()
-        script.open(token="soon")
-        assert script.session.on_sweep(NOW, 4999.0, 4, False) == []
-        if renewed:
-            assert script.say("2", refresh={"token": "new"}) == [down("2", done={})]
-        effects = script.session.on_sweep(NOW + 2, 5000.0, 5, False)
-        assert codes(effects) == ([] if renewed else ["4003"])
-
-
-def test_a_refresh_that_grants_less_ends_subscriptions() -> None:
-    script = Script()
-    script.open("/a", "/b")
-    effects = script.say("2", refresh={"token": "less"})
-    assert codes(effects) == ["Answer", "SUBJECT_FORBIDDEN", "AppendPresence"]
-    assert [one.subject for one in effects[-1].event.unfollowed.acked] == ["/b"]
-    assert script.session.on_recorded(2, 5) == [Leave(("/b",))]
-
-
-def test_a_refresh_that_grants_less_also_ends_what_is_just_being_subscribed_to() -> None:
-    script = Script()
-    script.open("/a")
-    script.say("2", subscribe={"subscriptions": [{"subject": "/b"}]})
-    assert codes(script.say("3", refresh={"token": "less"})) == ["Answer", "SUBJECT_FORBIDDEN"]
-    script.watched("/b", 0)
-    effects = script.session.on_recorded(2, 5)
-    assert codes(effects) == ["Answer", "Begin", "AppendPresence"]
-    assert [one.subject for one in effects[-1].event.unfollowed.acked] == ["/b"]
 
 
 def test_a_connection_that_says_nothing_is_closed() -> None:

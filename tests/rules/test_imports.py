@@ -77,10 +77,10 @@ def test_the_http_server_of_aiohttp_stays_in_the_edge() -> None:
 CORES = {
     "services/edge": ["websocket", "session", "entitlement", "external_token", "acks", "marks",
                       "recovery", "hub", "fan_outs", "holding", "holes", "rings", "outbox", "codec",
-                      "channel", "cluster_status"],
+                      "channel", "activity", "cluster_status"],
     "services/coordinator": ["partition", "registers", "rendezvous", "effects"],
     "services/presence": ["state", "events", "handover", "sending", "cover", "change", "decision",
-                          "notifications", "breaker"],
+                          "notifications", "breaker", "alarms"],
     "services/notifier": ["email_rendering", "email_address", "smtp_verdicts"],
     "services/cli": ["supervision", "up_plan"],
     "sdk/python/onward_sdk": ["state", "positions", "pending", "subscriptions", "introduction",

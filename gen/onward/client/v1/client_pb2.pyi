@@ -257,7 +257,9 @@ class Subscription(_message.Message):
     history: _builtins.int
     """First the last n messages, 1 to 1,000."""
     snapshot: _builtins.bool
-    """True: first the retained message, if there is one; then with the next message."""
+    """True: first the retained message, if there is one; then with the next message. Were it
+    replaced just now, the one in its place comes LIVE instead. False: as if it were not given.
+    """
     def __init__(
         self,
         *,
@@ -528,6 +530,7 @@ class SetActivity(_message.Message):
     """Says whether a person looks at this client; answered by `done` once it is durable. A session
     begins in the foreground. Shown by explain; it silences nothing and rings nothing yet. Changes
     within a second of one another are told as one, the newest; the former ones are answered too.
+    A frame that changes nothing is answered at once; so is an observer's, of which nobody is told.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
