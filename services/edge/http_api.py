@@ -7,7 +7,6 @@ is on by `?user=`. 64-bit numbers are strings in JSON, as everywhere in the clie
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -22,6 +21,7 @@ from services.edge import codec
 from services.edge.backend import Backend, History
 from services.edge.cluster_status import status_object
 from services.edge.entitlement import Grants
+from services.edge.http_page import page_routes
 from services.edge.http_refusal import Refused, json_response
 from services.edge.http_story import (
     MEDIA_TYPE,
@@ -38,7 +38,6 @@ _LIMIT: Final = 100  # messages or outcomes, if the request names no limit
 _LIMIT_MAX: Final = 1_000
 _SEQ_MAX: Final = (1 << 63) - 1  # stores count in signed 64 bits
 _HTTP_CLIENT: Final = "http"  # makes the user `anon:http` of who gives no name
-_PAGE: Final = Path(__file__).with_name("page.html")
 
 
 class HttpApi:
@@ -61,7 +60,7 @@ class HttpApi:
         self._authenticator = authenticator
         self._is_ready = is_ready
         self._body_s = body_s
-        self._page = _PAGE.read_bytes() if page else b""
+        self._page = page
         self._stories = StoryStreams(backend.watch_story, stories)
 
     def routes(self) -> list[web.RouteDef]:
@@ -75,7 +74,7 @@ class HttpApi:
             web.get("/readyz", self._readyz),
             web.get("/metrics", self._metrics),
         ]
-        return [*routes, web.get("/", self._index)] if self._page else routes
+        return [*routes, *page_routes()] if self._page else routes
 
     def end_streams(self) -> None:
         """Ends what would not end by itself: the edge drains."""
@@ -154,12 +153,6 @@ class HttpApi:
 
     async def _metrics(self, _: web.Request) -> web.StreamResponse:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    async def _index(self, _: web.Request) -> web.StreamResponse:
-        headers = {"Cache-Control": "no-cache", "X-Frame-Options": "DENY"}
-        return web.Response(
-            body=self._page, content_type="text/html", charset="utf-8", headers=headers
-        )
 
     def _caller(self, request: web.Request, user: str) -> Grants:
         """What who asks may do."""
