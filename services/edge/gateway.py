@@ -91,7 +91,7 @@ class Gateway:
         self._addresses = Addresses(limits.address_connections_max)
         self.doorstep = Doorstep(
             loop,
-            DoorstepLimits(limits.half_open_max, limits.request_s),
+            DoorstepLimits(limits.half_open_max, limits.requests_max, limits.request_s),
             self._addresses,
             self._make_http,
         )
