@@ -86,10 +86,11 @@ def ended(attempt: Attempt, answer: Answer, now: float) -> Attempt:
 
 def write(tx: Transaction, effects: Sequence[Effect]) -> None:
     """Write what `notifications.settle` returned."""
+    tx.put_deliveries([one.delivery for one in effects if isinstance(one, PutDelivery)])
     for effect in effects:
         match effect:
-            case PutDelivery(delivery):
-                tx.put_delivery(delivery)
+            case PutDelivery():
+                pass  # Written above, all at once; none of the others is of its row.
             case RemoveEndpoint(user, uri, before):
                 tx.remove_gone_endpoint(user, uri, before)
             case OptOut(user, uri):

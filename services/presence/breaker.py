@@ -57,7 +57,8 @@ class Breaker:
         """
         if not self.closed and not self.probing:
             return self
-        longest = min(self.limits.longest_s, self.limits.first_s * 2.0**self.failures)
+        doublings = min(self.failures, 64)  # Beyond it a float would overflow in the end.
+        longest = min(self.limits.longest_s, self.limits.first_s * 2.0**doublings)
         until = now + longest * (0.5 + chance / 2)
         return Breaker(self.limits, self.failures + 1, until)
 

@@ -32,7 +32,10 @@ class Contents:
 
     def __init__(self, reader: LogReader) -> None:
         self._reader = reader
-        self._remembered: OrderedDict[tuple[str, int], entry_pb2.Message] = OrderedDict()
+        # Each with its size in bytes.
+        self._remembered: OrderedDict[tuple[str, int], tuple[entry_pb2.Message, int]] = (
+            OrderedDict()
+        )
         self._bytes = 0
 
     def remember(self, message: entry_pb2.Message) -> None:
@@ -40,11 +43,25 @@ class Contents:
         key = (message.subject, message.seq)
         if key in self._remembered:
             return
-        self._remembered[key] = message
-        self._bytes += message.ByteSize()
+        size = message.ByteSize()
+        self._remembered[key] = message, size
+        self._bytes += size
         while len(self._remembered) > _REMEMBERED_MAX or self._bytes > _REMEMBERED_BYTES_MAX:
-            _, dropped = self._remembered.popitem(last=False)
-            self._bytes -= dropped.ByteSize()
+            _, (_, dropped) = self._remembered.popitem(last=False)
+            self._bytes -= dropped
+
+    def size_at_hand(self, subject: str, spans: Sequence[Span]) -> int | None:
+        """The bytes of what `newest` would give; None: not all of it is remembered.
+
+        May be asked on the store's thread: it only looks keys up.
+        """
+        size = 0
+        for seq in newest_seqs(spans):
+            found = self._remembered.get((subject, seq))
+            if found is None:
+                return None
+            size += found[1]
+        return size
 
     async def newest(self, subject: str, spans: Sequence[Span]) -> list[entry_pb2.Message]:
         """The newest messages of `spans`, oldest first; fewer if the log has not kept them.
@@ -57,7 +74,7 @@ class Contents:
         if any((subject, seq) not in self._remembered for seq in wanted):
             await self._read(subject, wanted[0] - 1, wanted[-1])
         found = [self._remembered.get((subject, seq)) for seq in wanted]
-        return within_bytes([message for message in found if message is not None])
+        return within_bytes([one[0] for one in found if one is not None])
 
     async def _read(self, subject: str, after: int, last: int) -> None:
         for _ in range(_PAGES_MAX):
@@ -71,6 +88,8 @@ class Contents:
 
 def newest_seqs(spans: Sequence[Span]) -> list[int]:
     """The last seqs of `spans`, in order: at most ten, none far behind the newest."""
+    if len(spans) == 1 and spans[0].from_seq == spans[0].to_seq:
+        return [spans[0].to_seq]
     seqs: list[int] = []
     for span in sorted(spans, key=lambda span: span.to_seq, reverse=True):
         for seq in range(span.to_seq, span.from_seq - 1, -1):

@@ -1,30 +1,27 @@
-"""Sends what is due: claims deliveries, calls plugins, records what became of them.
+"""Sends what is due: a loop for each lane finds it, claims it and calls the plugin.
 
-Each plugin has a loop of its own, with its own bound on calls and its own breaker, so that one dead
-provider keeps nobody waiting. For a batch: read what the messages say; claim, in one transaction
-with the check at send (`sending.may_send`); call the plugin; record the answers in one transaction.
-A crash after the claim leaves `sending`, which the next start finds and calls unknown.
+Each lane has a loop of its own, with its own bound on calls and its own breaker, so that one dead
+provider keeps nobody waiting. The queue of a lane is the store: in memory are only the batches of
+the calls under way. What was just accepted is found and claimed in one transaction; what must first
+be read from the log is claimed after it was read. A crash after the claim leaves `sending`, which
+the next start finds and calls unknown.
 
-Knows plugins, the store and the cores' verdicts. Must not know how a plugin sends.
+Knows plugins and the store. Must not know how a plugin sends; `calls` makes a call.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-
-import grpc
-import grpc.aio
-from onward.notifier.v1 import notifier_pb2
-from onward.types.v1 import entry_pb2
+from typing import Any
 
 from services.chassis import logs
-from services.chassis.errors import Fault, StoreFull
+from services.chassis.errors import Fault
 from services.chassis.tasks import lasting
 from services.presence import answers, metrics
+from services.presence.calls import Caller
 from services.presence.claims import Claimed, claim_deliveries
-from services.presence.contents import Contents, newest_seqs
+from services.presence.contents import Contents
 from services.presence.notifications import (
-    PLUGIN_FAULTS,
     Answer,
     Delivery,
     Limits,
@@ -32,9 +29,8 @@ from services.presence.notifications import (
     Span,
     expire,
     interrupted,
-    settle,
 )
-from services.presence.plugins import Plugin, Plugins
+from services.presence.plugins import Lane, Plugins
 from services.presence.store import Store, Transaction
 
 log = logs.get(__name__)
@@ -45,8 +41,6 @@ DueDelivery = tuple[Delivery, Sequence[Span]]
 # A loop looks again after this long even if nothing woke it, so that a lost wake costs no more.
 _LOOK_EVERY_S = 1.0
 _FAULT_PAUSE_S = 0.5
-# A batch is cut where its contents reach this many bytes; far below what a gRPC message may be.
-_BATCH_BYTES_MAX = 8 * 1024 * 1024
 _EXPIRE_EVERY_S = 2.0
 _PAGE = 500
 
@@ -59,6 +53,17 @@ class DispatchSettings:
     hold_max_s: float
     hold_check_s: float
     notify_deadline_s: float
+    # Of the contents in all calls of one plugin.
+    plugin_bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What one look found for a lane."""
+
+    claimed: Sequence[Claimed] = ()
+    # Due, but their messages are not at hand.
+    unread: Sequence[DueDelivery] = ()
 
 
 class Dispatcher:
@@ -76,17 +81,22 @@ class Dispatcher:
         self._plugins = plugins
         self._contents = contents
         self._settings = settings
-        self._chance = chance
-        self._wakes = [asyncio.Event() for _ in plugins.list]
-        self._in_hand: set[str] = set()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._caller = Caller(
+            store,
+            contents,
+            settings.limits,
+            settings.notify_deadline_s,
+            settings.plugin_bytes_max,
+            chance,
+        )
+        self._changed = asyncio.Event()
         self._stopping = False
-        plugins.on_change(self.wake)
+        plugins.on_change(self._plugins_changed)
 
     def wake(self) -> None:
         """Something may be due now."""
-        for wake in self._wakes:
-            wake.set()
+        for lane in self._plugins.lanes:
+            lane.wake.set()
 
     async def recover(self) -> None:
         """Call unknown what a process that is gone had claimed. Once, before `run`."""
@@ -95,221 +105,184 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Send until cancelled, or until `drain`."""
+        served: set[Lane] = set()
         async with asyncio.TaskGroup() as group:
             group.create_task(lasting(self._expire()))
-            for plugin, wake in zip(self._plugins.list, self._wakes, strict=True):
-                group.create_task(lasting(self._serve(plugin, wake, group)))
+            while True:
+                self._changed.clear()
+                lanes = set(self._plugins.lanes)
+                for lane in lanes - served:
+                    # Those of a former run have ended with it.
+                    lane.in_hand.clear()
+                    lane.calls.clear()
+                    lane.breaker = lane.breaker.release()
+                    group.create_task(lasting(self._serve(lane, group)))
+                served = lanes
+                await self._changed.wait()
 
     async def drain(self, grace_s: float) -> None:
         """Claim nothing more, and give calls under way `grace_s` to end."""
         self._stopping = True
         self.wake()
-        if self._calls:
-            _, cut_short = await asyncio.wait(self._calls, timeout=grace_s)
+        calls = [call for lane in self._plugins.lanes for call in lane.calls]
+        if calls:
+            _, cut_short = await asyncio.wait(calls, timeout=grace_s)
             if cut_short:
                 log.warning("drain_cut_short", calls=len(cut_short))
 
-    # -- one plugin ---------------------------------------------------------------------------
+    def _plugins_changed(self) -> None:
+        self._changed.set()
+        self.wake()
 
-    async def _serve(self, plugin: Plugin, wake: asyncio.Event, group: asyncio.TaskGroup) -> None:
-        calls: set[asyncio.Task[None]] = set()
-        while not self._stopping:
-            wake.clear()
-            batch: list[DueDelivery] = []
-            if self._may_call(plugin, len(calls)):
-                batch = await self._due(plugin)
-            # Asked again: a call under way may have opened the breaker since.
-            if not batch or self._stopping or not self._may_call(plugin, len(calls)):
-                await self._rest(plugin, wake, bool(calls))
-                continue
-            self._in_hand.update(delivery.id for delivery, _ in batch)
-            # A probe must be alone, from here on: its call begins only after two awaits.
-            plugin.breaker = plugin.breaker.begin(_loop_time())
-            task = group.create_task(lasting(self._send(plugin, batch)))
-            for tasks in (calls, self._calls):
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-            task.add_done_callback(lambda _: wake.set())
+    # -- one lane -----------------------------------------------------------------------------
 
-    def _may_call(self, plugin: Plugin, calls: int) -> bool:
-        if plugin.description is None or not plugin.connected.is_set():
-            return False
-        return calls < plugin.description.concurrency_max and plugin.breaker.may_call(_loop_time())
+    async def _serve(self, lane: Lane, group: asyncio.TaskGroup) -> None:
+        while lane in self._plugins.lanes:
+            lane.wake.clear()
+            found = await self._look(lane) if lane.may_call(_loop_time()) else _Found()
+            if found.claimed:
+                self._start(lane, group, self._send(lane, found.claimed))
+            elif found.unread:
+                self._start(lane, group, self._send_unread(lane, found.unread))
+            else:
+                await self._rest(lane)
 
-    async def _due(self, plugin: Plugin) -> list[DueDelivery]:
-        """What is due for the plugin and not in hand: a batch, or one while it is only probed."""
-        assert plugin.description is not None
-        count = plugin.description.batch_max if plugin.breaker.closed else 1
-        in_hand = frozenset(self._in_hand)
+    async def _look(self, lane: Lane) -> _Found:
+        """What is due for the lane: claimed, or at least known. A probe has begun with it."""
+        if self._stopping:
+            return _Found()
+        # A probe must be alone, from here on: its call begins only after an await.
+        lane.breaker = lane.breaker.begin(_loop_time())
+        found = _Found()
+        try:
+            found = await self._store.write(lambda tx: self._find(tx, lane))
+        except Fault as fault:
+            log.warning("dispatch_fault", plugin=lane.plugin.label, fault=type(fault).__name__)
+            await asyncio.sleep(_FAULT_PAUSE_S)
+        finally:
+            if not found.claimed and not found.unread:
+                lane.breaker = lane.breaker.release()
+        return found
 
-        def due(tx: Transaction) -> list[DueDelivery]:
-            schemes = self._plugins.schemes_of(plugin, tx.schemes_open())
-            found = tx.deliveries_due(schemes, count + len(in_hand))
-            free = [delivery for delivery in found if delivery.id not in in_hand][:count]
-            return [(delivery, tx.members(delivery.notification_id)) for delivery in free]
+    def _find(self, tx: Transaction, lane: Lane) -> _Found:
+        description = lane.plugin.description
+        assert description is not None
+        # What waits for a plugin that fails is tried one at a time.
+        count = description.batch_max if lane.breaker.closed else 1
+        in_hand = frozenset(lane.in_hand)
+        schemes = self._plugins.schemes_of(lane, tx.schemes_open())
+        due = tx.deliveries_due(schemes, count + len(in_hand))
+        free = [delivery for delivery in due if delivery.id not in in_hand][:count]
+        members = tx.members_of([delivery.notification_id for delivery in free])
+        sizes = [
+            self._contents.size_at_hand(one.subject, members[one.notification_id]) for one in free
+        ]
+        if free and sizes[0] is None:
+            # The one that waits longest decides, so that it does not wait for ever.
+            return _Found(unread=[(one, members[one.notification_id]) for one in free])
+        at_hand = [(one, size) for one, size in zip(free, sizes, strict=True) if size is not None]
+        fitting = self._caller.fitting(lane, [size for _, size in at_hand])
+        return _Found(claimed=self._claim(tx, lane, [one for one, _ in at_hand[:fitting]]))
 
-        return await self._store.read(due)
+    def _claim(
+        self, tx: Transaction, lane: Lane, deliveries: Sequence[Delivery]
+    ) -> Sequence[Claimed]:
+        description = lane.plugin.description
+        assert description is not None
+        settings = self._settings
+        claimed = claim_deliveries(
+            tx, deliveries, description, settings.hold_max_s, settings.hold_check_s
+        )
+        metrics.claim_batch.labels(lane.plugin.label, lane.channel).observe(len(claimed))
+        return claimed
 
-    async def _rest(self, plugin: Plugin, wake: asyncio.Event, calling: bool) -> None:
+    async def _rest(self, lane: Lane) -> None:
         """Wait for a wake, the next due time, or the end of the breaker's rest."""
         pause_s = _LOOK_EVERY_S
 
         def next_due(tx: Transaction) -> float:
-            at = tx.next_due(self._plugins.schemes_of(plugin, tx.schemes_open()))
+            at = tx.next_due(self._plugins.schemes_of(lane, tx.schemes_open()))
             return _LOOK_EVERY_S if at is None else at - tx.now()
 
-        if plugin.breaker.probing:
+        if lane.breaker.probing or self._stopping:
             pass  # Its end wakes.
-        elif not plugin.breaker.closed:
-            pause_s = min(pause_s, plugin.breaker.open_until - _loop_time())
-        elif plugin.connected.is_set():
+        elif not lane.breaker.closed:
+            pause_s = min(pause_s, lane.breaker.open_until - _loop_time())
+        elif lane.plugin.connected.is_set():
             due_in_s = await self._store.read(next_due)
-            if due_in_s > 0 or not calling:
+            if due_in_s > 0 or not lane.plugin.calls:
                 pause_s = min(pause_s, due_in_s)
-            # Else it is in hand, or the plugin's calls are at their bound: the end of one wakes.
+            # Else it is in hand, or the calls are at their bound: the end of one wakes.
         try:
             async with asyncio.timeout(max(pause_s, 0.005)):
-                await wake.wait()
+                await lane.wake.wait()
         except TimeoutError:
             pass
 
     # -- one batch ----------------------------------------------------------------------------
 
-    async def _send(self, plugin: Plugin, batch: Sequence[DueDelivery]) -> None:
+    def _start(self, lane: Lane, group: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
+        task = group.create_task(lasting(work))
+        lane.calls.add(task)
+
+        def done(_: asyncio.Task[None]) -> None:
+            lane.calls.discard(task)
+            # Other lanes may have waited for one of the plugin's calls to end.
+            for one in lane.plugin.lanes.values():
+                one.wake.set()
+
+        task.add_done_callback(done)
+
+    async def _send(self, lane: Lane, claimed: Sequence[Claimed]) -> None:
         try:
-            contents = await self._read_contents(batch)
-            claimed = await self._claim(plugin, list(contents))
-            if claimed:
-                await self._read_joined(batch, claimed, contents)
-                results = await self._call(plugin, claimed, contents)
-                await self._settle(plugin, claimed, results)
-            else:
-                plugin.breaker = plugin.breaker.release()
+            await self._caller.send(lane, claimed, {}, {})
         except Fault as fault:
-            # The log cannot be read, or the store is not ours any more. What was claimed stays
-            # `sending`, and its next owner calls it unknown; the rest is still due.
-            log.warning("dispatch_fault", plugin=plugin.label, fault=type(fault).__name__)
-            plugin.breaker = plugin.breaker.release()
-            await asyncio.sleep(_FAULT_PAUSE_S)
-        finally:
-            self._in_hand.difference_update(delivery.id for delivery, _ in batch)
+            await self._faulty(lane, fault)
 
-    async def _read_contents(
-        self, batch: Sequence[DueDelivery]
-    ) -> dict[str, list[entry_pb2.Message]]:
-        """The newest messages of each delivery; those beyond the batch's bytes are left out."""
-        found: dict[str, list[entry_pb2.Message]] = {}
-        size = 0
-        for delivery, spans in batch:
-            messages = await self._contents.newest(delivery.subject, spans)
-            size += sum(message.ByteSize() for message in messages)
-            if found and size > _BATCH_BYTES_MAX:
-                break
-            found[delivery.id] = messages
-        return found
-
-    async def _read_joined(
-        self,
-        batch: Sequence[DueDelivery],
-        claimed: Sequence[Claimed],
-        contents: dict[str, list[entry_pb2.Message]],
-    ) -> None:
-        """Put in place the newest messages of deliveries that others joined before the claim."""
-        looked_for = {delivery.id: newest_seqs(spans) for delivery, spans in batch}
-        size = sum(message.ByteSize() for read in contents.values() for message in read)
-        for one in claimed:
-            own_id = one.delivery.id
-            if set(newest_seqs(one.spans)) <= set(looked_for[own_id]):
-                continue
-            try:
-                messages = await self._contents.newest(one.delivery.subject, one.spans)
-            except Fault as fault:
-                # It is claimed, so it goes out: with the right count, and what was read before.
-                log.warning("joined_unread", fault=type(fault).__name__)
-                return
-            size += sum(message.ByteSize() for message in messages)
-            if size > _BATCH_BYTES_MAX:
-                return
-            contents[own_id] = messages
-
-    async def _claim(self, plugin: Plugin, delivery_ids: Sequence[str]) -> list[Claimed]:
-        description = plugin.description
-        assert description is not None
-        settings = self._settings
-        return await self._store.write(
-            lambda tx: claim_deliveries(
-                tx, delivery_ids, description, settings.hold_max_s, settings.hold_check_s
-            )
-        )
-
-    async def _call(
-        self,
-        plugin: Plugin,
-        claimed: Sequence[Claimed],
-        contents: dict[str, list[entry_pb2.Message]],
-    ) -> dict[str, Answer]:
-        request = notifier_pb2.NotifyRequest(
-            deliveries=[answers.delivery_message(one, contents[one.delivery.id]) for one in claimed]
-        )
-        asked = [one.delivery.id for one in claimed]
+    async def _send_unread(self, lane: Lane, batch: Sequence[DueDelivery]) -> None:
+        """Read, claim and send; what is at fault before the claim is still due."""
+        ids = {delivery.id for delivery, _ in batch}
+        lane.in_hand |= ids
         try:
-            response = await plugin.notify(request, self._settings.notify_deadline_s)
-        except grpc.aio.AioRpcError as error:
-            log.warning("plugin_call_failed", plugin=plugin.label, status=error.code().name)
-            return dict.fromkeys(asked, answers.of_error(error.code()))
-        return answers.of_response(response, asked)
+            contents = await self._caller.read(lane, batch)
+            claimed = await self._store.write(
+                lambda tx: self._claim(tx, lane, tx.deliveries(list(contents)))
+            )
+            if claimed:
+                looked_for = {delivery.id: spans for delivery, spans in batch}
+                await self._caller.send(lane, claimed, looked_for, contents)
+            else:
+                lane.breaker = lane.breaker.release()
+        except Fault as fault:
+            await self._faulty(lane, fault)
+        finally:
+            lane.in_hand -= ids
 
-    async def _settle(
-        self, plugin: Plugin, claimed: Sequence[Claimed], results: dict[str, Answer]
-    ) -> None:
-        outcomes = {answer.outcome for answer in results.values()}
-        if outcomes & PLUGIN_FAULTS:
-            plugin.breaker = plugin.breaker.fail(_loop_time(), self._chance())
-            log.warning("plugin_left_alone", plugin=plugin.label, failures=plugin.breaker.failures)
-        else:
-            plugin.breaker = plugin.breaker.succeed()
-        metrics.breaker_open.labels(plugin.label).set(0 if plugin.breaker.closed else 1)
-        for answer in results.values():
-            metrics.attempts.labels(plugin.label, answer.outcome.value).inc()
-        chances = {own_id: self._chance() for own_id in results}
-
-        def record(tx: Transaction) -> None:
-            for one in claimed:
-                own_id = one.delivery.id
-                answer = results[own_id]
-                effects = settle(
-                    one.delivery, answer, tx.now(), chances[own_id], self._settings.limits
-                )
-                answers.write(tx, effects)
-                tx.end_attempt(answers.ended(one.attempt, answer, tx.now()))
-
-        while True:
-            try:
-                return await self._store.write(record)
-            except StoreFull:
-                # What the plugin said must not be lost: without it the delivery is unknown.
-                log.error("store_full", plugin=plugin.label)
-                await asyncio.sleep(_FAULT_PAUSE_S)
+    @staticmethod
+    async def _faulty(lane: Lane, fault: Fault) -> None:
+        # The log cannot be read, or the store is not ours any more. What was claimed stays
+        # `sending`, and its next owner calls it unknown; the rest is still due.
+        log.warning("dispatch_fault", plugin=lane.plugin.label, fault=type(fault).__name__)
+        lane.breaker = lane.breaker.release()
+        await asyncio.sleep(_FAULT_PAUSE_S)
 
     # -- upkeep -------------------------------------------------------------------------------
 
     @staticmethod
     def _recover_page(tx: Transaction) -> int:
         found = tx.deliveries_sending(_PAGE)
+        lost = Answer(Outcome.UNKNOWN, detail="the sender stopped before the answer")
+        tx.put_deliveries([interrupted(delivery, tx.now()) for delivery in found])
         for delivery in found:
-            tx.put_delivery(interrupted(delivery, tx.now()))
-            for attempt in tx.attempts(delivery.id)[-1:]:
-                if not attempt.outcome:
-                    lost = Answer(Outcome.UNKNOWN, detail="the sender stopped before the answer")
-                    tx.end_attempt(answers.ended(attempt, lost, tx.now()))
+            open_ones = [one for one in tx.attempts(delivery.id)[-1:] if not one.outcome]
+            tx.put_attempts([answers.ended(one, lost, tx.now()) for one in open_ones])
         return len(found)
 
     async def _expire(self) -> None:
         def expire_page(tx: Transaction) -> int:
             found = tx.deliveries_expired(_PAGE)
-            for delivery in found:
-                tx.put_delivery(expire(delivery))
-                tx.close_notification(delivery.notification_id, sent=False)
+            tx.put_deliveries([expire(delivery) for delivery in found])
+            tx.close_notifications([one.notification_id for one in found], sent=False)
             return len(found)
 
         while True:

@@ -50,7 +50,7 @@ def on_event(
         if _is_repeat(register, event):
             return []
     else:
-        register = _begin(change, event)
+        register = _begin(change, event, now)
     _take(change, register, event, pos, now, graces)
     return change.effects
 
@@ -63,7 +63,7 @@ def on_grace_end(state: UserState, client_id: str, generation: int, now: float) 
     if register.standing is not Standing.GRACE or now < register.grace_until:
         return []
     change = Change(state)
-    change.put_register(replace(register, standing=Standing.OFFLINE, grace_until=0.0))
+    change.put_register(_offline(register, now))
     _wait_and_hand_over(change, client_id)
     return change.effects
 
@@ -77,7 +77,7 @@ def on_edge_dead(state: UserState, edge_id: int, now: float, graces: Graces) -> 
     change = Change(state)
     for register in state.registers.values():
         if register.edge_id == edge_id and register.standing is Standing.ONLINE:
-            _enter_grace(change, register, now + graces.dead_edge_s)
+            _enter_grace(change, register, now, graces.dead_edge_s)
     return change.effects
 
 
@@ -99,8 +99,10 @@ def _is_repeat(register: Register, event: entry_pb2.PresenceEvent) -> bool:
     return event.number <= register.number
 
 
-def _begin(change: Change, event: entry_pb2.PresenceEvent) -> Register:
-    """The register moves to the event's session."""
+def _begin(change: Change, event: entry_pb2.PresenceEvent, now: float) -> Register:
+    """The register moves to the event's session, which begins in the foreground."""
+    before = change.state.registers.get(event.client_id)
+    goes_on = before is not None and before.standing is Standing.ONLINE and before.active
     for follow in change.open_follows(event.client_id):
         change.raise_to_marks(follow.key)
     register = Register(
@@ -109,6 +111,8 @@ def _begin(change: Change, event: entry_pb2.PresenceEvent) -> Register:
         session_id=event.session_id,
         edge_id=event.edge_id,
         standing=Standing.ONLINE,
+        active=True,
+        since=before.since if before is not None and goes_on else now,
     )
     change.put_register(register)
     for subject in change.waits_for(event.client_id):
@@ -148,7 +152,11 @@ def _take(
     elif kind == "endpoint_removed":
         change.leave_endpoint(event.endpoint_removed.uri, event.client_id)
     elif kind == "logged_out":
-        _logged_out(change, register, event)
+        _logged_out(change, register, event, now)
+    elif kind == "activity_changed":
+        active = event.activity_changed.active
+        if register.standing is Standing.ONLINE and register.active != active:
+            change.put_register(replace(register, active=active, since=now))
     # An event of no kind, or of one that a newer program wrote, counts as seen and changes nothing.
 
 
@@ -160,7 +168,7 @@ def _connected(
     if not connected.acknowledges:
         # An observer is offline from the start: it silences nobody, and messages of subjects that
         # its client goes on following are decided as if it were not there.
-        register = replace(register, standing=Standing.OFFLINE, grace_until=0.0)
+        register = _offline(register, now)
     change.put_register(register)
     if connected.replaces_follows:
         listed = {start.subject for start in connected.follows}
@@ -225,21 +233,32 @@ def _disconnected(
     # A client in grace (its edge was taken for dead) keeps the grace it has; offline stays offline.
     if register.standing is Standing.ONLINE:
         grace_s = graces.clean_s if event.disconnected.clean else graces.silent_s
-        _enter_grace(change, register, now + grace_s)
+        _enter_grace(change, register, now, grace_s)
 
 
-def _logged_out(change: Change, register: Register, event: entry_pb2.PresenceEvent) -> None:
+def _logged_out(
+    change: Change, register: Register, event: entry_pb2.PresenceEvent, now: float
+) -> None:
     """The client is forgotten but for its register, which late events of it must still meet."""
     _raise_acked(change, event)
     for follow in change.open_follows(event.client_id):
         change.end_follow(follow.key)
     for uri in sorted(change.state.endpoints):
         change.leave_endpoint(uri, event.client_id)
-    change.put_register(replace(register, ended=True, standing=Standing.OFFLINE, grace_until=0.0))
+    change.put_register(_offline(replace(register, ended=True), now))
 
 
-def _enter_grace(change: Change, register: Register, until: float) -> None:
-    change.put_register(replace(register, standing=Standing.GRACE, grace_until=until))
+def _offline(register: Register, now: float) -> Register:
+    if register.standing is Standing.OFFLINE:
+        return register
+    return replace(register, standing=Standing.OFFLINE, grace_until=0.0, active=False, since=now)
+
+
+def _enter_grace(change: Change, register: Register, now: float, grace_s: float) -> None:
+    until = now + grace_s
+    change.put_register(
+        replace(register, standing=Standing.GRACE, grace_until=until, active=False, since=now)
+    )
     change.effects.append(ScheduleGrace(register.client_id, register.generation, until))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from onward.presence.v1 import presence_pb2 as pb
 
 from services.presence import cover
@@ -88,9 +89,10 @@ def _undecided(facts: Facts, seq: int) -> pb.Outcome:
     acked_by = _names(f for f in follows if cover.covers(state, f, message))
     if acked_by:
         return _outcome(seq, seq, State.ACKNOWLEDGED, "", f"Acknowledged by {acked_by}.")
-    answering = _names(cover.answering(state, message))
+    answering = cover.answering(state, message)
     if answering:
-        text = f"Not acknowledged yet; {answering} is online or in its grace and answers for it."
+        who = ", ".join(_who(state, follow) for follow in answering)
+        text = f"Not acknowledged yet; {who} answers for it."
         return _outcome(seq, seq, State.ANSWERED_FOR, "", text)
     if message.pos > facts.cursor_pos:
         return _outcome(seq, seq, State.NOT_YET, "", "Presence has not come to it yet.")
@@ -241,12 +243,32 @@ def _standing(state: UserState, follow: Follow) -> pb.ClientStanding:
         base=follow.base,
         acked=follow.acked,
         ended=follow.ended,
+        active=register is not None and register.active,
+        since=_timestamp(register.since) if register else None,
+        grace_until=_timestamp(register.grace_until)
+        if register and register.standing is Standing.GRACE
+        else None,
     )
 
 
 def _stands(state: UserState, follow: Follow) -> Standing:
     register = state.registers.get(follow.client_id)
     return register.standing if register else Standing.OFFLINE
+
+
+def _who(state: UserState, follow: Follow) -> str:
+    """A client that answers, and whether a person looks at it."""
+    register = state.registers[follow.client_id]
+    if register.standing is Standing.GRACE:
+        return f"client {follow.client_id} (in its grace)"
+    place = "foreground" if register.active else "background"
+    return f"client {follow.client_id} (online, in the {place})"
+
+
+def _timestamp(at: float) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromNanoseconds(int(at * 1e9))
+    return stamp
 
 
 def _names(follows: Iterable[Follow]) -> str:

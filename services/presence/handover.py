@@ -41,13 +41,16 @@ def decide_live(state: UserState, message: Message) -> list[Effect]:
 
     `state` has the follows of the subject, with their registers and marks.
     """
+    return [Notify(message.subject, message.seq, message.pos)] if is_due(state, message) else []
+
+
+def is_due(state: UserState, message: Message) -> bool:
+    """Whether a live message is due to a user who has a waiting row for its subject."""
     if cover.is_acknowledged(state, message) or cover.answering(state, message):
-        return []
-    if _is_followed(state, message):
-        return [Notify(message.subject, message.seq, message.pos)]
-    # Accepted before the waiting client's follow began. If an ended follow has it, that follow's
-    # own handover decides.
-    return []
+        return False
+    # Else accepted before the waiting client's follow began. If an ended follow has it, that
+    # follow's own handover decides.
+    return _is_followed(state, message)
 
 
 def read_after(state: UserState, row: Handover) -> int:

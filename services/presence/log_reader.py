@@ -37,6 +37,8 @@ class LogReader:
         self._channels: dict[str, grpc.aio.Channel] = {}
         # The log that presence belongs to; empty: any. Reads of another are refused.
         self.log_id = ""
+        # The last read failed at every coordinator.
+        self.unreadable = False
 
     async def messages(
         self, subject: str, after_seq: int, limit: int, bytes_max: int = _BYTES_MAX
@@ -84,7 +86,9 @@ class LogReader:
         await self._forget_all_but(addresses)
         for address in addresses:
             try:
-                return await read(self._stub(address))
+                response = await read(self._stub(address))
+                self.unreadable = False
+                return response
             except grpc.aio.AioRpcError as error:
                 failed = error.code()
             except asyncio.CancelledError:
@@ -94,6 +98,7 @@ class LogReader:
                 if task is not None and task.cancelling():
                     raise
                 failed = grpc.StatusCode.CANCELLED
+        self.unreadable = True
         if not addresses:
             raise Unavailable("no coordinator is there to read the log")
         raise Unavailable(f"no coordinator could read the log (the last said {failed.name})")

@@ -2,12 +2,40 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30)
+_SIZES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000)
+
 entries = Counter("onward_presence_entries_total", "Log entries that took effect", ["kind"])
 report_seconds = Histogram(
-    "onward_presence_report_seconds",
-    "Time to make one Report take effect",
-    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
+    "onward_presence_report_seconds", "Time to make one Report take effect", buckets=_SECONDS
 )
+report_entries = Histogram(
+    "onward_presence_report_entries", "Log entries in one Report", buckets=_SIZES
+)
+blocked_partitions = Gauge(
+    "onward_presence_blocked_partitions", "Partitions whose reported entries cannot take effect"
+)
+store_seconds = Histogram(
+    "onward_presence_store_seconds",
+    "Time of a transaction: its work, and its commit to the disk",
+    ["part"],
+    buckets=_SECONDS,
+)
+store_queue = Gauge("onward_presence_store_queue", "Transactions that wait for the store, or run")
+store_reads_seconds = Histogram(
+    "onward_presence_store_read_seconds", "Time of a read of the store", buckets=_SECONDS
+)
+watches = Gauge("onward_presence_watches", "Stories being watched")
+deliveries = Gauge("onward_presence_deliveries", "Deliveries, by state", ["state"])
+clients = Gauge("onward_presence_clients", "Clients: online, grace, waiting, known", ["state"])
+handovers_waiting = Gauge("onward_presence_handovers_waiting", "Handovers not at their end")
+handovers_running = Gauge("onward_presence_handovers_running", "Handovers being worked on")
+fanouts_waiting = Gauge("onward_presence_fanouts_waiting", "Messages to crowds not at their end")
+fanout_users = Histogram(
+    "onward_presence_fanout_users", "Waiting users of a message decided at once", buckets=_SIZES
+)
+forgotten = Counter("onward_presence_forgotten_total", "Rows deleted, by kind", ["kind"])
+alarm = Gauge("onward_presence_alarm", "1 while the alarm is raised", ["name"])
 decisions = Counter(
     "onward_presence_decisions_total",
     "Messages decided, by DUE or the reason of a suppression",
@@ -15,9 +43,32 @@ decisions = Counter(
 )
 notifications = Counter("onward_presence_notifications_total", "Notifications begun")
 attempts = Counter(
-    "onward_presence_attempts_total", "Tries of deliveries, by outcome", ["plugin", "outcome"]
+    "onward_presence_attempts_total",
+    "Tries of deliveries, by outcome",
+    ["plugin", "channel", "outcome"],
 )
-breaker_open = Gauge("onward_presence_breaker_open", "1 while a plugin is left alone", ["plugin"])
+breaker_open = Gauge(
+    "onward_presence_breaker_open", "1 while a channel is left alone", ["plugin", "channel"]
+)
+claim_batch = Histogram(
+    "onward_presence_claim_batch",
+    "Deliveries claimed at once; 0: they were held, or had ended",
+    ["plugin", "channel"],
+    buckets=_SIZES,
+)
+wait_seconds = Histogram(
+    "onward_presence_wait_seconds", "Time from being due to the claim", buckets=_SECONDS
+)
+notify_seconds = Histogram(
+    "onward_presence_notify_seconds",
+    "Time of a call to a plugin",
+    ["plugin", "channel"],
+    buckets=_SECONDS,
+)
+plugin_queue = Gauge(
+    "onward_presence_plugin_queue", "Deliveries due; counted up to 100,000", ["plugin", "channel"]
+)
+plugin_calls = Gauge("onward_presence_plugin_calls", "Calls under way", ["plugin", "channel"])
 plugin_connected = Gauge("onward_presence_plugin_connected", "1 while a plugin answers", ["plugin"])
 handovers = Counter("onward_presence_handovers_total", "Handovers brought to their end")
 graces = Counter("onward_presence_graces_total", "Graces that ended without a return")

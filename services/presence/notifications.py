@@ -52,6 +52,7 @@ class Outcome(Enum):
     MISCONFIGURED = "MISCONFIGURED"
     EXPIRED = "EXPIRED"
     UNKNOWN = "UNKNOWN"
+    PROVIDER_UNAVAILABLE = "PROVIDER_UNAVAILABLE"
     # The call was turned down before the plugin looked at it: nothing was sent.
     CALL_REFUSED = "CALL_REFUSED"
     # The call broke: it may or may not have been sent.
@@ -62,7 +63,37 @@ class Outcome(Enum):
 
 # Outcomes that speak of the plugin and not of the delivery: they open its breaker.
 PLUGIN_FAULTS = frozenset(
-    {Outcome.MISCONFIGURED, Outcome.CALL_REFUSED, Outcome.CALL_BROKEN, Outcome.CALL_TIMED_OUT}
+    {
+        Outcome.MISCONFIGURED,
+        Outcome.PROVIDER_UNAVAILABLE,
+        Outcome.CALL_REFUSED,
+        Outcome.CALL_BROKEN,
+        Outcome.CALL_TIMED_OUT,
+    }
+)
+# Outcomes after which it is known that nothing went out.
+NOTHING_SENT = frozenset(
+    outcome.value
+    for outcome in (
+        Outcome.RETRY,
+        Outcome.REJECTED_MESSAGE,
+        Outcome.ENDPOINT_GONE,
+        Outcome.OPTED_OUT,
+        Outcome.MISCONFIGURED,
+        Outcome.PROVIDER_UNAVAILABLE,
+        Outcome.EXPIRED,
+        Outcome.CALL_REFUSED,
+    )
+)
+# Outcomes that show that the plugin and its provider do their work.
+PLUGIN_WORKS = frozenset(
+    {
+        Outcome.ACCEPTED,
+        Outcome.DELIVERED,
+        Outcome.REJECTED_MESSAGE,
+        Outcome.ENDPOINT_GONE,
+        Outcome.OPTED_OUT,
+    }
 )
 
 
@@ -298,9 +329,15 @@ def interrupted(delivery: Delivery, now: float) -> Delivery:
 
 
 def settle(
-    delivery: Delivery, answer: Answer, now: float, chance: float, limits: Limits
+    delivery: Delivery,
+    answer: Answer,
+    now: float,
+    chance: float,
+    limits: Limits,
+    works: bool = False,
 ) -> list[Effect]:
-    """What an answer makes of a claimed delivery. `chance` is a random number in [0, 1)."""
+    """What an answer makes of a claimed delivery. `chance` is a random number in [0, 1); `works`
+    says that the same call served others, so that a fault is not that of the whole plugin."""
     match answer.outcome:
         case Outcome.ACCEPTED:
             return [_end(delivery, DeliveryState.ACCEPTED)]
@@ -323,7 +360,11 @@ def settle(
             ]
         case Outcome.RETRY:
             return [_again(delivery, DeliveryState.RETRY, answer, now, chance, limits)]
-        case Outcome.MISCONFIGURED | Outcome.CALL_REFUSED:
+        case Outcome.MISCONFIGURED | Outcome.PROVIDER_UNAVAILABLE if works:
+            # No breaker spares the plugin this one, so it waits by itself.
+            wait_s = retry_delay_s(delivery.attempts, chance, limits)
+            return [_wait_for_plugin(delivery, DeliveryState.RETRY, answer.outcome, now + wait_s)]
+        case Outcome.MISCONFIGURED | Outcome.PROVIDER_UNAVAILABLE | Outcome.CALL_REFUSED:
             return [_wait_for_plugin(delivery, DeliveryState.RETRY, answer.outcome, now)]
         case Outcome.CALL_BROKEN if delivery.repeats_unknown:
             return [_wait_for_plugin(delivery, DeliveryState.UNKNOWN, answer.outcome, now)]
@@ -340,11 +381,11 @@ def _end(delivery: Delivery, state: DeliveryState, reason: str = "") -> PutDeliv
 
 
 def _wait_for_plugin(
-    delivery: Delivery, state: DeliveryState, outcome: Outcome, now: float
+    delivery: Delivery, state: DeliveryState, outcome: Outcome, due_at: float
 ) -> PutDelivery:
-    # Due at once: the plugin's breaker says when it is asked again, for all of its deliveries.
-    # The try does not count, since it says nothing of this delivery.
-    return PutDelivery(replace(delivery, state=state, due_at=now, reason=outcome.value))
+    # Mostly due at once: the plugin's breaker says when it is asked again, for all of its
+    # deliveries. The try does not count, since it says nothing of this delivery.
+    return PutDelivery(replace(delivery, state=state, due_at=due_at, reason=outcome.value))
 
 
 def _again(
@@ -367,5 +408,6 @@ def _again(
 
 def retry_delay_s(tries: int, chance: float, limits: Limits) -> float:
     """Full jitter: anything from nothing to the doubled delay, so that retries do not gather."""
-    longest = min(limits.retry_longest_s, limits.retry_first_s * 2.0 ** (tries - 1))
+    doublings = min(tries - 1, 64)  # Beyond it a float would overflow in the end.
+    longest = min(limits.retry_longest_s, limits.retry_first_s * 2.0**doublings)
     return chance * longest

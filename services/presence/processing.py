@@ -15,6 +15,7 @@ from onward.types.v1 import entry_pb2
 
 from services.presence import handover, metrics
 from services.presence.events import on_event
+from services.presence.notifications import Span
 from services.presence.outbox import News, Outbox
 from services.presence.state import Graces, Message
 from services.presence.store import Cursor, FanOut, Transaction
@@ -73,9 +74,10 @@ class Processing:
         """Decide a message for the next users who wait for its subject, and note how far."""
         users = tx.users_waiting(fanout.subject, fanout.after_user, self._users_max)
         message = Message(fanout.subject, fanout.seq, fanout.pos)
-        for user in users:
-            effects = handover.decide_live(tx.load_user(user, fanout.subject), message)
-            self._outbox.write(tx, user, effects, lambda _: fanout.publisher, news)
+        states = tx.load_followers(users, fanout.subject)
+        due = [user for user in users if handover.is_due(states[user], message)]
+        span = Span(fanout.seq, fanout.seq, fanout.pos)
+        news.deliveries |= self._outbox.notify_all(tx, due, fanout.subject, span, fanout.publisher)
         if len(users) < self._users_max:
             tx.drop_fanout(fanout.subject, fanout.seq)
             return

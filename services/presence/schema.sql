@@ -14,12 +14,15 @@ CREATE TABLE IF NOT EXISTS registers (
   generation INTEGER NOT NULL, session_id TEXT NOT NULL, edge_id INTEGER NOT NULL,
   standing TEXT NOT NULL, grace_until REAL NOT NULL, number INTEGER NOT NULL,
   connected INTEGER NOT NULL, ended INTEGER NOT NULL, acknowledges INTEGER NOT NULL,
+  active INTEGER NOT NULL, since REAL NOT NULL,
   PRIMARY KEY (user, client_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS registers_in_grace ON registers (grace_until)
   WHERE standing = 'grace';
 CREATE INDEX IF NOT EXISTS registers_by_edge ON registers (edge_id);
 CREATE INDEX IF NOT EXISTS registers_online ON registers (edge_id) WHERE standing = 'online';
+CREATE INDEX IF NOT EXISTS registers_unseen ON registers (since, user, client_id)
+  WHERE standing = 'offline';
 
 CREATE TABLE IF NOT EXISTS follows (
   user TEXT NOT NULL, subject TEXT NOT NULL, client_id TEXT NOT NULL, opened INTEGER NOT NULL,
@@ -35,7 +38,7 @@ CREATE TABLE IF NOT EXISTS waiting (
   subject TEXT NOT NULL, user TEXT NOT NULL, client_id TEXT NOT NULL,
   PRIMARY KEY (subject, user, client_id)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS waiting_by_user ON waiting (user);
+CREATE INDEX IF NOT EXISTS waiting_by_user ON waiting (user, client_id, subject);
 
 -- Messages of more waiting users than one transaction decides.
 CREATE TABLE IF NOT EXISTS fanouts (
@@ -74,8 +77,9 @@ CREATE INDEX IF NOT EXISTS holds_by_age ON holds (since);
 CREATE TABLE IF NOT EXISTS marks (
   edge_id INTEGER NOT NULL, partition INTEGER NOT NULL,
   round INTEGER NOT NULL, pos INTEGER NOT NULL, at REAL NOT NULL,
-  PRIMARY KEY (edge_id, partition)
+  PRIMARY KEY (partition, edge_id)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS marks_by_age ON marks (at);
 
 -- One row for each decided message, or for the rest of a long backlog: (from_seq, to_seq].
 -- notification_id: what it became part of, empty if it was suppressed; then reason says why.
@@ -125,3 +129,49 @@ CREATE TABLE IF NOT EXISTS attempts (
   plugin TEXT NOT NULL, outcome TEXT NOT NULL, provider_id TEXT NOT NULL, detail TEXT NOT NULL,
   PRIMARY KEY (delivery_id, number)
 ) WITHOUT ROWID;
+
+-- How many there are, kept by the triggers below, so that nobody has to count millions:
+-- `delivery/<state>` (a pending one that is held back counts as `held`), `client/<standing>`, and
+-- `client/waiting`: clients that wait for any subject.
+CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TRIGGER IF NOT EXISTS deliveries_counted AFTER INSERT ON deliveries BEGIN
+  INSERT INTO counts VALUES ('delivery/' || iif(NEW.held, 'held', NEW.state), 1)
+    ON CONFLICT (name) DO UPDATE SET count = count + 1;
+END;
+CREATE TRIGGER IF NOT EXISTS deliveries_uncounted AFTER DELETE ON deliveries BEGIN
+  UPDATE counts SET count = count - 1
+    WHERE name = 'delivery/' || iif(OLD.held, 'held', OLD.state);
+END;
+CREATE TRIGGER IF NOT EXISTS deliveries_recounted AFTER UPDATE OF state, held ON deliveries
+  WHEN OLD.state <> NEW.state OR OLD.held <> NEW.held BEGIN
+  UPDATE counts SET count = count - 1
+    WHERE name = 'delivery/' || iif(OLD.held, 'held', OLD.state);
+  INSERT INTO counts VALUES ('delivery/' || iif(NEW.held, 'held', NEW.state), 1)
+    ON CONFLICT (name) DO UPDATE SET count = count + 1;
+END;
+
+CREATE TRIGGER IF NOT EXISTS registers_counted AFTER INSERT ON registers BEGIN
+  INSERT INTO counts VALUES ('client/' || NEW.standing, 1)
+    ON CONFLICT (name) DO UPDATE SET count = count + 1;
+END;
+CREATE TRIGGER IF NOT EXISTS registers_uncounted AFTER DELETE ON registers BEGIN
+  UPDATE counts SET count = count - 1 WHERE name = 'client/' || OLD.standing;
+END;
+CREATE TRIGGER IF NOT EXISTS registers_recounted AFTER UPDATE OF standing ON registers
+  WHEN OLD.standing <> NEW.standing BEGIN
+  UPDATE counts SET count = count - 1 WHERE name = 'client/' || OLD.standing;
+  INSERT INTO counts VALUES ('client/' || NEW.standing, 1)
+    ON CONFLICT (name) DO UPDATE SET count = count + 1;
+END;
+
+CREATE TRIGGER IF NOT EXISTS waiting_counted AFTER INSERT ON waiting
+  WHEN NOT EXISTS (SELECT 1 FROM waiting WHERE user = NEW.user AND client_id = NEW.client_id
+                   AND subject <> NEW.subject) BEGIN
+  INSERT INTO counts VALUES ('client/waiting', 1)
+    ON CONFLICT (name) DO UPDATE SET count = count + 1;
+END;
+CREATE TRIGGER IF NOT EXISTS waiting_uncounted AFTER DELETE ON waiting
+  WHEN NOT EXISTS (SELECT 1 FROM waiting WHERE user = OLD.user AND client_id = OLD.client_id) BEGIN
+  UPDATE counts SET count = count - 1 WHERE name = 'client/waiting';
+END;

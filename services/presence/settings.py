@@ -103,6 +103,18 @@ class Settings(SharedSettings):
         doc="seconds after the start that nothing is sent while a configured plugin has not said "
         "what it serves, so that none of its notifications goes to a plugin for any channel",
     )
+    plugin_bytes_max: int = setting(
+        32 * 1024 * 1024,
+        least=64 * 1024,
+        doc="bytes of message contents in all calls of one plugin together; less makes batches of "
+        "large messages smaller",
+    )
+    watches_max: int = setting(
+        100,
+        least=0,
+        doc="stories watched at a time, each at the cost of one read whenever its user or subject "
+        "is touched; more are refused",
+    )
     read_deadline_s: float = setting(
         2.0, least=0.05, doc="seconds that a coordinator has for a read of the log"
     )

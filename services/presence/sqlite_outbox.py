@@ -1,22 +1,25 @@
 """Reads and writes decisions, notifications, deliveries and attempts in SQLite: `OutboxRows`."""
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.presence.notifications import Delivery, DeliveryState, Notification, Span
-from services.presence.store import Attempt, Decided, Suppression
+from services.presence.store import Attempt, Decided, Suppression, Touched
 
 _DELIVERY = (
     "id, notification_id, user, subject, uri, state, due_at, expires_at, held, attempts, tries,"
     " repeats_unknown, reason"
 )
+_DELIVERY_OF_D = ", ".join(f"d.{column.strip()}" for column in _DELIVERY.split(","))
 
 
 class SqliteOutboxRows:
     """The rows of the outbox, on one connection, at the time of the transaction."""
 
     db: sqlite3.Connection
+    touched: Touched
     _now: float
 
     # -- decisions ----------------------------------------------------------------------------
@@ -35,6 +38,7 @@ class SqliteOutboxRows:
 
     def put_decided(self, user: str, subject: str, decided: Decided) -> bool:
         span = decided.span
+        self.touched.users.add(user)
         done = self.db.execute(
             "INSERT OR IGNORE INTO decided VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (user, subject, span.to_seq, span.from_seq, span.pos, decided.notification_id,
@@ -42,7 +46,27 @@ class SqliteOutboxRows:
         )  # fmt: skip
         return done.rowcount == 1
 
+    def put_all_decided(self, subject: str, decided: Sequence[tuple[str, Decided]]) -> None:
+        self.touched.users.update(user for user, _ in decided)
+        self.db.executemany(
+            "INSERT OR IGNORE INTO decided VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (user, subject, one.span.to_seq, one.span.from_seq, one.span.pos,
+                 one.notification_id, one.reason, one.at)
+                for user, one in decided
+            ],
+        )  # fmt: skip
+
+    def decided_users(self, users: Sequence[str], subject: str, seq: int) -> frozenset[str]:
+        rows = self.db.execute(
+            "SELECT value FROM json_each(?) WHERE (SELECT from_seq FROM decided WHERE user = value"
+            " AND subject = ? AND to_seq >= ? ORDER BY to_seq LIMIT 1) <= ?",
+            (json.dumps(list(users)), subject, seq, seq),
+        )
+        return frozenset(row[0] for row in rows)
+
     def take_out(self, user: str, subject: str, to_seq: int, reason: str) -> None:
+        self.touched.users.add(user)
         self.db.execute(
             "UPDATE decided SET notification_id = '', reason = ?"
             " WHERE user = ? AND subject = ? AND to_seq = ?",
@@ -56,6 +80,9 @@ class SqliteOutboxRows:
             (notification_id, limit),
         ).fetchall()
         return [Span(*row) for row in reversed(rows)]
+
+    def members_of(self, notification_ids: Sequence[str]) -> Mapping[str, Sequence[Span]]:
+        return {own_id: self.members(own_id) for own_id in notification_ids}
 
     def suppress(self, user: str, subject: str, reason: str, span: Span, window_s: float) -> None:
         window_from = self._now // window_s * window_s
@@ -78,55 +105,60 @@ class SqliteOutboxRows:
 
     # -- notifications ------------------------------------------------------------------------
 
-    def joinable(self, user: str, subject: str) -> Notification | None:
-        row = self.db.execute(
-            "SELECT id, user, subject, first_seq, created_at, due_at, expires_at, joinable"
-            " FROM notifications AS n WHERE user = ? AND subject = ? AND joinable = 1"
-            " AND EXISTS (SELECT 1 FROM deliveries WHERE notification_id = n.id"
-            " AND state = 'pending' AND attempts = 0)"
-            " ORDER BY created_at DESC LIMIT 1",
-            (user, subject),
-        ).fetchone()
-        return _notification(row) if row else None
+    def joinables(self, users: Sequence[str], subject: str) -> Mapping[str, Notification]:
+        rows = self.db.execute(
+            "SELECT n.id, n.user, n.subject, n.first_seq, n.created_at, n.due_at, n.expires_at,"
+            " n.joinable FROM json_each(?) CROSS JOIN notifications AS n ON n.user = value"
+            " AND n.subject = ? WHERE n.joinable = 1 AND EXISTS (SELECT 1 FROM deliveries"
+            " WHERE notification_id = n.id AND state = 'pending' AND attempts = 0)"
+            " ORDER BY n.created_at",
+            (json.dumps(list(users)), subject),
+        )
+        return {row[1]: _notification(row) for row in rows}
 
-    def last_sent_at(self, user: str, subject: str) -> float | None:
-        row = self.db.execute(
-            "SELECT max(sent_at) FROM notifications WHERE user = ? AND subject = ?",
-            (user, subject),
-        ).fetchone()
-        return float(row[0]) if row[0] is not None else None
+    def last_sent(self, users: Sequence[str], subject: str) -> Mapping[str, float]:
+        rows = self.db.execute(
+            "SELECT value, (SELECT max(sent_at) FROM notifications WHERE user = value"
+            " AND subject = ?) AS at FROM json_each(?) WHERE at IS NOT NULL",
+            (subject, json.dumps(list(users))),
+        )
+        return {row[0]: row[1] for row in rows}
 
-    def begin(self, notification: Notification, deliveries: Sequence[Delivery]) -> None:
-        self.db.execute(
+    def begin_all(
+        self, notifications: Sequence[Notification], deliveries: Sequence[Delivery]
+    ) -> None:
+        self.db.executemany(
             "INSERT INTO notifications VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)",
-            (notification.id, notification.user, notification.subject, notification.first_seq,
-             notification.created_at, notification.due_at, notification.expires_at,
-             notification.joinable),
+            [
+                (one.id, one.user, one.subject, one.first_seq, one.created_at, one.due_at,
+                 one.expires_at, one.joinable)
+                for one in notifications
+            ],
         )  # fmt: skip
-        for delivery in deliveries:
-            self.put_delivery(delivery)
+        self.put_deliveries(deliveries)
 
-    def notification(self, notification_id: str) -> Notification | None:
-        row = self.db.execute(
-            "SELECT id, user, subject, first_seq, created_at, due_at, expires_at, joinable"
-            " FROM notifications WHERE id = ?",
-            (notification_id,),
-        ).fetchone()
-        return _notification(row) if row else None
+    def notifications(self, notification_ids: Sequence[str]) -> Mapping[str, Notification]:
+        rows = self.db.execute(
+            "SELECT n.id, n.user, n.subject, n.first_seq, n.created_at, n.due_at, n.expires_at,"
+            " n.joinable FROM json_each(?) CROSS JOIN notifications AS n ON n.id = value",
+            (json.dumps(list(notification_ids)),),
+        )
+        return {row[0]: _notification(row) for row in rows}
 
-    def close_notification(self, notification_id: str, sent: bool) -> None:
-        self.db.execute(
+    def close_notifications(self, notification_ids: Sequence[str], sent: bool) -> None:
+        self.db.executemany(
             "UPDATE notifications SET joinable = 0, sent_at = coalesce(?, sent_at) WHERE id = ?",
-            (self._now if sent else None, notification_id),
+            [(self._now if sent else None, own_id) for own_id in notification_ids],
         )
 
     # -- deliveries and attempts --------------------------------------------------------------
 
-    def delivery(self, delivery_id: str) -> Delivery | None:
-        row = self.db.execute(
-            f"SELECT {_DELIVERY} FROM deliveries WHERE id = ?", (delivery_id,)
-        ).fetchone()
-        return _delivery(row) if row else None
+    def deliveries(self, delivery_ids: Sequence[str]) -> Sequence[Delivery]:
+        rows = self.db.execute(
+            f"SELECT {_DELIVERY_OF_D} FROM json_each(?) CROSS JOIN deliveries AS d ON d.id = value",
+            (json.dumps(list(delivery_ids)),),
+        )
+        return [_delivery(row) for row in rows]
 
     def deliveries_of(self, notification_id: str) -> Sequence[Delivery]:
         rows = self.db.execute(
@@ -135,13 +167,19 @@ class SqliteOutboxRows:
         )
         return [_delivery(row) for row in rows]
 
-    def put_delivery(self, delivery: Delivery) -> None:
-        self.db.execute(
-            "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (delivery.id, delivery.notification_id, delivery.user, delivery.subject, delivery.uri,
-             delivery.scheme, delivery.state.value, delivery.due_at, delivery.expires_at,
-             delivery.held, delivery.attempts, delivery.tries, delivery.repeats_unknown,
-             delivery.reason),
+    def put_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        self.touched.users.update(delivery.user for delivery in deliveries)
+        self.db.executemany(
+            "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET state = excluded.state, due_at = excluded.due_at,"
+            " held = excluded.held, attempts = excluded.attempts, tries = excluded.tries,"
+            " repeats_unknown = excluded.repeats_unknown, reason = excluded.reason",
+            [
+                (one.id, one.notification_id, one.user, one.subject, one.uri, one.scheme,
+                 one.state.value, one.due_at, one.expires_at, one.held, one.attempts, one.tries,
+                 one.repeats_unknown, one.reason)
+                for one in deliveries
+            ],
         )  # fmt: skip
 
     def deliveries_due(self, schemes: Sequence[str], limit: int) -> Sequence[Delivery]:
@@ -195,20 +233,28 @@ class SqliteOutboxRows:
         ).fetchone()
         return row is not None
 
+    def due_now(self, schemes: Sequence[str], at_most: int) -> int:
+        row = self.db.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM json_each(?) CROSS JOIN deliveries"
+            " ON scheme = value WHERE due_at <= ? LIMIT ?)",
+            (json.dumps(list(schemes)), self._now, at_most),
+        ).fetchone()
+        return int(row[0])
+
     def deliveries_sending(self, limit: int) -> Sequence[Delivery]:
         rows = self.db.execute(
             f"SELECT {_DELIVERY} FROM deliveries WHERE state = 'sending' LIMIT ?", (limit,)
         )
         return [_delivery(row) for row in rows]
 
-    def begin_attempt(self, attempt: Attempt) -> None:
-        self.end_attempt(attempt)
-
-    def end_attempt(self, attempt: Attempt) -> None:
-        self.db.execute(
+    def put_attempts(self, attempts: Sequence[Attempt]) -> None:
+        self.db.executemany(
             "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (attempt.delivery_id, attempt.number, attempt.at, attempt.ended_at, attempt.plugin,
-             attempt.outcome, attempt.provider_id, attempt.detail),
+            [
+                (one.delivery_id, one.number, one.at, one.ended_at, one.plugin, one.outcome,
+                 one.provider_id, one.detail)
+                for one in attempts
+            ],
         )  # fmt: skip
 
     def attempts(self, delivery_id: str) -> Sequence[Attempt]:

@@ -11,20 +11,22 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from services.chassis.errors import Deposed, StartError, StoreFull
+from services.presence import metrics
 from services.presence.sqlite_outbox import SqliteOutboxRows
 from services.presence.sqlite_users import SqliteUserRows
-from services.presence.store import Cursor, Transaction
+from services.presence.state import Standing
+from services.presence.store import Counts, Cursor, Touched, Transaction
 
 T = TypeVar("T")
 
 _SCHEMA = Path(__file__).with_name("schema.sql")
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 # Callers beyond this many wait in the event loop, so that the thread's queue stays short.
 _QUEUED_MAX = 64
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
@@ -56,6 +58,28 @@ class SqliteTransaction(SqliteUserRows, SqliteOutboxRows):
             (partition, cursor.pos, cursor.epoch),
         )
 
+        self.touched.partitions.add(partition)
+
+    def cursors(self) -> Mapping[int, Cursor]:
+        rows = self.db.execute("SELECT partition, pos, epoch FROM cursors ORDER BY partition")
+        return {row[0]: Cursor(row[1], row[2]) for row in rows}
+
+    def counts(self) -> Counts:
+        rows = dict(self.db.execute("SELECT name, count FROM counts").fetchall())
+        return Counts(
+            deliveries={
+                name.partition("/")[2]: count
+                for name, count in rows.items()
+                if name.startswith("delivery/") and count
+            },
+            clients_online=rows.get("client/online", 0),
+            clients_in_grace=rows.get("client/grace", 0),
+            clients_waiting=rows.get("client/waiting", 0),
+            clients_known=sum(rows.get(f"client/{one.value}", 0) for one in Standing),
+            handovers=self.db.execute("SELECT count(*) FROM handovers").fetchone()[0],
+            fanouts=self.db.execute("SELECT count(*) FROM fanouts").fetchone()[0],
+        )
+
     def set_epoch(self, epoch: int) -> None:
         """Raise the fence."""
         self._put_meta("epoch", str(epoch))
@@ -79,6 +103,9 @@ class SqliteStore:
         self._lock_fd = -1
         self._thread = ThreadPoolExecutor(1, "presence-store")
         self._queued = asyncio.Semaphore(_QUEUED_MAX)
+        self._listeners: list[Callable[[Touched], None]] = []
+        # Since when nothing could be written; None: the last write was.
+        self.full_since: float | None = None
 
     async def open(self) -> None:
         """Open or create the file. Raises StartError naming what is wrong with it."""
@@ -88,7 +115,13 @@ class SqliteStore:
         await self._run(lambda: self._claim(epoch, partitions))
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
-        return await self._run(lambda: self._write(work))
+        result, touched = await self._run(lambda: self._write(work))
+        for listener in self._listeners:
+            listener(touched)
+        return result
+
+    def on_commit(self, listener: Callable[[Touched], None]) -> None:
+        self._listeners.append(listener)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         return await self._run(lambda: self._read(work))
@@ -163,26 +196,34 @@ class SqliteStore:
         self._transact(raise_fence)
         self._epoch = epoch
 
-    def _write(self, work: Callable[[SqliteTransaction], T]) -> T:
-        def fenced(tx: SqliteTransaction) -> T:
+    def _write(self, work: Callable[[SqliteTransaction], T]) -> tuple[T, Touched]:
+        def fenced(tx: SqliteTransaction) -> tuple[T, Touched]:
             if tx.epoch() != self._epoch or self._epoch == 0:
                 raise Deposed("another process has claimed the presence store")
-            return work(tx)
+            return work(tx), tx.touched
 
         return self._transact(fenced)
 
     def _transact(self, work: Callable[[SqliteTransaction], T]) -> T:
         tx = SqliteTransaction(self._db, self._clock(), self._partitions)
+        before = self._db.total_changes
         try:
             self._db.execute("BEGIN IMMEDIATE")
+            began = time.perf_counter()
             result = work(tx)
+            worked = time.perf_counter()
             self._db.execute("COMMIT")
+            metrics.store_seconds.labels("work").observe(worked - began)
+            metrics.store_seconds.labels("commit").observe(time.perf_counter() - worked)
+            if self._db.total_changes > before:  # Else it needed no space.
+                self.full_since = None
         except BaseException as error:  # Whatever ended the work undoes it, and is passed on.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError) and (
                 error.sqlite_errorcode & 0xFF in _FULL
             ):
+                self.full_since = self.full_since or self._clock()
                 raise StoreFull(f"the presence store cannot be written ({error})") from error
             raise
         return result

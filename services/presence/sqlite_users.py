@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from services.chassis.subjects import partition_of
 from services.presence import state
@@ -17,12 +18,13 @@ from services.presence.state import (
     Standing,
     UserState,
 )
-from services.presence.store import FanOut, GraceDue
+from services.presence.store import FanOut, GraceDue, Touched
 
 # Tokens that nobody can guess belong to the last user who registered them.
 _MOVING_SCHEMES = ("fcm:", "apns:", "webpush:")
 # A seq that a client made up may be above what SQLite takes; no real one comes near.
 _SEQ_MAX = (1 << 63) - 1
+_STANDINGS = {standing.value: standing for standing in Standing}
 
 
 class SqliteUserRows:
@@ -32,6 +34,7 @@ class SqliteUserRows:
         self.db = db
         self._now = now
         self._partitions = partitions
+        self.touched = Touched()
 
     def now(self) -> float:
         return self._now
@@ -52,16 +55,56 @@ class SqliteUserRows:
             marks=self._marks(registers, follows),
         )
 
+    def load_followers(self, users: Sequence[str], subject: str) -> Mapping[str, UserState]:
+        asked = json.dumps(list(users))
+        registers: dict[str, dict[str, Register]] = {user: {} for user in users}
+        for user, *columns in self.db.execute(
+            "SELECT r.user, r.client_id, r.generation, r.session_id, r.edge_id, r.standing,"
+            " r.grace_until, r.number, r.connected, r.ended, r.acknowledges, r.active, r.since"
+            " FROM json_each(?) CROSS JOIN registers AS r ON r.user = value",
+            (asked,),
+        ):
+            registers[user][columns[0]] = _register(columns)
+        follows: dict[str, dict[FollowKey, Follow]] = {user: {} for user in users}
+        for user, *columns in self.db.execute(
+            "SELECT f.user, f.subject, f.client_id, f.opened, f.base, f.acked, f.acked_pos,"
+            " f.ended, f.session_id, f.round, f.first_generation, f.last_generation"
+            " FROM json_each(?) CROSS JOIN follows AS f ON f.user = value AND f.subject = ?",
+            (asked, subject),
+        ):
+            follow = _follow(columns)
+            follows[user][follow.key] = follow
+        marks = self._marks_of(subject)
+        return {
+            user: UserState(
+                user,
+                registers[user],
+                follows[user],
+                marks={
+                    (register.edge_id, subject): marks[register.edge_id]
+                    for register in registers[user].values()
+                    if register.edge_id in marks
+                },
+            )
+            for user in users
+        }
+
+    def _marks_of(self, subject: str) -> dict[int, Mark]:
+        """By edge, all marks in the partition of the subject: one for each edge there was of
+        late."""
+        rows = self.db.execute(
+            "SELECT edge_id, round, pos FROM marks WHERE partition = ?",
+            (partition_of(subject, self._partitions),),
+        )
+        return {row[0]: Mark(row[1], row[2]) for row in rows}
+
     def _registers(self, user: str) -> Sequence[Register]:
         rows = self.db.execute(
             "SELECT client_id, generation, session_id, edge_id, standing, grace_until, number,"
-            " connected, ended, acknowledges FROM registers WHERE user = ?",
+            " connected, ended, acknowledges, active, since FROM registers WHERE user = ?",
             (user,),
         )
-        return [
-            Register(c, g, s, e, Standing(standing), until, n, bool(con), bool(end), bool(ack))
-            for c, g, s, e, standing, until, n, con, end, ack in rows
-        ]
+        return [_register(row) for row in rows]
 
     def _follows(self, user: str, subject: str | None) -> Sequence[Follow]:
         rows = self.db.execute(
@@ -69,10 +112,7 @@ class SqliteUserRows:
             f" first_generation, last_generation FROM follows WHERE {_where(subject)}",
             _of(user, subject),
         )
-        return [
-            Follow(s, c, o, base, acked, pos, bool(ended), session_id, round_, first, last)
-            for s, c, o, base, acked, pos, ended, session_id, round_, first, last in rows
-        ]
+        return [_follow(row) for row in rows]
 
     def _handovers(self, user: str, subject: str | None) -> Sequence[Handover]:
         rows = self.db.execute(
@@ -112,16 +152,22 @@ class SqliteUserRows:
     # -- writing the effects of cores ---------------------------------------------------------
 
     def write_user(self, user: str, effect: state.Effect) -> None:
+        self.touched.users.add(user)
         match effect:
             case state.PutRegister(register):
                 self._put_register(user, register)
+            case state.DropRegister(client_id):
+                self.db.execute(
+                    "DELETE FROM registers WHERE user = ? AND client_id = ?", (user, client_id)
+                )
             case state.PutFollow(follow):
                 self._put_follow(user, follow)
             case state.DropFollow(key):
                 self._delete("follows", user, key)
             case state.PutWaiting(subject, client_id):
                 self.db.execute(
-                    "INSERT OR IGNORE INTO waiting VALUES (?, ?, ?)", (subject, user, client_id)
+                    "INSERT INTO waiting VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (subject, user, client_id),
                 )
             case state.DropWaiting(subject, client_id):
                 self.db.execute(
@@ -164,9 +210,16 @@ class SqliteUserRows:
 
     def _put_register(self, user: str, row: Register) -> None:
         self.db.execute(
-            "INSERT OR REPLACE INTO registers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO registers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (user, client_id) DO UPDATE SET generation = excluded.generation,"
+            " session_id = excluded.session_id, edge_id = excluded.edge_id,"
+            " standing = excluded.standing, grace_until = excluded.grace_until,"
+            " number = excluded.number, connected = excluded.connected, ended = excluded.ended,"
+            " acknowledges = excluded.acknowledges, active = excluded.active,"
+            " since = excluded.since",
             (user, row.client_id, row.generation, row.session_id, row.edge_id, row.standing.value,
-             row.grace_until, row.number, row.connected, row.ended, row.acknowledges),
+             row.grace_until, row.number, row.connected, row.ended, row.acknowledges,
+             row.active, row.since),
         )  # fmt: skip
 
     def _put_follow(self, user: str, row: Follow) -> None:
@@ -203,6 +256,7 @@ class SqliteUserRows:
         self._cancel_deliveries(user, uri, reason)
 
     def _cancel_deliveries(self, user: str, uri: str, reason: str) -> None:
+        self.touched.users.add(user)
         self.db.execute(
             "UPDATE deliveries SET state = 'cancelled', due_at = NULL, held = 0, reason = ?"
             " WHERE user = ? AND uri = ? AND due_at IS NOT NULL",
@@ -335,17 +389,21 @@ class SqliteUserRows:
         )
         return [row[0] for row in rows]
 
-    def endpoint_is_known(self, user: str, uri: str) -> bool:
-        row = self.db.execute(
-            "SELECT 1 FROM endpoints WHERE user = ? AND uri = ? AND opted_out = 0", (user, uri)
-        ).fetchone()
-        return row is not None
-
     def uris(self, user: str) -> Mapping[str, bool]:
         rows = self.db.execute(
             "SELECT uri, opted_out FROM endpoints WHERE user = ? ORDER BY uri", (user,)
         )
         return {row[0]: bool(row[1]) for row in rows}
+
+    def uris_of(self, users: Sequence[str]) -> Mapping[str, Mapping[str, bool]]:
+        found: dict[str, dict[str, bool]] = {}
+        for user, uri, opted_out in self.db.execute(
+            "SELECT e.user, e.uri, e.opted_out FROM json_each(?) CROSS JOIN endpoints AS e"
+            " ON e.user = value ORDER BY e.uri",
+            (json.dumps(list(users)),),
+        ):
+            found.setdefault(user, {})[uri] = bool(opted_out)
+        return found
 
     def opt_out(self, user: str, uri: str) -> None:
         self.db.execute(
@@ -366,6 +424,19 @@ class SqliteUserRows:
             [(user, client_id, uri, self._now) for client_id in json.loads(row[0])],
         )
         return True
+
+
+def _register(row: Sequence[Any]) -> Register:
+    c, g, s, e, standing, until, n, connected, ended, acknowledges, active, since = row
+    return Register(
+        c, g, s, e, _STANDINGS[standing], until, n, bool(connected), bool(ended),
+        bool(acknowledges), bool(active), since,
+    )  # fmt: skip
+
+
+def _follow(row: Sequence[Any]) -> Follow:
+    s, c, opened, base, acked, pos, ended, session_id, round_, first, last = row
+    return Follow(s, c, opened, base, acked, pos, bool(ended), session_id, round_, first, last)
 
 
 def _where(subject: str | None) -> str:

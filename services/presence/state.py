@@ -54,6 +54,10 @@ class Register:
     ended: bool = False
     # False for an observer: it has no subscriptions and silences nobody.
     acknowledges: bool = True
+    # A person looks at it, as its session said last; false unless standing is ONLINE.
+    active: bool = False
+    # When `standing` or `active` last changed.
+    since: float = 0.0
 
 
 class FollowKey(NamedTuple):
@@ -195,6 +199,13 @@ class PutRegister:
 
 
 @dataclass(frozen=True, slots=True)
+class DropRegister:
+    """Delete the register row: the client is forgotten."""
+
+    client_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class PutFollow:
     """Insert or replace the follow row."""
 
@@ -327,6 +338,7 @@ class PutHold:
 
 Effect = (
     PutRegister
+    | DropRegister
     | PutFollow
     | DropFollow
     | PutWaiting

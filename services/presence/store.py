@@ -11,7 +11,7 @@ are seconds of the store's clock, `Transaction.now()`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from services.presence import state
@@ -88,11 +88,39 @@ class Suppression:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What a transaction may have changed, for those who watch."""
+
+    users: set[str] = field(default_factory=set)
+    # Whose cursors moved.
+    partitions: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many rows there are; kept with every write, not counted."""
+
+    # By state; `held` for those held back. States without any are left out.
+    deliveries: Mapping[str, int]
+    clients_online: int
+    clients_in_grace: int
+    # Offline, and following something.
+    clients_waiting: int
+    clients_known: int
+    handovers: int
+    fanouts: int
+
+
 class UserRows(Protocol):
     """Registers, follows, waiting, handovers, endpoints, holds and marks."""
 
     def load_user(self, user: str, subject: str | None = None) -> UserState:
         """The user's rows; with `subject`, only that subject's follows, waiting and handovers."""
+
+    def load_followers(self, users: Sequence[str], subject: str) -> Mapping[str, UserState]:
+        """For each user, what a decision about a message of the subject needs: registers, the
+        subject's follows, their marks. The other rows are left out."""
 
     def write_user(self, user: str, effect: state.Effect) -> None:
         """Write one effect of a core. `Notify` and `Suppress` are not for here but for `outbox`."""
@@ -150,11 +178,11 @@ class UserRows(Protocol):
     def gone_endpoints(self, user: str, client_id: str) -> Sequence[str]:
         """Tokens of a client that were reported gone and that it was not told of, oldest first."""
 
-    def endpoint_is_known(self, user: str, uri: str) -> bool:
-        """Whether the user still has the endpoint and it takes notifications."""
-
     def uris(self, user: str) -> Mapping[str, bool]:
         """The user's endpoints, in order; true for those that refuse to be sent anything."""
+
+    def uris_of(self, users: Sequence[str]) -> Mapping[str, Mapping[str, bool]]:
+        """As `uris`, for each user who has any."""
 
     def opt_out(self, user: str, uri: str) -> None:
         """Note that an endpoint refuses to be sent anything."""
@@ -174,11 +202,20 @@ class OutboxRows(Protocol):
     def put_decided(self, user: str, subject: str, decided: Decided) -> bool:
         """Insert; False, and nothing done, if its last message has been decided before."""
 
+    def put_all_decided(self, subject: str, decided: Sequence[tuple[str, Decided]]) -> None:
+        """Insert for (user, what was decided); those decided before stay so."""
+
+    def decided_users(self, users: Sequence[str], subject: str, seq: int) -> frozenset[str]:
+        """Those of the users for whom this message has been decided."""
+
     def take_out(self, user: str, subject: str, to_seq: int, reason: str) -> None:
         """Take a decided message out of its notification: nothing of it will be sent."""
 
     def members(self, notification_id: str, limit: int = 1_000) -> Sequence[Span]:
         """The messages that a notification stands for, in order; the newest, if it is many."""
+
+    def members_of(self, notification_ids: Sequence[str]) -> Mapping[str, Sequence[Span]]:
+        """As `members`, for each of them."""
 
     def suppress(self, user: str, subject: str, reason: str, span: Span, window_s: float) -> None:
         """Add messages to the suppression of this reason in the present window."""
@@ -186,29 +223,32 @@ class OutboxRows(Protocol):
     def suppressions(self, user: str, subject: str, limit: int) -> Sequence[Suppression]:
         """The newest suppressions of a user on a subject."""
 
-    def joinable(self, user: str, subject: str) -> Notification | None:
-        """The notification that messages may still join, if there is one."""
+    def joinables(self, users: Sequence[str], subject: str) -> Mapping[str, Notification]:
+        """The notification that messages may still join, for each user who has one."""
 
-    def last_sent_at(self, user: str, subject: str) -> float | None:
-        """When anything of the subject was last handed to a plugin for this user."""
+    def last_sent(self, users: Sequence[str], subject: str) -> Mapping[str, float]:
+        """When anything of the subject was last handed to a plugin, for each user for whom
+        something was."""
 
-    def begin(self, notification: Notification, deliveries: Sequence[Delivery]) -> None:
-        """Insert a notification and its deliveries."""
+    def begin_all(
+        self, notifications: Sequence[Notification], deliveries: Sequence[Delivery]
+    ) -> None:
+        """Insert notifications and their deliveries."""
 
-    def notification(self, notification_id: str) -> Notification | None:
-        """One notification."""
+    def notifications(self, notification_ids: Sequence[str]) -> Mapping[str, Notification]:
+        """Those that there are, by id."""
 
-    def close_notification(self, notification_id: str, sent: bool) -> None:
-        """No message may join any more; with `sent`, something of it goes to a plugin now."""
+    def close_notifications(self, notification_ids: Sequence[str], sent: bool) -> None:
+        """No message may join any more; with `sent`, something of them goes to a plugin now."""
 
-    def delivery(self, delivery_id: str) -> Delivery | None:
-        """One delivery."""
+    def deliveries(self, delivery_ids: Sequence[str]) -> Sequence[Delivery]:
+        """Those that there are, in the order of their ids here."""
 
     def deliveries_of(self, notification_id: str) -> Sequence[Delivery]:
         """The deliveries of a notification."""
 
-    def put_delivery(self, delivery: Delivery) -> None:
-        """Replace a delivery."""
+    def put_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        """Insert or replace."""
 
     def deliveries_due(self, schemes: Sequence[str], limit: int) -> Sequence[Delivery]:
         """Deliveries of these channels that are due, longest due first."""
@@ -225,14 +265,14 @@ class OutboxRows(Protocol):
     def has_open_deliveries(self, user: str, subject: str) -> bool:
         """Whether anything of the subject may yet be sent to the user."""
 
+    def due_now(self, schemes: Sequence[str], at_most: int) -> int:
+        """How many deliveries of these channels are due; counted up to a bound."""
+
     def deliveries_sending(self, limit: int) -> Sequence[Delivery]:
         """Deliveries that some process has claimed and not settled."""
 
-    def begin_attempt(self, attempt: Attempt) -> None:
-        """Insert a try that is about to be made."""
-
-    def end_attempt(self, attempt: Attempt) -> None:
-        """Replace a try by what it came to."""
+    def put_attempts(self, attempts: Sequence[Attempt]) -> None:
+        """Insert tries that are about to be made, or replace them by what they came to."""
 
     def attempts(self, delivery_id: str) -> Sequence[Attempt]:
         """The tries of a delivery, in order."""
@@ -259,12 +299,22 @@ class Transaction(UserRows, OutboxRows, Protocol):
     def put_cursor(self, partition: int, cursor: Cursor) -> None:
         """Move it. In the same transaction as the effects."""
 
+    def cursors(self) -> Mapping[int, Cursor]:
+        """All cursors, by partition in order."""
+
+    def counts(self) -> Counts:
+        """How many rows there are."""
+
     def epoch(self) -> int:
         """The epoch under which the store was last claimed; 0: never."""
 
 
 class Store(Protocol):
     """A store of presence. One implementation knows SQLite; others stand beside it."""
+
+    @property
+    def full_since(self) -> float | None:
+        """Since when nothing could be written for want of space; None: the last write was."""
 
     async def claim(self, epoch: int, partitions: int) -> None:
         """Take the store for this process. Raises Deposed unless `epoch` is above the stored one.
@@ -278,6 +328,10 @@ class Store(Protocol):
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work`, which changes nothing, on what is committed. Needs no claim."""
+
+    def on_commit(self, listener: Callable[[Touched], None]) -> None:
+        """Call `listener` in the event loop after each commit of `write`. One whose caller was
+        cancelled meanwhile may be missed."""
 
     async def close(self) -> None:
         """End; nothing is lost."""

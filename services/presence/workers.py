@@ -18,9 +18,12 @@ from services.presence.log_reader import LogReader
 from services.presence.outbox import News, Outbox
 from services.presence.plugins import Plugins
 from services.presence.processing import Processing
-from services.presence.servicer import PresenceQueryServicer, PresenceServicer
+from services.presence.query_servicer import PresenceQueryServicer
+from services.presence.servicer import PresenceServicer
 from services.presence.settings import Settings
+from services.presence.status import Status
 from services.presence.store import Store
+from services.presence.stories import Stories
 from services.presence.timers import Timers, TimerSettings
 from services.presence.upkeep import Upkeep
 
@@ -44,6 +47,8 @@ class Workers:
         graces, limits = settings.graces(), settings.limits()
         self._store = store
         self._drain_s = settings.drain_s
+        # The term in which this process works; 0: it does not.
+        self._epoch = 0
         self._reader = LogReader(coordinators, settings.secret, settings.read_deadline_s)
         self._plugins = Plugins(
             settings.plugins, settings.secret, settings.breaker_limits(), settings.plugins_wait_s
@@ -56,7 +61,11 @@ class Workers:
             self._plugins,
             contents,
             DispatchSettings(
-                limits, settings.hold_max_s, settings.hold_check_s, settings.notify_deadline_s
+                limits,
+                settings.hold_max_s,
+                settings.hold_check_s,
+                settings.notify_deadline_s,
+                settings.plugin_bytes_max,
             ),
             random.random,
         )
@@ -83,19 +92,33 @@ class Workers:
         self.servicer = PresenceServicer(
             store, processing, contents, self._reader, settings.report_entries_max, self._tell
         )
-        self.query_servicer = PresenceQueryServicer(
+        self._stories = Stories(
             store,
             self._reader,
             partitions,
-            lambda scheme: self._plugins.plugin_for(scheme) is not None,
+            settings.watches_max,
+            lambda scheme: self._plugins.lane_for(scheme) is not None,
         )
+        self._status = Status(
+            settings.name, store, self._plugins, self.servicer, self._reader, lambda: self._epoch
+        )
+        self.query_servicer = PresenceQueryServicer(store, self._stories, self._status)
 
     async def run(self) -> None:
         """Resume what the store holds, then work until cancelled."""
-        self._reader.log_id = await self._store.read(lambda tx: tx.log_id())
-        await self._dispatcher.recover()
+        self._epoch, self._reader.log_id = await self._store.read(
+            lambda tx: (tx.epoch(), tx.log_id())
+        )
+        try:
+            await self._dispatcher.recover()
+            await self._work()
+        finally:
+            self._epoch = 0
+
+    async def _work(self) -> None:
         async with asyncio.TaskGroup() as group:
             for part in (
+                self._status,
                 self._plugins,
                 self._dispatcher,
                 self._handovers,
@@ -111,10 +134,12 @@ class Workers:
 
     async def drain(self) -> None:
         """Begin no more calls to plugins; give those under way their time to end."""
+        self._stories.end()
         await self._dispatcher.drain(self._drain_s)
 
     async def close(self) -> None:
-        """After the last run."""
+        """After the last run. Watches end here at the latest."""
+        self._stories.end()
         await self._reader.close()
 
     def _tell(self, news: News) -> None:

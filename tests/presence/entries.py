@@ -112,6 +112,12 @@ def endpoint_removed(
     return event
 
 
+def activity(client: str, generation: int, active: bool, *, number: int) -> entry_pb2.PresenceEvent:
+    event = _event(client, generation, number)
+    event.activity_changed.active = active
+    return event
+
+
 class Ann:
     """A user whose events take effect in memory; every event stands at the next position."""
 

@@ -149,6 +149,9 @@ class Client:
         position = entry_pb2.Position(subject=subject, seq=acked)
         self._write(unfollowed=entry_pb2.PresenceEvent.Unfollowed(acked=[position]))
 
+    def set_activity(self, active: bool) -> None:
+        self._write(activity_changed=entry_pb2.PresenceEvent.ActivityChanged(active=active))
+
     def remove_endpoint(self, uri: str) -> None:
         self._write(endpoint_removed=entry_pb2.PresenceEvent.EndpointRemoved(uri=uri))
 

@@ -28,7 +28,7 @@ def prepare(tx) -> None:
     for row in rows:
         tx.write_user("ann", row)
     notification = Notification("n", "ann", "/a", 1, 0.0, 0.0, 10_000.0)
-    tx.begin(notification, [due(MAIL), due(PHONE)])
+    tx.begin_all([notification], [due(MAIL), due(PHONE)])
     for seq in (1, 2):
         tx.put_decided("ann", "/a", Decided(Span(seq, seq, seq), "n", "", 0.0))
 
@@ -44,7 +44,9 @@ def test_a_hold_that_has_ended_has_ended_for_every_endpoint(run, tmp_path):
 
         async def claimed() -> list[tuple[str, list[Span]]]:
             claims = await store.write(
-                lambda tx: claim_deliveries(tx, [MAIL, PHONE], PLUGIN, HOLD_S, CHECK_S)
+                lambda tx: claim_deliveries(
+                    tx, tx.deliveries([MAIL, PHONE]), PLUGIN, HOLD_S, CHECK_S
+                )
             )
             return [(one.delivery.id, list(one.spans)) for one in claims]
 

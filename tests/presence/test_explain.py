@@ -47,8 +47,14 @@ NOTIFIED = Decided(Span(1, 1, 10), "n", "", 50.0)
 
 def test_a_message_without_a_record_is_told_by_how_the_clients_stand():
     assert told(user(acked=1)) == [(1, 1, "ACKNOWLEDGED", "Acknowledged by client c.")]
-    answered = "Not acknowledged yet; client c is online or in its grace and answers for it."
+    answered = "Not acknowledged yet; client c (online, in the background) answers for it."
     assert told(user(Standing.ONLINE)) == [(1, 1, "ANSWERED_FOR", answered)]
+    looking = user(Standing.ONLINE)
+    register = replace(looking.registers["c"], active=True)
+    looking = replace(looking, registers={"c": register})
+    answered = "Not acknowledged yet; client c (online, in the foreground) answers for it."
+    assert told(looking) == [(1, 1, "ANSWERED_FOR", answered)]
+    answered = "Not acknowledged yet; client c (in its grace) answers for it."
     assert told(user(Standing.GRACE)) == [(1, 1, "ANSWERED_FOR", answered)]
     assert told(cursor_pos=5) == [(1, 1, "NOT_YET", "Presence has not come to it yet.")]
     pending = "The user is offline; the message is about to be decided."

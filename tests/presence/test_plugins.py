@@ -2,7 +2,7 @@
 
 from onward.notifier.v1 import notifier_pb2
 
-from services.presence.plugins import Description, description_of, route
+from services.presence.plugins import Description, description_of, lane_calls_max, route
 
 
 def plugin(*schemes: str) -> Description:
@@ -10,20 +10,20 @@ def plugin(*schemes: str) -> Description:
 
 
 def test_an_exact_channel_wins_over_any():
-    assert route("mailto", [plugin("*"), plugin("mailto")]) == 1
+    assert route("mailto", [plugin("*"), plugin("mailto")]) == (1, "mailto")
 
 
 def test_any_takes_what_nobody_names():
-    assert route("tel", [plugin("mailto"), plugin("*")]) == 1
+    assert route("tel", [plugin("mailto"), plugin("*")]) == (1, "*")
 
 
 def test_of_equals_the_first_wins():
-    assert route("mailto", [plugin("mailto"), plugin("mailto")]) == 0
-    assert route("tel", [plugin("*"), plugin("*")]) == 0
+    assert route("mailto", [plugin("mailto"), plugin("mailto")]) == (0, "mailto")
+    assert route("tel", [plugin("*"), plugin("*")]) == (0, "*")
 
 
 def test_a_plugin_that_has_said_nothing_serves_nothing():
-    assert route("mailto", [None, plugin("*")]) == 1
+    assert route("mailto", [None, plugin("*")]) == (1, "*")
     assert route("mailto", [None]) is None
 
 
@@ -39,3 +39,16 @@ def test_a_channel_repeats_as_its_own_entry_says_before_that_of_any():
     both = Description("p", {"*": True, "tel": False}, 1, 1)
     assert both.repeats_unknown("mailto")
     assert not both.repeats_unknown("tel")
+
+
+def test_what_is_no_scheme_is_passed_over_and_the_first_of_many_are_kept():
+    schemes = ["mailto", "No scheme\n", "", "tel:", "FCM", *(f"x{n}" for n in range(100))]
+    response = notifier_pb2.DescribeResponse(
+        channels=[notifier_pb2.Channel(scheme=scheme) for scheme in schemes]
+    )
+    served = set(description_of(response, "host:1").channels)
+    assert served == {"mailto", "fcm", *(f"x{n}" for n in range(30))}
+
+
+def test_a_lane_leaves_a_call_to_each_other_lane_of_its_plugin():
+    assert [lane_calls_max(4, lanes) for lanes in (1, 2, 3, 4, 9)] == [4, 3, 2, 1, 1]

@@ -139,7 +139,7 @@ def test_a_directory_that_is_a_file_is_refused_with_a_sentence(run, tmp_path):
 def test_a_file_of_another_version_is_refused_with_a_sentence(run, tmp_path):
     with_store(run, tmp_path, lambda store: asyncio.sleep(0))
     db = sqlite3.connect(tmp_path / "presence.sqlite")
-    db.execute("PRAGMA user_version = 2")
+    db.execute("PRAGMA user_version = 999")
     db.close()
 
     async def body():
@@ -444,11 +444,11 @@ def test_decisions_are_found_by_any_seq_of_their_span(run, tmp_path):
 
 def test_a_notification_is_joinable_until_anything_of_it_was_claimed(run, tmp_path):
     async def body(store):
-        await store.write(lambda tx: tx.begin(notification(), [delivery()]))
-        assert await store.read(lambda tx: tx.joinable("ann", "/a")) == notification()
-        await store.write(lambda tx: tx.close_notification("n", sent=True))
-        assert await store.read(lambda tx: tx.joinable("ann", "/a")) is None
-        assert await store.read(lambda tx: tx.last_sent_at("ann", "/a")) == 1_000.0
+        await store.write(lambda tx: tx.begin_all([notification()], [delivery()]))
+        assert await store.read(lambda tx: tx.joinables(["ann"], "/a")) == {"ann": notification()}
+        await store.write(lambda tx: tx.close_notifications(["n"], sent=True))
+        assert await store.read(lambda tx: tx.joinables(["ann", "bob"], "/a")) == {}
+        assert await store.read(lambda tx: tx.last_sent(["ann", "bob"], "/a")) == {"ann": 1_000.0}
 
     with_store(run, tmp_path, body)
 
@@ -456,9 +456,9 @@ def test_a_notification_is_joinable_until_anything_of_it_was_claimed(run, tmp_pa
 def test_a_notification_with_nowhere_left_to_go_is_not_joinable(run, tmp_path):
     async def body(store):
         await store.write(wrote("ann", state.PutEndpoint(Endpoint(MAIL, ("c",), 1.0))))
-        await store.write(lambda tx: tx.begin(notification(), [delivery()]))
+        await store.write(lambda tx: tx.begin_all([notification()], [delivery()]))
         await store.write(wrote("ann", state.DropEndpoint(MAIL)))
-        assert await store.read(lambda tx: tx.joinable("ann", "/a")) is None
+        assert await store.read(lambda tx: tx.joinables(["ann", "bob"], "/a")) == {}
         [ended] = await store.read(lambda tx: tx.deliveries_of("n"))
         assert (ended.state, ended.reason) == (DeliveryState.CANCELLED, "ENDPOINT_REMOVED")
 
@@ -475,7 +475,7 @@ def test_due_deliveries_come_by_channel_longest_due_first(run, tmp_path):
     ]
 
     async def body(store):
-        await store.write(lambda tx: tx.begin(notification(), rows))
+        await store.write(lambda tx: tx.begin_all([notification()], rows))
         due = await store.read(lambda tx: tx.deliveries_due(["mailto", "tel"], 10))
         assert [row.id for row in due] == ["a", "b"]
         assert await store.read(lambda tx: tx.schemes_open()) == ["fcm", "mailto", "tel"]
@@ -489,7 +489,7 @@ def test_a_wake_makes_due_what_was_held_and_leaves_what_waits_for_its_own_time(r
     rows = [delivery("held", due_at=1_500.0, held=True), delivery("later", due_at=1_500.0)]
 
     async def body(store):
-        await store.write(lambda tx: tx.begin(notification(), rows))
+        await store.write(lambda tx: tx.begin_all([notification()], rows))
         await store.write(wrote("ann", state.Wake("/a")))
         due = await store.read(lambda tx: tx.deliveries_due(["mailto"], 10))
         assert [row.id for row in due] == ["held"]
@@ -503,7 +503,7 @@ def test_attempts_are_kept_in_order_and_ended_in_place(run, tmp_path):
 
     async def body(store):
         for attempt in (Attempt("d", 1, 5.0, "email"), first, second):
-            await store.write(lambda tx, a=attempt: tx.end_attempt(a))
+            await store.write(lambda tx, a=attempt: tx.put_attempts([a]))
         assert await store.read(lambda tx: tx.attempts("d")) == [first, second]
 
     with_store(run, tmp_path, body)
@@ -524,16 +524,16 @@ def test_old_records_go_but_not_what_may_still_be_sent(run, tmp_path):
     ended = delivery("ended", notification_id="old", state=DeliveryState.ACCEPTED, due_at=None)
 
     async def body(store):
-        await store.write(lambda tx: tx.begin(notification("old"), [ended]))
-        await store.write(lambda tx: tx.begin(notification("open"), [
+        await store.write(lambda tx: tx.begin_all([notification("old")], [ended]))
+        await store.write(lambda tx: tx.begin_all([notification("open")], [
             delivery("open", notification_id="open")]))  # fmt: skip
         for seq, own_id in ((1, "old"), (2, "open"), (3, "")):
             row = decided(seq, seq, own_id)
             await store.write(lambda tx, r=row: tx.put_decided("ann", "/a", r))
         while await store.write(lambda tx: tx.expire_records(2_000.0, 1)):
             pass
-        assert await store.read(lambda tx: tx.notification("old")) is None
-        assert await store.read(lambda tx: tx.delivery("ended")) is None
+        assert await store.read(lambda tx: tx.notifications(["old"])) == {}
+        assert await store.read(lambda tx: tx.deliveries(["ended"])) == []
         left = await store.read(lambda tx: tx.decided_in("ann", "/a", 1, 9))
         assert [row.span.to_seq for row in left] == [2]
 

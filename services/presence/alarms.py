@@ -1,0 +1,100 @@
+"""What an operator should know of presence: names and sentences. Pure.
+
+Knows how things stand, as numbers and names; must not know where they come from. Sentences name
+plugins, channels and partitions; never users, tokens or content.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Every alarm there is, for the metrics.
+NAMES = (
+    "PLUGIN_AWAY",
+    "PLUGIN_BREAKER_OPEN",
+    "NO_PLUGIN_FOR_CHANNEL",
+    "DEAD_LETTERS",
+    "STORE_FULL",
+    "CURSOR_BLOCKED",
+    "LOG_REPLACED",
+    "LOG_UNREADABLE",
+)
+# A plugin that is away for less is starting, or being started again.
+AWAY_S = 3.0
+_PARTITIONS_TOLD = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PluginFacts:
+    """What can be wrong with a plugin."""
+
+    label: str
+    address: str
+    # For how many seconds it cannot be reached; 0: it can.
+    away_s: float
+    # Channels that are left alone, and why.
+    open_channels: Sequence[str] = ()
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What can be wrong with presence."""
+
+    plugins: Sequence[PluginFacts] = ()
+    # Channels of deliveries that are due, which no plugin serves.
+    unserved: Sequence[str] = ()
+    dead: int = 0
+    store_full: bool = False
+    # Partitions whose entries were reported and cannot take effect.
+    blocked: Sequence[int] = ()
+    log_replaced: bool = False
+    log_unreadable: bool = False
+
+
+def raised(facts: Facts) -> dict[str, str]:
+    """The alarms: name to sentence."""
+    alarms: dict[str, str] = {}
+    away = [p for p in facts.plugins if p.away_s >= AWAY_S]
+    if away:
+        names = ", ".join(f"{p.label} at {p.address}" for p in away)
+        alarms["PLUGIN_AWAY"] = (
+            f"No connection to the plugin {names}: what it would send waits; see whether it runs."
+        )
+    broken = [p for p in facts.plugins if p.open_channels]
+    if broken:
+        told = "; ".join(f"{p.label} ({', '.join(p.open_channels)}): {p.fault}" for p in broken)
+        alarms["PLUGIN_BREAKER_OPEN"] = (
+            f"A plugin fails as a whole and is only probed; what it would send waits. {told}."
+        )
+    if facts.unserved:
+        channels = ", ".join(facts.unserved)
+        alarms["NO_PLUGIN_FOR_CHANNEL"] = (
+            f"Notifications wait for a plugin that serves {channels}; start one and name it in "
+            "ONWARD_PRESENCE_PLUGINS."
+        )
+    if facts.dead:
+        alarms["DEAD_LETTERS"] = (
+            f"{facts.dead} deliveries were given up after too many tries; explain tells of each."
+        )
+    if facts.store_full:
+        alarms["STORE_FULL"] = (
+            "The presence store cannot be written, because its disk is full or read-only; nothing "
+            "is lost, and it goes on when there is space."
+        )
+    if facts.blocked:
+        first = ", ".join(str(partition) for partition in facts.blocked[:_PARTITIONS_TOLD])
+        more = ", …" if len(facts.blocked) > _PARTITIONS_TOLD else ""
+        alarms["CURSOR_BLOCKED"] = (
+            f"Entries of {len(facts.blocked)} partitions ({first}{more}) were reported and cannot "
+            "take effect: entries before them are missing, or the service's log tells of an error."
+        )
+    if facts.log_replaced:
+        alarms["LOG_REPLACED"] = (
+            "The log is another one than presence belongs to, and nothing of it takes effect; "
+            "restore the log, or give presence an empty data directory."
+        )
+    if facts.log_unreadable:
+        alarms["LOG_UNREADABLE"] = (
+            "No coordinator could read the log for presence; see whether one runs."
+        )
+    return alarms

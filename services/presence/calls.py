@@ -1,0 +1,198 @@
+"""One call of a plugin: what the messages say, the call itself, and what its answers make.
+
+Knows the contract with plugins and where messages are read. Must not know when something is due or
+who is next; `dispatch` does. To drive it: `fitting` and `read` before the claim, `send` after it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import grpc
+import grpc.aio
+from onward.notifier.v1 import notifier_pb2
+from onward.types.v1 import entry_pb2
+
+from services.chassis import logs
+from services.chassis.errors import Fault, StoreFull
+from services.presence import answers, metrics
+from services.presence.claims import Claimed
+from services.presence.contents import Contents, newest_seqs
+from services.presence.notifications import (
+    PLUGIN_FAULTS,
+    PLUGIN_WORKS,
+    Answer,
+    Delivery,
+    Effect,
+    Limits,
+    Span,
+    settle,
+)
+from services.presence.plugins import Lane
+from services.presence.store import Attempt, Store, Transaction
+
+log = logs.get(__name__)
+
+_FAULT_PAUSE_S = 0.5
+# A batch is cut where its contents reach this many bytes; far below what a gRPC message may be.
+_BATCH_BYTES_MAX = 8 * 1024 * 1024
+
+Contained = Mapping[str, Sequence[entry_pb2.Message]]
+
+
+class Caller:
+    """Calls plugins with what was claimed. `plugin_bytes_max` bounds the contents in all calls of
+    one plugin; `chance()` is a random number in [0, 1)."""
+
+    def __init__(
+        self,
+        store: Store,
+        contents: Contents,
+        limits: Limits,
+        deadline_s: float,
+        plugin_bytes_max: int,
+        chance: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._contents = contents
+        self._limits = limits
+        self._deadline_s = deadline_s
+        self._plugin_bytes_max = plugin_bytes_max
+        self._chance = chance
+
+    def fitting(self, lane: Lane, sizes: Sequence[int]) -> int:
+        """How many of these, by the bytes of their messages, go into one call: at least one."""
+        room = self._batch_bytes(lane)
+        for number, size in enumerate(sizes):
+            room -= size
+            if room < 0:
+                return max(1, number)
+        return len(sizes)
+
+    async def read(
+        self, lane: Lane, batch: Sequence[tuple[Delivery, Sequence[Span]]]
+    ) -> dict[str, Sequence[entry_pb2.Message]]:
+        """The newest messages of each delivery, by its id; those beyond one call's bytes are left
+        out. Raises Unavailable, LogReplaced."""
+        found: dict[str, Sequence[entry_pb2.Message]] = {}
+        room = self._batch_bytes(lane)
+        for delivery, spans in batch:
+            messages = await self._contents.newest(delivery.subject, spans)
+            room -= sum(message.ByteSize() for message in messages)
+            if found and room < 0:
+                break
+            found[delivery.id] = messages
+        return found
+
+    async def send(
+        self,
+        lane: Lane,
+        claimed: Sequence[Claimed],
+        looked_for: Mapping[str, Sequence[Span]],
+        read: Contained,
+    ) -> None:
+        """Call the plugin with what was claimed, and record its answers. `read` is what was read
+        before the claim, for the spans in `looked_for`. Raises Deposed."""
+        contents = await self._newest(lane, claimed, looked_for, read)
+        began = time.perf_counter()
+        results = await self._call(lane, claimed, contents)
+        metrics.notify_seconds.labels(lane.plugin.label, lane.channel).observe(
+            time.perf_counter() - began
+        )
+        await self._settle(lane, claimed, results)
+
+    def _batch_bytes(self, lane: Lane) -> int:
+        description = lane.plugin.description
+        assert description is not None
+        return min(_BATCH_BYTES_MAX, self._plugin_bytes_max // description.concurrency_max)
+
+    async def _newest(
+        self,
+        lane: Lane,
+        claimed: Sequence[Claimed],
+        looked_for: Mapping[str, Sequence[Span]],
+        read: Contained,
+    ) -> Contained:
+        """`read`, with the newest messages of deliveries that others joined before the claim."""
+        contents = dict(read)
+        room = self._batch_bytes(lane)
+        room -= sum(message.ByteSize() for messages in read.values() for message in messages)
+        for one in claimed:
+            own_id = one.delivery.id
+            known = newest_seqs(looked_for[own_id]) if own_id in looked_for else []
+            if known and set(newest_seqs(one.spans)) <= set(known):
+                continue
+            try:
+                messages = await self._contents.newest(one.delivery.subject, one.spans)
+            except Fault as fault:
+                # It is claimed, so it goes out: with the right count, and what was read before.
+                log.warning("joined_unread", fault=type(fault).__name__)
+                break
+            room -= sum(message.ByteSize() for message in messages)
+            if room < 0 and own_id in contents:
+                break
+            contents[own_id] = messages
+        return contents
+
+    async def _call(
+        self, lane: Lane, claimed: Sequence[Claimed], contents: Contained
+    ) -> dict[str, Answer]:
+        request = notifier_pb2.NotifyRequest(
+            deliveries=[
+                answers.delivery_message(one, contents.get(one.delivery.id, ())) for one in claimed
+            ]
+        )
+        asked = [one.delivery.id for one in claimed]
+        try:
+            response = await lane.plugin.notify(request, self._deadline_s)
+        except grpc.aio.AioRpcError as error:
+            log.warning("plugin_call_failed", plugin=lane.plugin.label, status=error.code().name)
+            return dict.fromkeys(asked, answers.of_error(error.code()))
+        return answers.of_response(response, asked)
+
+    async def _settle(
+        self, lane: Lane, claimed: Sequence[Claimed], results: Mapping[str, Answer]
+    ) -> None:
+        works = any(answer.outcome in PLUGIN_WORKS for answer in results.values())
+        faults = [answer for answer in results.values() if answer.outcome in PLUGIN_FAULTS]
+        if works or not faults:
+            lane.breaker = lane.breaker.succeed()
+            lane.fault = ""
+        else:
+            now = asyncio.get_running_loop().time()
+            lane.breaker = lane.breaker.fail(now, self._chance())
+            lane.open_until = time.time() + lane.breaker.open_until - now
+            lane.fault = f"{faults[0].outcome.value} {faults[0].detail}".strip()
+            log.warning(
+                "plugin_left_alone",
+                plugin=lane.plugin.label,
+                channel=lane.channel,
+                outcome=faults[0].outcome.value,
+                failures=lane.breaker.failures,
+            )
+        metrics.breaker_open.labels(lane.plugin.label, lane.channel).set(
+            0 if lane.breaker.closed else 1
+        )
+        for answer in results.values():
+            metrics.attempts.labels(lane.plugin.label, lane.channel, answer.outcome.value).inc()
+        chances = {own_id: self._chance() for own_id in results}
+
+        def record(tx: Transaction) -> None:
+            effects: list[Effect] = []
+            attempts: list[Attempt] = []
+            now = tx.now()
+            for one in claimed:
+                own_id = one.delivery.id
+                answer = results[own_id]
+                effects += settle(one.delivery, answer, now, chances[own_id], self._limits, works)
+                attempts.append(answers.ended(one.attempt, answer, now))
+            answers.write(tx, effects)
+            tx.put_attempts(attempts)
+
+        while True:
+            try:
+                return await self._store.write(record)
+            except StoreFull:
+                # What the plugin said must not be lost: without it the delivery is unknown.
+                log.error("store_full", plugin=lane.plugin.label)
+                await asyncio.sleep(_FAULT_PAUSE_S)

@@ -1,0 +1,76 @@
+"""The gRPC face of presence for edges and operators: what became of messages, how it stands.
+
+Knows the contract and maps faults to statuses; the answers are those of `stories` and `status`.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import grpc.aio
+from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+
+from services.chassis.errors import Fault
+from services.chassis.subjects import name_fault, subject_fault
+from services.presence.servicer import abort
+from services.presence.status import Status
+from services.presence.store import Store
+from services.presence.stories import Stories
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+# What every store can hold; no subject comes near.
+_SEQ_MAX = (1 << 63) - 1
+
+
+class PresenceQueryServicer(presence_pb2_grpc.PresenceQueryServiceServicer):
+    """Answers questions."""
+
+    def __init__(self, store: Store, stories: Stories, status: Status) -> None:
+        self._store = store
+        self._stories = stories
+        self._status = status
+
+    async def Explain(
+        self, request: presence_pb2.ExplainRequest, context: Context
+    ) -> presence_pb2.ExplainResponse:
+        await _check(request, context)
+        try:
+            return await self._stories.story(request)
+        except Fault as fault:
+            await abort(context, fault)
+
+    async def WatchStory(
+        self, request: presence_pb2.WatchStoryRequest, context: Context
+    ) -> AsyncIterator[presence_pb2.WatchStoryResponse]:
+        await _check(request.question, context)
+        try:
+            async with aclosing(self._stories.watch(request.question)) as stories:
+                async for story in stories:
+                    yield presence_pb2.WatchStoryResponse(story=story)
+        except Fault as fault:
+            await abort(context, fault)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "this presence service is ending")
+
+    async def ListGoneEndpoints(
+        self, request: presence_pb2.ListGoneEndpointsRequest, context: Context
+    ) -> presence_pb2.ListGoneEndpointsResponse:
+        uris = await self._store.read(lambda tx: tx.gone_endpoints(request.user, request.client_id))
+        return presence_pb2.ListGoneEndpointsResponse(uris=uris)
+
+    async def GetStatus(
+        self, request: presence_pb2.GetStatusRequest, context: Context
+    ) -> presence_pb2.GetStatusResponse:
+        try:
+            return await self._status.response()
+        except Fault as fault:
+            await abort(context, fault)
+
+
+async def _check(question: presence_pb2.ExplainRequest, context: Context) -> None:
+    wrong = name_fault(question.user) or subject_fault(question.subject)
+    if not wrong and question.seq > _SEQ_MAX:
+        wrong = f"A seq is at most {_SEQ_MAX}."
+    if wrong:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, wrong)

@@ -1,0 +1,32 @@
+"""What operators are told to be wrong: one sentence for each cause."""
+
+from services.presence.alarms import AWAY_S, NAMES, Facts, PluginFacts, raised
+
+
+def test_nothing_is_wrong_with_presence_that_works() -> None:
+    assert raised(Facts(plugins=[PluginFacts("email", "host:1", 0.0)])) == {}
+
+
+def test_every_cause_has_its_alarm_and_every_alarm_is_known_to_the_metrics() -> None:
+    everything = Facts(
+        plugins=[
+            PluginFacts("email", "host:1", AWAY_S),
+            PluginFacts("push", "host:2", 0.0, ["fcm"], "MISCONFIGURED session 401"),
+        ],
+        unserved=["tel"],
+        dead=3,
+        store_full=True,
+        blocked=range(7),
+        log_replaced=True,
+        log_unreadable=True,
+    )
+    alarms = raised(everything)
+    assert tuple(alarms) == NAMES
+    assert "email at host:1" in alarms["PLUGIN_AWAY"]
+    assert "push (fcm): MISCONFIGURED session 401" in alarms["PLUGIN_BREAKER_OPEN"]
+    assert "tel" in alarms["NO_PLUGIN_FOR_CHANNEL"]
+    assert "7 partitions (0, 1, 2, 3, 4, …)" in alarms["CURSOR_BLOCKED"]
+
+
+def test_a_plugin_that_has_just_gone_is_not_told_yet() -> None:
+    assert raised(Facts(plugins=[PluginFacts("email", "host:1", AWAY_S / 2)])) == {}
