@@ -6,10 +6,11 @@ are replaced before they are written. Third-party loggers pass through the same 
 WARNING, because some of them print what clients sent.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -42,7 +43,7 @@ def configure(service: str, level: str = "info", stream: TextIO | None = None) -
             ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Lossy(out))),
         cache_logger_on_first_use=False,
     )
     handler = _ForwardHandler()
@@ -66,6 +67,21 @@ def _withhold(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMappin
     for field in FORBIDDEN_FIELDS & event.keys():
         event[field] = "withheld"
     return event
+
+
+class _Lossy:
+    """Writes lines, and loses those that its disk has no room for: work must not end by them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 class _ForwardHandler(logging.Handler):

@@ -153,7 +153,8 @@ class Committer:
             await barrier
 
     async def probe(self) -> None:
-        """Look whether a full disk takes something again, though nobody asks for an append."""
+        """Look whether a full disk takes something again. What is asked for is tried all the same,
+        but one small message that found room is no end of the alarm."""
         try:
             await self._store.probe()
             self._note_full(False)
@@ -200,10 +201,7 @@ class Committer:
         if not taken:
             return
         try:
-            full = self._log_full()
-            deposed, decisions = await self._append(terms, groups, full)
-            if not full and any(it.writes.rows for it in decisions.values()):
-                self._note_full(False)
+            deposed, decisions = await self._append(terms, groups, self._log_full())
         except StoreFull:
             self._note_full(True)
             deposed, decisions = await self._append_to_full(terms, groups)

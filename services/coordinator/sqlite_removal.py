@@ -158,8 +158,13 @@ def unseen_clients(
 
 
 def probe(connection: sqlite3.Connection) -> None:
-    """Overwrite some pages, as a commit of several messages would."""
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('probe', hex(randomblob(16384)))")
+    """Write a mebibyte, as a commit of many messages would."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('probe', hex(randomblob(524288)))")
+
+
+def end_probe(connection: sqlite3.Connection) -> None:
+    """Give back what the probe wrote. In the same transaction it would not be written at all."""
+    connection.execute("DELETE FROM meta WHERE name = 'probe'")
 
 
 def adopt_clock(connection: sqlite3.Connection, boot_id: str, offset_ms: int) -> int:

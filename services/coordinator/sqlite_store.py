@@ -147,6 +147,7 @@ class SqliteStore:
 
     async def probe(self) -> None:
         await self._write(sqlite_removal.probe)
+        await self._write(sqlite_removal.end_probe)
 
     # The writer's thread.
 

@@ -299,7 +299,8 @@ class LogStore(Protocol):
         this boot, whichever process did it."""
 
     async def probe(self) -> None:
-        """Write something that means nothing. Raises StoreFull if there is no room."""
+        """Write a mebibyte that means nothing. Raises StoreFull if there is no room for it: a disk
+        that takes a small message and not the next one is full all the same."""
 
     async def shorten(
         self, partition: int, epoch: int, subject: str, keep: Keep, limit: int

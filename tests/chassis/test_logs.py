@@ -2,6 +2,7 @@
 
 import io
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +37,13 @@ def test_the_text_of_a_library_is_not_passed_on() -> None:
 def test_an_unknown_level_is_a_wrong_setting() -> None:
     with pytest.raises(SettingError, match="ONWARD_LOG_LEVEL"):
         logs.configure("edge", "loud")
+
+
+def test_a_full_disk_loses_lines_and_no_work() -> None:
+    full = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 - closing it fails
+    logs.configure("edge", "info", full)
+    logs.get("x").error("store_full")
+    logging.getLogger("grpc").error("more")
+    logs.configure("edge", "info", io.StringIO())
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
