@@ -77,16 +77,13 @@ def fill(disk: Path, but: int) -> Path:
 class Publisher:
     """Publishes by HTTP and WebSocket in turn, and remembers what it was told."""
 
-    def __init__(self, suite: Suite) -> None:
+    def __init__(self, suite: Suite, socket: Socket) -> None:
         self.accepted: dict[str, int] = {}
         self.refused: list[str] = []
         self._suite = suite
-        self._socket = Socket(suite, "bob")
+        self._socket = socket
         self._socket.ask(connect=connecting("bob-1"))
         self._number = 0
-
-    def close(self) -> None:
-        self._socket.connection.close()
 
     def next(self) -> str | None:
         """Publish the next message; returns the refusal's code."""
@@ -166,8 +163,8 @@ def refused_in_a_row(publisher: Publisher) -> list[str | None]:
 def test_a_full_disk_refuses_loses_nothing_and_recovers_by_itself(
     disk: Path, tmp_path: Path, mailbox: Mailbox
 ) -> None:
-    with running(tmp_path / "data", disk, mailbox) as (suite, metrics):
-        publisher = Publisher(suite)
+    with running(tmp_path / "data", disk, mailbox) as (suite, metrics), Socket(suite, "bob") as bob:
+        publisher = Publisher(suite, bob)
         follower_leaves(suite)
         assert publisher.next() is None
         wait_for(lambda: mailbox.mails, 15, "the mail of the first message")
@@ -183,7 +180,6 @@ def test_a_full_disk_refuses_loses_nothing_and_recovers_by_itself(
         wait_for(lambda: not alarmed(suite, metrics), 10, "the alarm to go by itself")
         for publication_id in [*accepted_while_full, *dict.fromkeys(publisher.refused)]:
             assert publisher.publish(publication_id) is None
-        publisher.close()
 
         seqs = publisher.accepted
         told = {int(m["seq"]): m["text"].split()[0] for m in history(suite)}
