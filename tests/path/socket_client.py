@@ -24,11 +24,13 @@ def connecting(client_id: str, *subscriptions: dict[str, Any], **fields: Any) ->
 class Socket:
     """One connection. `ask` sends a frame and returns its answer; other frames are kept aside."""
 
-    def __init__(self, suite: Suite, user: str) -> None:
+    def __init__(self, suite: Suite, user: str, **options: Any) -> None:
+        """`options`: of websockets' `connect`."""
         self.connection: ClientConnection = connect(
             f"ws://127.0.0.1:{suite.port}/v1/connect?user={user}",
             subprotocols=[Subprotocol("onward.v1.json")],
             compression=None,
+            **options,
         )
         self._aside: list[dict[str, Any]] = []
         self._number = 0
