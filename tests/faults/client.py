@@ -105,8 +105,9 @@ class Client:
             return
         self._say_subscribing(subject)
         try:
-            number = await line.send(subscribe={"subscriptions": [{"subject": subject}]})
-            self._requests[number] = ("subscribe", [subject])
+            frame_id = line.new_id()
+            self._requests[frame_id] = ("subscribe", [subject])
+            await line.send(frame_id, subscribe={"subscriptions": [{"subject": subject}]})
         except Broken:
             pass  # it is in the list of the next connect
 
@@ -287,6 +288,8 @@ class Client:
         self._saved |= news
         positions = [{"subject": s, "seq": str(seq)} for s, seq in news.items()]
         try:
-            self._sent_acks[await line.send(ack={"positions": positions})] = news
+            frame_id = line.new_id()
+            self._sent_acks[frame_id] = news
+            await line.send(frame_id, ack={"positions": positions})
         except Broken:
             pass

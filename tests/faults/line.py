@@ -42,14 +42,19 @@ class Line:
         except (OSError, TimeoutError, InvalidHandshake, ConnectionClosed) as error:
             raise Broken from error
 
-    async def send(self, **frame: Any) -> str:
-        """Send a frame; returns its id."""
+    def new_id(self) -> str:
+        """An id for a frame, for those who must know it before its answer can come."""
         self._number += 1
+        return str(self._number)
+
+    async def send(self, frame_id: str = "", **frame: Any) -> str:
+        """Send a frame; returns its id. Raises Broken."""
+        frame_id = frame_id or self.new_id()
         try:
-            await self.socket.send(json.dumps({"id": str(self._number), **frame}))
+            await self.socket.send(json.dumps({"id": frame_id, **frame}))
         except ConnectionClosed as error:
             raise Broken from error
-        return str(self._number)
+        return frame_id
 
     async def receive(self, timeout_s: float | None = None) -> dict[str, Any]:
         """The next frame. Raises Broken, also when none comes in time."""

@@ -11,11 +11,12 @@ from tests.path.mailbox import Mailbox
 
 
 class Post(Mailbox):
-    """A mailbox. `delay_s`: the most it waits before and after taking a mail."""
+    """A mailbox. `delay_s`: the most it waits before and after taking a mail; `slow_s`: besides."""
 
     def __init__(self, delay_s: float = 0.2) -> None:
         super().__init__()
         self.delay_s = delay_s
+        self.slow_s = 0.0
         self.busy = False  # refuse everything for now
         self.came_at: list[float] = []
 
@@ -29,7 +30,7 @@ class Post(Mailbox):
         reply = await super().handle_DATA(server, session, envelope)
         if len(self.mails) == before:
             self.came_at.pop()  # refused
-        await asyncio.sleep(random.uniform(0, self.delay_s))
+        await asyncio.sleep(self.slow_s + random.uniform(0, self.delay_s))
         return reply
 
 

@@ -1,11 +1,20 @@
-"""Publishes at a rate, and sends again what was not answered, in order, with the same ids."""
+"""Publishes at a rate, and sends again what was not answered, in order, with the same ids.
+
+As a good program does, it sends no more than a window without an answer, and makes no new messages
+while too many wait; what that costs is seen in the rate that a run has reached.
+"""
 
 import asyncio
 import random
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 from tests.faults.history import History
 from tests.faults.line import ANSWER_S, Broken, Line
+
+WINDOW = 150  # sent and not answered; an edge lets a session send 200 at once
+WAITING_MAX = 500
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0  # between connections
+_ANSWERED_WITHIN_S = 15.0  # longer than an edge has a publish wait; then the connection is dead
 
 
 class Publisher:
@@ -17,9 +26,12 @@ class Publisher:
         self.name, self.subjects = name, subjects
         self._url, self._write, self._dice = url, history.write, dice
         self._unanswered: OrderedDict[int, str] = OrderedDict()  # number: subject
+        self._unsent: deque[int] = deque()
         self._asked: dict[str, int] = {}  # frame id: number
         self._number = 0
         self._line: Line | None = None
+        self._sending = asyncio.Lock()
+        self._pause_s = _FIRST_PAUSE_S
 
     @property
     def done(self) -> bool:
@@ -56,11 +68,13 @@ class Publisher:
             finally:
                 if self._line is not None:
                     self._line.socket.transport.abort()
+                    if self._asked:
+                        numbers = list(self._asked.values())
+                        self._write("unknown", publisher=self.name, numbers=numbers)
                 self._line = None
                 self._asked.clear()
-            if self._unanswered:
-                self._write("unknown", publisher=self.name, numbers=list(self._unanswered))
-            await asyncio.sleep(self._dice.uniform(0.05, 0.2))
+            await asyncio.sleep(self._dice.uniform(0.05, self._pause_s))
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
     async def publish_until(self, over: asyncio.Event, per_second: float) -> None:
         """New messages until an event; what is late is made up for."""
@@ -68,7 +82,8 @@ class Publisher:
         due = loop.time()
         while not over.is_set():
             await asyncio.sleep(max(0.0, due - loop.time()))
-            await self.publish_one()
+            if len(self._unanswered) < WAITING_MAX:
+                await self.publish_one()
             due += self._dice.uniform(0.5, 1.5) / per_second
 
     async def burst(self, count: int) -> None:
@@ -83,11 +98,8 @@ class Publisher:
         subject = subject or self._dice.choice(self.subjects)
         self._write("publish", publisher=self.name, number=number, subject=subject)
         self._unanswered[number] = subject
-        if self._line is not None:
-            try:
-                await self._send(self._line, number)
-            except Broken:
-                pass  # it is sent again by the next session
+        self._unsent.append(number)
+        await self._send_what_fits()
         return number
 
     async def _session(self) -> None:
@@ -96,17 +108,14 @@ class Publisher:
             await line.send(connect={"clientId": self.name, "acknowledges": "NONE"})
             if "connected" not in await line.receive(ANSWER_S):
                 raise Broken
-            sent: set[int] = set()
-            while unsent := [one for one in self._unanswered if one not in sent]:
-                for number in unsent:  # more may come meanwhile
-                    await self._send(line, number)
-                sent.update(unsent)
         except BaseException:
             line.reset()
             raise
-        self._line = line
+        self._unsent = deque(self._unanswered)  # everything, in order
+        self._line, self._pause_s = line, _FIRST_PAUSE_S
+        await self._send_what_fits()
         while True:
-            frame = await line.receive()
+            frame = await line.receive(_ANSWERED_WITHIN_S if self._asked else None)
             number = self._asked.pop(frame.get("id", ""), None)
             if number is None or number not in self._unanswered:
                 continue
@@ -115,13 +124,27 @@ class Publisher:
                     "accepted", publisher=self.name, number=number,
                     subject=self._unanswered.pop(number), seq=int(frame["published"]["seq"]),
                 )  # fmt: skip
+                await self._send_what_fits()
             else:
                 self._write(
                     "refused", publisher=self.name, number=number, code=frame["error"]["code"]
                 )
                 raise Broken  # everything unanswered is sent again, in order
 
-    async def _send(self, line: Line, number: int) -> None:
-        text = f"{self.name}#{number}"
-        publish = {"subject": self._unanswered[number], "text": text, "publicationId": text}
-        self._asked[await line.send(publish=publish)] = number
+    async def _send_what_fits(self) -> None:
+        """Send what is not sent yet, up to the window, one after the other."""
+        async with self._sending:
+            while self._unsent and self._line is not None and len(self._asked) < WINDOW:
+                number, line = self._unsent.popleft(), self._line
+                text = f"{self.name}#{number}"
+                publish = {
+                    "subject": self._unanswered[number],
+                    "text": text,
+                    "publicationId": text,
+                }
+                frame_id = line.new_id()
+                self._asked[frame_id] = number
+                try:
+                    await line.send(frame_id, publish=publish)
+                except Broken:
+                    return  # the next session sends everything

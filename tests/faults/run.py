@@ -53,6 +53,7 @@ class Verdict:
 
 def play(row: str, seed: int, folder: Path, tree: Path | None = None) -> Verdict:
     """Run it, with the programs of `tree` if one is given, and judge its history."""
+    assert not (folder / "data").exists(), "a run begins with an empty log"
     folder.mkdir(parents=True, exist_ok=True)
     history = History(folder / "history.jsonl")
     history.write("run", row=row, seed=seed)

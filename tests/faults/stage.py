@@ -38,7 +38,11 @@ _BACK_S = 20.0  # for a killed process to be there again
 
 
 class Stage:
-    """The suite and its people. `told_limit`: messages that explain is asked about in between."""
+    """The suite and its people.
+
+    `told_limit`: messages that explain is asked about in between; `patience_s`: how long people may
+    take to come to rest, and what is due to be decided.
+    """
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Stage:
         clients: Sequence[Client],
         publishers: Sequence[Publisher],
         told_limit: int = 1_000,
+        patience_s: float = GIVEN_UP_S,
     ) -> None:
         self.suite, self.history = suite, history
         self.clients, self.publishers = list(clients), list(publishers)
@@ -55,7 +60,7 @@ class Stage:
         self.subjects = list(subjects | {s: None for one in publishers for s in one.subjects})
         places = {(one.user, subject): None for one in clients for subject in one.following}
         self.teller = Teller(suite.url, history, post, list(places))
-        self._told_limit = told_limit
+        self._told_limit, self._patience_s = told_limit, patience_s
 
     async def run(self, plot: Callable[[], Awaitable[None]]) -> None:
         """Play the plot, settle, tell."""
@@ -67,7 +72,7 @@ class Stage:
             self.history.write("settled_down", what="the plot is over")
             await self._settle()
             watch.cancel()
-            if not await self.teller.everything(self.subjects):
+            if not await self.teller.everything(self.subjects, self._patience_s):
                 self.history.write("stuck", what="nothing is pending")
             for task in people:
                 assert not task.done() or task.cancelled(), task
@@ -77,10 +82,10 @@ class Stage:
             await asyncio.gather(*people, watch, return_exceptions=True)
 
     async def wait(
-        self, condition: Callable[[], bool], what: str, deadline_s: float = GIVEN_UP_S
+        self, condition: Callable[[], bool], what: str, deadline_s: float | None = None
     ) -> bool:
         """Wait for a condition; a missed deadline is written down. True: it came to be."""
-        end = asyncio.get_running_loop().time() + deadline_s
+        end = asyncio.get_running_loop().time() + (deadline_s or self._patience_s)
         while not condition():
             if asyncio.get_running_loop().time() > end:
                 self.history.write("stuck", what=what)

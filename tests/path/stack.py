@@ -89,7 +89,7 @@ class Program:
 
 
 class Suite(Program):
-    """`onward up` on a data directory; of another tree of the project than this, if one is given."""
+    """`onward up` on a data directory, with the programs of `tree` if one is given."""
 
     def __init__(
         self, data_dir: Path, environ: dict[str, str], port: int = 0, tree: Path | None = None

@@ -1,0 +1,88 @@
+"""Plays a mutation: its scenario with the mistake, and without it, at the same time.
+
+python -m tests.faults.mutant [NAME …]      all, if none is named
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.history import History
+from tests.faults.mutations import MUTATIONS, Mutation
+from tests.faults.post import Post
+from tests.faults.run import Verdict, judge
+from tests.faults.scene import Scenario
+from tests.faults.stage import Theatre
+from tests.faults.tree import copy_tree, not_imported
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What both runs came to."""
+
+    mutation: Mutation
+    sound: Verdict
+    mistaken: Verdict
+    seconds: float
+
+    @property
+    def found(self) -> bool:
+        """The mistake was found for what it is, and nothing was found without it."""
+        return self.sound.good and bool(set(self.mistaken.broken.counts) & self.mutation.rules)
+
+    def __str__(self) -> str:
+        rules = ", ".join(f"{rule} ×{n}" for rule, n in self.mistaken.broken.counts.items())
+        found = f"found ({rules})" if self.found else f"NOT FOUND\n{self.sound}\n{self.mistaken}"
+        return f"{found}, {self.seconds:.0f} s"
+
+
+def play(name: str, folder: Path) -> Outcome:
+    """Run both, and judge their histories."""
+    mutation = MUTATIONS[name]
+    began = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        sound = pool.submit(_play, mutation, False, folder / "sound")
+        mistaken = pool.submit(_play, mutation, True, folder / "mistaken")
+        return Outcome(mutation, sound.result(), mistaken.result(), time.monotonic() - began)
+
+
+def _play(mutation: Mutation, mistaken: bool, folder: Path) -> Verdict:
+    edits = [*mutation.stretch, *(mutation.mistake if mistaken else ())]
+    folder.mkdir(parents=True)
+    tree = copy_tree(folder, edits)
+    path = play_scenario(mutation.scenario, folder, tree)
+    assert not not_imported(tree, edits), "the edited files were not what ran"
+    return judge("mistaken" if mistaken else "sound", 0, path)
+
+
+def play_scenario(scenario: Scenario, folder: Path, tree: Path | None = None) -> Path:
+    """Run a scenario; returns its history."""
+    history = History(folder / "history.jsonl")
+    with Post(delay_s=0.0) as post:
+        theatre = Theatre(folder, post, dict(scenario.settings), tree)
+        try:
+            theatre.suite.wait_ready()
+            asyncio.run(scenario.play(theatre.suite, history, post))
+        finally:
+            history.write("output", lines=theatre.suite.output.all)
+            history.close()
+            theatre.close()
+    return history.path
+
+
+def main() -> None:
+    """From the command line."""
+    good = True
+    for name in sys.argv[1:] or MUTATIONS:
+        outcome = play(name, Path(tempfile.mkdtemp(prefix="onward-mutant-")))
+        print(f"{name}: {outcome}", flush=True)
+        good &= outcome.found
+    raise SystemExit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Every mistake is found: the checker, shown what it must find, through real processes.
+
+`FAULT_MUTATIONS` names those to play, parted by commas, or is `fast` or `all`; `make mutations`
+sets it.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.faults.mutant import play
+from tests.faults.mutations import MUTATIONS, NOT_HERE
+from tests.faults.tree import Edit, copy_tree, edited
+
+FAST = ["acceptance before commit", "no base", "no recovery of sending", "no handover row"]
+ASKED = os.environ.get("FAULT_MUTATIONS", FAST[1])
+NAMES = {"fast": FAST, "all": list(MUTATIONS)}.get(ASKED) or ASKED.split(",")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mistake_is_found(name: str, tmp_path: Path) -> None:
+    outcome = play(name, tmp_path)
+    print(f"{name}: {outcome}")
+    assert outcome.found, str(outcome)
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_mistake_fits_the_source(name: str) -> None:
+    mutation = MUTATIONS[name]
+    for path, text in edited([*mutation.stretch, *mutation.mistake]).items():
+        compile(text, path, "exec")
+
+
+def test_an_edit_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="0 times"):
+        copy_tree(tmp_path, [Edit("services/cli/__main__.py", "no such line", "")])
+
+
+def test_what_one_machine_cannot_show_is_named_with_its_reason() -> None:
+    assert not set(NOT_HERE) & set(MUTATIONS)
+    assert all(NOT_HERE.values())
