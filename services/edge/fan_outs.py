@@ -12,6 +12,9 @@ from typing import Final
 from services.edge.channel import Channel, Entry, Subscription
 
 PUMP_WRITES: Final = 512  # writes between two breaths of the event loop
+# Messages that came together go out together: one call for each socket, and no queueing there. Not
+# more than this, so that a socket that fills up is noticed in between.
+_TOGETHER_BYTES_MAX: Final = 64 * 1024
 
 
 @dataclass(slots=True)
@@ -20,7 +23,8 @@ class _FanOut:
     entries: Sequence[Entry]
     targets: list[Subscription]
     next: int = 0
-    # In place of entries: a frame without a seq of its own, transient or a gap.
+    # All entries, one behind another; empty: they are too large for that. Without entries: a frame
+    # that has no seq of its own, transient or a gap.
     frame: bytes = b""
     gap: tuple[int, int] | None = None  # the first and the last message that will not come
 
@@ -52,7 +56,12 @@ class FanOuts:
 
     def add(self, channel: Channel, entries: Sequence[Entry]) -> None:
         """Messages, contiguous, for who is live now and stays so."""
-        self._add(_FanOut(channel, entries, list(channel.live)))
+        frame = entries[0].live
+        if len(entries) > 1:
+            size = sum(len(entry.live) for entry in entries)
+            whole = size <= _TOGETHER_BYTES_MAX
+            frame = b"".join([entry.live for entry in entries]) if whole else b""
+        self._add(_FanOut(channel, entries, list(channel.live), frame=frame))
 
     def add_transient(self, channel: Channel, frame: bytes) -> None:
         """A transient message, likewise."""
@@ -70,16 +79,10 @@ class FanOuts:
             entries, targets = job.entries, job.targets
             size = len(entries) or 1
             end = min(len(targets), job.next + max(1, writes // size))
-            if not entries:
+            if entries:
+                _send_entries(job, end)
+            else:
                 self._send_frame(job, end)
-            for at in range(job.next, end) if entries else ():
-                target = targets[at]
-                for entry in entries:
-                    if not target.live:
-                        break
-                    if target.sent < entry.seq:
-                        target.sent = entry.seq
-                        target.socket.send(entry.live)
             count = (end - job.next) * size
             self.delivered += count
             self.writes -= count
@@ -111,3 +114,22 @@ class FanOuts:
                 target.sent = max(target.sent, last)
                 self.gaps += 1
                 target.socket.send(job.frame)
+
+
+def _send_entries(job: _FanOut, end: int) -> None:
+    """The innermost loop of the edge: once for each message and subscriber."""
+    entries, frame = job.entries, job.frame
+    before, last = entries[0].seq - 1, entries[-1].seq
+    for target in job.targets[job.next : end]:
+        if not target.live:
+            continue
+        if frame and target.sent == before:
+            target.sent = last
+            target.socket.send(frame)
+            continue
+        for entry in entries:
+            if not target.live:
+                break
+            if target.sent < entry.seq:
+                target.sent = entry.seq
+                target.socket.send(entry.live)

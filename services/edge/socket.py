@@ -41,7 +41,7 @@ class Socket(Protocol):
         """True while the write buffer is above its high-water mark: send nothing but answers."""
 
     def send(self, frame: bytes) -> None:
-        """Sends a prebuilt frame (`websocket.text_frame`), in order, before the tick ends.
+        """Sends a prebuilt frame, or several in one, in order, before the tick ends.
 
         The same `bytes` may be given to any number of sockets. Never blocks. A caller that goes on
         while `paused` grows the buffer, up to its bound: there the socket closes with 4001.

@@ -66,12 +66,12 @@ class SocketLimits:
 class Ticker:
     """Ends each tick in which something was sent, once for all sockets of the loop."""
 
-    __slots__ = ("_armed", "_flushes", "_loop", "number")
+    __slots__ = ("_flushes", "_loop", "armed", "number")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.number = 1  # of the current tick
         self._loop = loop
-        self._armed = False
+        self.armed = False  # this tick is going to end
         self._flushes: list[Callable[[], None]] = []
 
     def time(self) -> float:
@@ -80,8 +80,8 @@ class Ticker:
 
     def arm(self) -> None:
         """Makes sure that this tick ends."""
-        if not self._armed:
-            self._armed = True
+        if not self.armed:
+            self.armed = True
             self._loop.call_soon(self._end)
 
     def at_end(self, flush: Callable[[], None]) -> None:
@@ -89,7 +89,7 @@ class Ticker:
         self._flushes.append(flush)
 
     def _end(self) -> None:
-        self._armed = False
+        self.armed = False
         self.number += 1
         flushes, self._flushes = self._flushes, []
         for flush in flushes:
@@ -178,7 +178,16 @@ class SocketProtocol(asyncio.Protocol):
         return self._paused
 
     def send(self, frame: bytes) -> None:
-        if self._state is _OPEN:
+        if self._state is not _OPEN:
+            return
+        ticker = self._ticker
+        if self._tick != ticker.number and ticker.armed:
+            # As `_send` does it, without its calls: this is done for each delivery.
+            self._tick = ticker.number
+            self._transport.write(frame)  # type: ignore[union-attr]
+            if self._paused:
+                self._check_unread()
+        else:
             self._send(frame)
 
     def ping(self, payload: bytes) -> None:
@@ -368,11 +377,10 @@ class SocketProtocol(asyncio.Protocol):
                 self._flush()
 
     def _write(self, frame: bytes) -> None:
-        transport = self._transport
-        assert transport is not None
-        transport.write(frame)
-        if self._paused and transport.get_write_buffer_size() > self._limits.write_bytes_max:
-            self.close(CLOSE_SLOW_CONSUMER, "Too much is unread.")
+        assert self._transport is not None
+        self._transport.write(frame)
+        if self._paused:
+            self._check_unread()
 
     def _flush(self) -> None:
         queue, self._queue = self._queue, None
@@ -380,9 +388,13 @@ class SocketProtocol(asyncio.Protocol):
             return
         self._queued_bytes = 0
         self._transport.writelines(queue)
-        if self._paused and (
-            self._transport.get_write_buffer_size() > self._limits.write_bytes_max
-        ):
+        if self._paused:
+            self._check_unread()
+
+    def _check_unread(self) -> None:
+        """Gives up on a peer that leaves too much unread."""
+        assert self._transport is not None
+        if self._transport.get_write_buffer_size() > self._limits.write_bytes_max:
             self.close(CLOSE_SLOW_CONSUMER, "Too much is unread.")
 
     def _begin_close(self, code: int, reason: str) -> None:

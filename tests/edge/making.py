@@ -28,11 +28,13 @@ class FakeSocket:
         self.paused = False
         self.room: int | None = None
         self.sent: list[bytes] = []
+        self.given: list[bytes] = []  # the same, as it was given: perhaps several frames in one
         self.pings: list[bytes] = []
         self.closed: list[tuple[int, str]] = []
         self.connection: Any = None
 
     def send(self, frame: bytes) -> None:
+        self.given.append(frame)
         frames = split(frame)
         self.sent += frames
         if self.room is not None:

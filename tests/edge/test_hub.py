@@ -104,11 +104,35 @@ def test_a_subject_is_unwatched_a_while_after_its_last_subscription() -> None:
 def test_everybody_gets_the_same_bytes_in_order() -> None:
     stage = Stage(sockets=3)
     assert stage.deliver(11, 12) == [Reached(P, 120, True)]
-    first = stage.sockets[0].sent
+    stage.deliver(13)
+    first = stage.sockets[0].given
     assert all(
-        a is b for other in stage.sockets[1:] for a, b in zip(first, other.sent, strict=True)
+        a is b for other in stage.sockets[1:] for a, b in zip(first, other.given, strict=True)
     )
-    assert told(stage.sockets[0]) == ["L11", "L12"]
+    assert told(stage.sockets[0]) == ["L11", "L12", "L13"]
+
+
+def test_messages_that_come_together_go_out_in_one() -> None:
+    stage = Stage(sockets=2)
+    stage.deliver(11, 12, 13)
+    assert [len(socket.given) for socket in stage.sockets] == [1, 1]
+    assert told(stage.sockets[1]) == ["L11", "L12", "L13"]
+    assert [one.sent for one in stage.subscriptions] == [13, 13]
+
+
+def test_who_has_the_first_of_them_already_gets_the_rest_one_by_one() -> None:
+    stage = Stage(sockets=2)
+    stage.subscriptions[0].sent = 11
+    stage.deliver(11, 12, 13)
+    assert [told(socket) for socket in stage.sockets] == [["L12", "L13"], ["L11", "L12", "L13"]]
+
+
+def test_large_messages_that_come_together_go_out_one_by_one() -> None:
+    stage = Stage(sockets=1)
+    text = "x" * 40_000
+    stage.hub.deliver([delivery("/a", 11, text=text), delivery("/a", 12, text=text)])
+    stage.hub.pump()
+    assert len(stage.sockets[0].given) == 2
 
 
 def test_what_is_told_twice_is_sent_once() -> None:
