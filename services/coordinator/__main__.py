@@ -71,6 +71,7 @@ class Coordinator:
         clock_offset_ms: int,
     ) -> None:
         self.settings = settings
+        self.seen = seen
         self.server = Server(settings.listen, settings.secret, [SERVICE])
         self.directory = Directory(etcd)
         self.holdings = Holdings()
@@ -84,6 +85,7 @@ class Coordinator:
             secret=settings.secret,
             entries_max=settings.report_entries_max,
             recent_bytes_max=settings.recent_bytes_max,
+            metrics=seen,
         )
         self._retain(store, seen, stamp)
         self.committer = Committer(
@@ -163,13 +165,29 @@ class Coordinator:
             uplinks=self.uplinks,
             committer=self.committer,
             status=self.status,
+            metrics=self.seen,
         )
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(servicer, self.server.grpc)
 
     def _observe(self, seen: Metrics) -> None:
-        seen.report_lag.set_function(self.reporter.lag)
-        seen.partitions.set_function(lambda: len(self.holdings))
-        seen.uplinks.set_function(lambda: len(self.uplinks))
+        settings = self.settings
+        ask = seen.ask
+        ask("report_lag_entries", "Entries that presence has not processed", self.reporter.lag)
+        ask("recent_bytes", "Entries kept in memory for presence", self.reporter.recent_bytes)
+        ask("partitions_held", "Partitions held", lambda: len(self.holdings))
+        ask("uplinks", "Edges connected", lambda: len(self.uplinks))
+        ask("watches", "Subjects that edges watch", self.uplinks.watches)
+        seen.limits(
+            {
+                "queue_appends": settings.queue_appends_max,
+                "batch_appends": settings.batch_appends_max,
+                "uplink_bytes": settings.uplink_bytes_max,
+                "uplink_transient_bytes": settings.uplink_transient_bytes_max,
+                "recent_bytes": settings.recent_bytes_max,
+                "report_entries": settings.report_entries_max,
+                "log_bytes": settings.retain_bytes,
+            }
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then drain. Raises StartError if port or name cannot be had."""

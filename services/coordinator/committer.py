@@ -68,6 +68,7 @@ class _Work:
     partition: int
     epoch: int
     requests: Sequence[Request]
+    put_at: float
 
 
 class Committer:
@@ -130,17 +131,17 @@ class Committer:
                 uplink.close()
             return
         if requests:
-            self._put(_Work(number, asked.partition, asked.epoch, requests))
+            self._put(number, asked.partition, asked.epoch, requests)
 
     def forget(self, partition: int, epoch: int, clients: Sequence[Forget]) -> None:
         """Forget clients of a partition, unless there is more urgent work."""
         if self.queued <= self.queue_max // 2 and self._holdings.accepts(partition, epoch):
             requests = [Request(_OWN, client) for client in clients]
-            self._put(_Work(_OWN, partition, epoch, requests))
+            self._put(_OWN, partition, epoch, requests)
 
-    def _put(self, work: _Work) -> None:
-        self._queue.append(work)
-        self.queued += len(work.requests)
+    def _put(self, number: int, partition: int, epoch: int, requests: Sequence[Request]) -> None:
+        self._queue.append(_Work(number, partition, epoch, requests, time.perf_counter()))
+        self.queued += len(requests)
         self._submitted += 1
         self._metrics.queue.set(self.queued)
         self._wake.set()
@@ -184,6 +185,8 @@ class Committer:
         self.queued -= count
         self._metrics.queue.set(self.queued)
         self._metrics.batch.observe(count)
+        if works:
+            self._metrics.queue_s.observe(time.perf_counter() - works[0].put_at)
         return works
 
     async def _commit(self, works: list[_Work]) -> None:
@@ -220,6 +223,7 @@ class Committer:
         stamp = self._stamp()
         decisions: dict[int, core.Decision] = {}
         lengths: list[tuple[int, str, int]] = []
+        size: list[int] = []
 
         def decide(partition: int, facts: Facts) -> Writes:
             term = core.Term(
@@ -227,6 +231,7 @@ class Committer:
             )
             decision = core.decide(term, groups[partition], facts)
             decisions[partition] = decision
+            size.append(sum(len(row.entry) for row in decision.writes.rows))
             for subject, seq in decision.writes.heads.items():
                 lengths.append((partition, subject, seq - facts.heads[subject].low))
             return decision.writes
@@ -235,6 +240,7 @@ class Committer:
         began = time.perf_counter()
         deposed = await self._store.append(stamp, terms, lookups, decide)
         self._metrics.commit_s.observe(time.perf_counter() - began)
+        self._metrics.batch_bytes.observe(sum(size))
         for length in lengths:
             for taker in self._takers:
                 taker.note_length(*length)

@@ -24,6 +24,7 @@ from services.chassis.cluster import Directory, DirectoryChange
 from services.chassis.errors import Fault
 from services.chassis.etcd import boottime
 from services.coordinator.holdings import Holdings
+from services.coordinator.metrics import Metrics
 from services.coordinator.recent import Recent
 from services.coordinator.store import LogStore
 from services.coordinator.uplinks import Uplinks
@@ -59,6 +60,7 @@ class Reporter:
         secret: str,
         entries_max: int,
         recent_bytes_max: int,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._holdings = holdings
@@ -67,6 +69,7 @@ class Reporter:
         self._secret = secret
         self._entries_max = entries_max
         self._recent = Recent(recent_bytes_max)
+        self._metrics = metrics
         self._followed: dict[int, _Followed] = {}
         self._behind: dict[int, None] = {}  # partitions to report, in order of turn
         self._wake = asyncio.Event()
@@ -102,6 +105,10 @@ class Reporter:
     def lag(self) -> int:
         """Entries that presence has not processed, as far as is known."""
         return sum(max(0, it.tail - (it.cursor or 0)) for it in list(self._followed.values()))
+
+    def recent_bytes(self) -> int:
+        """Bytes of the entries kept in memory."""
+        return self._recent.bytes
 
     def cursor(self, partition: int) -> int:
         """How far presence has come in a partition held here; 0: not known."""
@@ -155,8 +162,10 @@ class Reporter:
             request = await self._collect()
             if not request.partitions:
                 return True
+            began = boottime()
             response = await stub.Report(request, timeout=_REPORT_DEADLINE_S)
         except grpc.aio.AioRpcError as error:
+            self._metrics.report_failures.labels(error.code().name).inc()
             log.warning("report_failed", status=error.code().name)
             self._resume(forget_cursors=error.code() is grpc.StatusCode.FAILED_PRECONDITION)
             return False
@@ -164,7 +173,13 @@ class Reporter:
             log.warning("report_unread", fault=str(fault))
             self._resume()
             return False
+        self._measure(request, boottime() - began)
         return self._advance(response)
+
+    def _measure(self, request: presence_pb2.ReportRequest, seconds: float) -> None:
+        self._metrics.report_s.observe(seconds)
+        self._metrics.report_entries.observe(sum(len(it.entries) for it in request.partitions))
+        self._metrics.report_bytes.observe(request.ByteSize())
 
     async def _collect(self) -> presence_pb2.ReportRequest:
         request = presence_pb2.ReportRequest(log_id=self._store.log_id)

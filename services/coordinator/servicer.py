@@ -18,6 +18,7 @@ from services.chassis import logs
 from services.chassis.errors import Fault
 from services.chassis.subjects import partition_of, subject_fault
 from services.coordinator.committer import Committer
+from services.coordinator.metrics import Metrics
 from services.coordinator.status import Status
 from services.coordinator.store import LogStore
 from services.coordinator.uplinks import Uplink, Uplinks
@@ -46,6 +47,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         uplinks: Uplinks,
         committer: Committer,
         status: Status,
+        metrics: Metrics,
     ) -> None:
         self._name = name
         self._partitions = partitions
@@ -53,6 +55,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self._uplinks = uplinks
         self._committer = committer
         self._status = status
+        self._metrics = metrics
 
     async def Uplink(
         self,
@@ -111,9 +114,10 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         partition = partition_of(request.subject, self._partitions)
         bytes_max = min(request.bytes_max or READ_BYTES_DEFAULT, READ_BYTES_MAX)
         try:
-            page = await self._store.read_messages(
-                partition, request.subject, request.after_seq, request.limit, bytes_max
-            )
+            with self._metrics.read_s.labels("messages").time():
+                page = await self._store.read_messages(
+                    partition, request.subject, request.after_seq, request.limit, bytes_max
+                )
         except Fault as error:
             await context.abort(error.status, str(error))
         response = coordinator_pb2.ReadMessagesResponse(
@@ -131,7 +135,8 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         if fault is not None:
             await _invalid(context, fault)
         try:
-            stored = await self._store.read_retained(request.subject)
+            with self._metrics.read_s.labels("retained").time():
+                stored = await self._store.read_retained(request.subject)
         except Fault as error:
             await context.abort(error.status, str(error))
         response = coordinator_pb2.ReadRetainedResponse(log_id=self._store.log_id)
@@ -158,7 +163,8 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         if max(partitions) >= self._partitions:
             await _invalid(context, f"There are {self._partitions} partitions.")
         try:
-            tails = await self._store.read_tails(partitions)
+            with self._metrics.read_s.labels("tails").time():
+                tails = await self._store.read_tails(partitions)
         except Fault as error:
             await context.abort(error.status, str(error))
         response = coordinator_pb2.ReadTailsResponse(log_id=self._store.log_id)

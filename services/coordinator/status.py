@@ -137,6 +137,7 @@ class Status:
         self._log_bytes_max = log_bytes_max
         self._bytes_kept = bytes_kept
         self._log_bytes = 0
+        self._counted = (0, 0)
         self._alarms = Alarms()
 
     async def run(self) -> None:
@@ -200,5 +201,9 @@ class Status:
         for name in _NAMES:
             self._metrics.alarm.labels(name).set(name in alarms)
         self._metrics.log_bytes.set(self._log_bytes)
+        before, uplinks = self._counted, self._uplinks
+        self._counted = (uplinks.transients_dropped, uplinks.fell_behind)
+        self._metrics.transients_dropped.inc(self._counted[0] - before[0])
+        self._metrics.fell_behind.inc(self._counted[1] - before[1])
         waiting = [uplink.waiting_bytes for uplink in self._uplinks]
         self._metrics.uplink_bytes.set(max(waiting, default=0))

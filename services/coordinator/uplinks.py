@@ -38,6 +38,7 @@ class Uplink:
         self.number = number
         self.edge_id = edge_id
         self.closed = False
+        self.fell_behind = False
         self.subjects: dict[str, int] = {}  # watched: subject to partition
         # Of partitions that had no owner here: the epoch asked for, and the last append of it.
         self._turned_away: dict[int, tuple[int, int]] = {}
@@ -148,6 +149,7 @@ class Uplink:
         self._bytes += size
         if self._bytes > self._bytes_max and not self.closed:
             log.warning("uplink_too_far_behind", edge_id=self.edge_id, bytes=self._bytes)
+            self.fell_behind = True
             self.close()
         if self.closed:
             # Its write may be stuck for as long as the peer does not read: gather nothing.
@@ -164,6 +166,7 @@ class Uplinks:
         """`bytes_max`: what may wait for one edge. `transient_max`: while more waits, it is sent
         no transient messages."""
         self.transients_dropped = 0
+        self.fell_behind = 0
         self._bytes_max = bytes_max
         self._transient_max = transient_max
         self._next_number = 1
@@ -181,6 +184,10 @@ class Uplinks:
     def __iter__(self) -> Iterator[Uplink]:
         return iter(list(self._by_number.values()))
 
+    def watches(self) -> int:
+        """Subjects that are watched, counted for each stream that does."""
+        return sum(len(uplink.subjects) for uplink in self._by_number.values())
+
     def open(self, edge_id: int) -> Uplink:
         """A stream of this edge has begun; a former one of the same edge ends."""
         former = self._by_edge.get(edge_id)
@@ -197,7 +204,8 @@ class Uplinks:
     def close(self, uplink: Uplink) -> None:
         """The stream has ended, or must."""
         uplink.close()
-        self._by_number.pop(uplink.number, None)
+        if self._by_number.pop(uplink.number, None) is not None:
+            self.fell_behind += uplink.fell_behind
         if self._by_edge.get(uplink.edge_id) is uplink:
             del self._by_edge[uplink.edge_id]
         for subject in list(uplink.subjects):

@@ -6,8 +6,9 @@ import pytest
 from onward.coordinator.v1 import coordinator_pb2
 
 from services.coordinator.status import Standing, raised
-from tests.coordinator.harness import Run, coordinator, edge, owned
+from tests.coordinator.harness import Run, coordinator, edge, owned, publish
 from tests.real_etcd import EtcdServer
+from tests.waiting import until
 
 FINE = Standing(log_bytes=50, log_bytes_max=100, queue_max=100)
 
@@ -61,5 +62,39 @@ def test_the_status_tells_partitions_edges_and_bytes(
             assert 0 < status.log_bytes < status.log_bytes_max == 2**20
             assert status.queue == 0
             assert not {alarm.name for alarm in status.alarms} & {"STORE_FULL", "NO_LEASE"}
+
+    run(body())
+
+
+def test_queues_limits_batches_and_times_are_measured(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with (
+            coordinator(etcd.address, tmp_path, uplink_transient_bytes_max=0) as it,
+            edge(it) as one,
+        ):
+            epoch, partition = owned(it, "/a")
+            await one.ask(epoch, partition, watches=[coordinator_pb2.Watch(subject="/a")])
+            await one.publish(it, "/a", "x", "y")
+            typing = publish("/a", "t", "t1")
+            typing.transient = True
+            await one.ask(epoch, partition, appends=[one.append(publish=typing)])
+            await one.publish(it, "a", "refused")
+            request = coordinator_pb2.ReadMessagesRequest(subject="/a", limit=1)
+            await one.stub.ReadMessages(request)
+
+            def value(name: str, **labels: str) -> float:
+                return it.seen.registry.get_sample_value(f"onward_coordinator_{name}", labels) or 0
+
+            assert (value("accepted_total"), value("relayed_total")) == (2, 1)
+            assert value("refused_total", code="SUBJECT_INVALID") == 1
+            assert value("batch_requests_sum") == 5 and value("batch_bytes_sum") > 0
+            assert value("queue_seconds_count") == value("commit_seconds_count") > 0
+            assert value("read_seconds_count", call="messages") == 1
+            assert value("limit", name="uplink_transient_bytes") == 0
+            assert (value("watches"), value("uplinks"), value("partitions_held")) == (1, 1, 4)
+            await until(lambda: value("transients_dropped_total") == 1, 5)
+            assert value("log_bytes") > 0 and value("report_lag_entries") == 2
 
     run(body())
