@@ -36,6 +36,7 @@ from services.edge.effects import (
     Watch,
 )
 from services.edge.frames import server_frame
+from services.edge.metrics import PONGS
 from services.edge.recovery import Read
 from services.edge.session import Session
 from services.edge.socket import (
@@ -83,6 +84,7 @@ class Connection:
         self._socket.send(server_frame(ServerFrame(error=error)))
 
     def on_pong(self, payload: bytes) -> None:
+        PONGS.inc()
         self._tell(self.session.on_pong, payload)
 
     def on_paused(self) -> None:

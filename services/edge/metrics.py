@@ -16,3 +16,4 @@ CONNECTIONS_REFUSED = Counter(
 HANDSHAKES_REFUSED = Counter(
     "onward_edge_handshakes_refused_total", "Handshakes turned down, by refusal code", ["code"]
 )
+PONGS = Counter("onward_edge_pongs_total", "Pongs that clients have sent, answers to pings or not")
