@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import aiosmtplib
+from prometheus_client import Counter
 
 from services.chassis import logs
 from services.notifier import results
@@ -24,6 +25,10 @@ from services.notifier.smtp_url import SmtpServer
 from services.notifier.smtp_verdicts import Stage, verdict
 
 log = logs.get(__name__)
+_connections = Counter("onward_notifier_smtp_connections", "Connections opened to the mail server.")
+_refusals = Counter(
+    "onward_notifier_smtp_refusals", "Connections that came to nothing, by outcome.", ["outcome"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class Limits:
     reply_s: float = 10.0  # for one reply of the server; longer: as if the connection was lost
     idle_s: float = 20.0  # a kept connection unused for longer is closed
     uses_max: int = 100  # deliveries over one connection, then it is closed
+    refused_s: float = 0.2  # a server that refused to talk is not asked again for so long
 
 
 class Email:
@@ -56,6 +62,9 @@ class Email:
         self._tls = tls_context(server)
         self._idle: list[_Connection] = []
         self._closed = False
+        # The server's last refusal to talk, and until when it is not asked again.
+        self._refusal = Result()
+        self._refused_until = 0.0
         self.concurrency = self._limits.connections
 
     async def send(self, delivery: Delivery) -> Result:
@@ -93,6 +102,9 @@ class Email:
                 else:
                     return connection
             connection.smtp.close()
+        if time.monotonic() < self._refused_until:
+            # The rest of a batch must not knock, or fail to log in, a hundred times.
+            return self._refusal
         return await self._connect()
 
     async def _connect(self) -> "_Connection | Result":
@@ -112,24 +124,27 @@ class Email:
         except aiosmtplib.SMTPResponseException as error:
             return self._refused(verdict(Stage.SESSION, error.code, error.message))
         except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError):
-            return self._refused(results.retry("the connection was lost before a message"))
+            return self._refused(results.provider_unavailable("the connection was lost at once"))
         except aiosmtplib.SMTPConnectError as error:
             if isinstance(error.__cause__, ssl.SSLError):
-                return self._refused(results.misconfigured("the server's certificate is refused"))
-            return self._refused(results.retry("the server cannot be reached"))
+                return self._refused(results.misconfigured("TLS failed, or its certificate"))
+            return self._refused(results.provider_unavailable("the server cannot be reached"))
         except ssl.SSLError:
-            return self._refused(results.misconfigured("the server's certificate is refused"))
+            return self._refused(results.misconfigured("TLS failed, or its certificate"))
         except aiosmtplib.SMTPException:
             # What the library says without a reply code: the server offers no STARTTLS or no
             # authentication, though the settings ask for it.
             return self._refused(results.misconfigured("the server lacks STARTTLS or AUTH"))
         except OSError:
-            return self._refused(results.retry("the server cannot be reached"))
+            return self._refused(results.provider_unavailable("the server cannot be reached"))
+        _connections.inc()
         return _Connection(smtp)
 
     def _refused(self, result: Result) -> Result:
         outcome = Result.Outcome.Name(result.outcome)
         log.warning("smtp_not_connected", outcome=outcome, detail=result.detail)
+        _refusals.labels(outcome).inc()
+        self._refusal, self._refused_until = result, time.monotonic() + self._limits.refused_s
         return result
 
     async def _keep(self, connection: "_Connection") -> None:
@@ -175,6 +190,8 @@ async def _transact(smtp: aiosmtplib.SMTP, sender: str, address: str, message: b
     except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError, OSError):
         if stage is Stage.DATA:
             return results.unknown("the connection was lost after DATA")
+        if stage is Stage.SENDER:
+            return results.provider_unavailable("the connection was lost before a message")
         return results.retry(f"the connection was lost at {stage.value}")
     return results.accepted(provider_id=_queue_id(reply.message), detail=f"data {reply.code}")
 

@@ -14,8 +14,9 @@ Its rules:
 - Every delivery of a request gets its own result, whatever became of the others.
 - `expires_at` has passed: EXPIRED, and `send` is not called. No plugin for the scheme, or no id:
   REJECTED_MESSAGE.
-- `send` raises Unavailable: nothing was sent, RETRY. It raises anything else, or outlasts its
-  time: it may have sent, UNKNOWN. The exception's text is not logged; it may quote a message.
+- `send` raises Unavailable: nothing was sent, PROVIDER_UNAVAILABLE. It raises anything else, or
+  outlasts its time: it may have sent, UNKNOWN. The exception's text is not logged; it may quote
+  a message.
 - The caller's deadline nears: what has begun is UNKNOWN and runs to its end; what waits is RETRY
   and is not begun.
 - One delivery id is sent once, however often it comes: a repeat waits for the one under way, or
@@ -23,6 +24,7 @@ Its rules:
 """
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge, Histogram
 
 from services.chassis import logs
 from services.chassis.errors import SettingError, Unavailable
@@ -52,6 +54,19 @@ _SENT = (Result.ACCEPTED, Result.DELIVERED)
 
 log = logs.get(__name__)
 _results = Counter("onward_notifier_results", "Results by channel.", ["channel", "outcome"])
+_batch = Histogram(
+    "onward_notifier_batch",
+    "Deliveries in one call.",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000),
+)
+_send_seconds = Histogram(
+    "onward_notifier_send_seconds",
+    "Time of one send.",
+    ["channel"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30),
+)
+_under_way = Gauge("onward_notifier_under_way", "Deliveries that wait for their turn, or run.")
+_remembered = Gauge("onward_notifier_remembered", "Ids of deliveries sent that are remembered.")
 
 
 class Plugin(Protocol):
@@ -137,7 +152,9 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             )
         remaining_s = context.time_remaining()
         wait_s = None if remaining_s is None else max(0.0, remaining_s - ANSWER_MARGIN_S)
+        _batch.observe(len(deliveries))
         sendings = {delivery.delivery_id: self._begin(delivery) for delivery in deliveries}
+        _under_way.set(len(self._under_way))
         try:
             await asyncio.wait([sending.task for sending in sendings.values()], timeout=wait_s)
         finally:
@@ -163,8 +180,12 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         sending.task = asyncio.create_task(self._answer(delivery, sending))
         if delivery_id:
             self._under_way[delivery_id] = sending
-            sending.task.add_done_callback(lambda _: self._under_way.pop(delivery_id, None))
+            sending.task.add_done_callback(lambda _: self._ended(delivery_id))
         return sending
+
+    def _ended(self, delivery_id: str) -> None:
+        self._under_way.pop(delivery_id, None)
+        _under_way.set(len(self._under_way))
 
     async def _answer(self, delivery: Delivery, sending: "_Sending") -> Result:
         scheme = delivery.endpoint.partition(":")[0].lower() if ":" in delivery.endpoint else ""
@@ -192,13 +213,14 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             delivery.expires_at.ToDatetime(tzinfo=UTC) <= self._now()
         ):
             return results.expired()
+        began = time.perf_counter()
         try:
             async with asyncio.timeout(self._limits.send_s):
                 result = await plugin.send(delivery)
                 assert isinstance(result, Result), "send returns a result"
                 return result
         except Unavailable:
-            return results.retry("the provider cannot be reached")
+            return results.provider_unavailable("the provider cannot be reached")
         except TimeoutError:
             log.warning("send_timed_out", plugin=plugin.name, delivery_id=delivery.delivery_id)
             return results.unknown(f"no answer within {self._limits.send_s:g} s")
@@ -208,11 +230,14 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
                 "send_raised", plugin=plugin.name, delivery_id=delivery.delivery_id, error=kind
             )
             return results.unknown(f"the plugin raised {kind}")
+        finally:
+            _send_seconds.labels(plugin.name).observe(time.perf_counter() - began)
 
     def _remember(self, delivery_id: str, result: Result) -> None:
         self._sent[delivery_id] = result
         if len(self._sent) > self._limits.remembered_max:
             self._sent.popitem(last=False)
+        _remembered.set(len(self._sent))
 
 
 class _Sending:

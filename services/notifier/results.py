@@ -61,6 +61,11 @@ def misconfigured(detail: str = "") -> Result:
     return build(Result.MISCONFIGURED, detail)
 
 
+def provider_unavailable(detail: str = "") -> Result:
+    """The provider as a whole cannot be reached, and nothing was sent: the channel waits."""
+    return build(Result.PROVIDER_UNAVAILABLE, detail)
+
+
 def expired(detail: str = "") -> Result:
     """`expires_at` had passed, so it was not sent."""
     return build(Result.EXPIRED, detail)

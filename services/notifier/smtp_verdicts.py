@@ -35,6 +35,7 @@ _ANY_STAGE: _Table = {
     "5.1.8": Result.MISCONFIGURED,  # our sender address: its domain
     "5.3.4": Result.REJECTED_MESSAGE,  # message too big
     "552": Result.REJECTED_MESSAGE,
+    "421": Result.PROVIDER_UNAVAILABLE,  # the service is closing, whatever was asked of it
     "4": Result.RETRY,
 }
 _ENDPOINT: _Table = {
@@ -43,7 +44,11 @@ _ENDPOINT: _Table = {
     "5": Result.REJECTED_MESSAGE,
 }
 _BY_STAGE: Mapping[Stage, _Table] = {
-    Stage.SESSION: {**_ANY_STAGE, "5": Result.MISCONFIGURED},
+    Stage.SESSION: {
+        **_ANY_STAGE,
+        "4": Result.PROVIDER_UNAVAILABLE,  # no message was spoken of yet: it is true of all
+        "5": Result.MISCONFIGURED,
+    },
     Stage.SENDER: {**_ANY_STAGE, "5": Result.MISCONFIGURED},
     Stage.RECIPIENT: {**_ANY_STAGE, **_ENDPOINT},
     Stage.DATA: {**_ANY_STAGE, **_ENDPOINT},
@@ -61,7 +66,9 @@ def verdict(stage: Stage, code: int, text: str) -> Result:
         if key in table:
             return results.build(table[key], detail)
     # Neither 4xx nor 5xx. After the message it may have been taken; before, it was not.
-    return results.unknown(detail) if stage is Stage.DATA else results.retry(detail)
+    if stage is Stage.DATA:
+        return results.unknown(detail)
+    return results.provider_unavailable(detail) if stage is Stage.SESSION else results.retry(detail)
 
 
 def enhanced_code(code: int, text: str) -> str:

@@ -148,6 +148,7 @@ def chunks(
 
 
 async def abort(context: Context, fault: Fault) -> NoReturn:
+    """End the call with the fault's status and sentence."""
     log.warning("call_failed", fault=type(fault).__name__)
     if isinstance(fault, Deposed):
         # Not this process's to do, or not any more: the caller finds out who it is now.

@@ -44,7 +44,7 @@ class Workers:
         live_edges: Callable[[], Sequence[int] | None],
         edge_is_alive: Callable[[int], Awaitable[bool]],
     ) -> None:
-        graces, limits = settings.graces(), settings.limits()
+        limits = settings.limits()
         self._store = store
         self._drain_s = settings.drain_s
         # The term in which this process works; 0: it does not.
@@ -55,7 +55,7 @@ class Workers:
         )
         contents = Contents(self._reader)
         outbox = Outbox(limits, settings.suppression_window_s)
-        processing = Processing(outbox, graces, settings.fanout_users_max)
+        processing = Processing(outbox, settings.graces(), settings.fanout_users_max)
         self._dispatcher = Dispatcher(
             store,
             self._plugins,
@@ -69,6 +69,23 @@ class Workers:
             ),
             random.random,
         )
+        self._come_due(
+            settings, contents, outbox, processing, partitions, live_edges, edge_is_alive
+        )
+        self._answer(settings, contents, processing, partitions)
+
+    def _come_due(
+        self,
+        settings: Settings,
+        contents: Contents,
+        outbox: Outbox,
+        processing: Processing,
+        partitions: int,
+        live_edges: Callable[[], Sequence[int] | None],
+        edge_is_alive: Callable[[int], Awaitable[bool]],
+    ) -> None:
+        """Builds what sees to things that come due later."""
+        store = self._store
         self._handovers = Handovers(
             store,
             self._reader,
@@ -83,12 +100,18 @@ class Workers:
             store,
             self._reader,
             outbox,
-            TimerSettings(graces, partitions, settings.sweep_every_s),
+            TimerSettings(settings.graces(), partitions, settings.sweep_every_s),
             live_edges,
             edge_is_alive,
             self._tell,
         )
         self._upkeep = Upkeep(store, self._reader, settings.records_keep_s, live_edges)
+
+    def _answer(
+        self, settings: Settings, contents: Contents, processing: Processing, partitions: int
+    ) -> None:
+        """Builds what answers calls."""
+        store = self._store
         self.servicer = PresenceServicer(
             store, processing, contents, self._reader, settings.report_entries_max, self._tell
         )

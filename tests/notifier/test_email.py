@@ -76,7 +76,7 @@ def test_a_refused_connection_is_tried_again(run: Any) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         result = run(email(closed.getsockname()[1]).send(delivery(message())))
-    assert result.outcome == Result.RETRY
+    assert result.outcome == Result.PROVIDER_UNAVAILABLE
 
 
 def test_a_server_that_greets_no_one_is_tried_again(run: Any) -> None:
@@ -84,7 +84,7 @@ def test_a_server_that_greets_no_one_is_tried_again(run: Any) -> None:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         plugin = email(mute.getsockname()[1], limits=Limits(reply_s=0.2))
-        assert run(plugin.send(delivery(message()))).outcome == Result.RETRY
+        assert run(plugin.send(delivery(message()))).outcome == Result.PROVIDER_UNAVAILABLE
 
 
 @pytest.mark.parametrize(
@@ -193,6 +193,30 @@ def test_right_credentials_are_taken_and_wrong_ones_are_our_setup(run: Any) -> N
             assert len(mailbox.received) == 1
             await good.close()
             await none.close()
+
+    run(body())
+
+
+def test_a_login_that_was_refused_is_not_tried_for_each_delivery_of_a_batch(run: Any) -> None:
+    async def body() -> None:
+        options: dict[str, Any] = {
+            "authenticator": only("onward", "pass word"),
+            "auth_required": True,
+            "auth_require_tls": False,
+        }
+        async with running(Mailbox(), **options) as mailbox:
+            limits = Limits(refused_s=0.3)
+            wrong = email(mailbox.port, login="onward:wrong@", limits=limits)
+            batch = [await wrong.send(delivery(message())) for _ in range(20)]
+            assert {one.outcome for one in batch} == {Result.MISCONFIGURED}
+            assert mailbox.connections == 1
+
+            async def asked_again() -> bool:
+                await wrong.send(delivery(message()))
+                return mailbox.connections == 2
+
+            await until(asked_again)
+            await wrong.close()
 
     run(body())
 

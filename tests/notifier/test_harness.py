@@ -111,7 +111,7 @@ def test_each_delivery_has_its_own_result(run: Any) -> None:
                 ("ok", "ACCEPTED"),
                 ("gone", "ENDPOINT_GONE"),
                 ("bug", "UNKNOWN"),
-                ("down", "RETRY"),
+                ("down", "PROVIDER_UNAVAILABLE"),
                 ("none", "UNKNOWN"),
             ]
             assert answers[0].provider_id == "p1"
