@@ -84,8 +84,9 @@ def test_queues_limits_batches_and_times_are_measured(
             request = coordinator_pb2.ReadMessagesRequest(subject="/a", limit=1)
             await one.stub.ReadMessages(request)
 
-            def value(name: str, **labels: str) -> float:
-                return it.seen.registry.get_sample_value(f"onward_coordinator_{name}", labels) or 0
+            def value(metric: str, **labels: str) -> float:
+                sample = f"onward_coordinator_{metric}"
+                return it.seen.registry.get_sample_value(sample, labels) or 0
 
             assert (value("accepted_total"), value("relayed_total")) == (2, 1)
             assert value("refused_total", code="SUBJECT_INVALID") == 1
