@@ -1,12 +1,17 @@
-"""What every test may use: running coroutines."""
+"""What every test may use: running coroutines. And logs: all of a run, at debug level, are looked
+through at its end for what no log may hold."""
 
 import asyncio
 import os
+import subprocess
 from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+
+from services.chassis import logs
+from tests.log_scan import Leak, leaks_in, logs_below
 
 T = TypeVar("T")
 
@@ -43,3 +48,62 @@ def pytest_runtest_makereport(
             report.outcome = "failed"
             report.longrepr = f"{item.nodeid} was skipped, and tests/skips.txt does not name it"
     return report
+
+
+# Logs.
+
+_Popen = subprocess.Popen
+_log_folder: Path | None = None
+_leaks: list[Leak] = []
+
+
+class LoudPopen(_Popen):  # type: ignore[type-arg]
+    """Starts a process with logs at debug level; what it would say to nobody goes into a file."""
+
+    def __init__(self, args: Any, *rest: Any, **options: Any) -> None:
+        environ = dict(os.environ if options.get("env") is None else options["env"])
+        environ.setdefault("ONWARD_LOG_LEVEL", "debug")
+        options["env"] = environ
+        if options.get("stderr") != subprocess.DEVNULL or _log_folder is None:
+            super().__init__(args, *rest, **options)
+            return
+        with (_log_folder / "processes.log").open("ab") as log:
+            super().__init__(args, *rest, **(options | {"stderr": log}))
+
+
+subprocess.Popen = LoudPopen  # type: ignore[misc]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def log_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the logs go of what has no folder of its own."""
+    global _log_folder
+    _log_folder = tmp_path_factory.mktemp("logs")
+    return _log_folder
+
+
+@pytest.fixture(autouse=True)
+def log_of_this_process(log_folder: Path) -> Generator[None]:
+    """Services that run within the tests' process log into a file, at debug level."""
+    with (log_folder / "tests.log").open("a", encoding="utf-8") as stream:
+        logs.configure("tests", "debug", stream)
+        yield
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run in whose logs something stands that must not has failed."""
+    if _log_folder is None:
+        return
+    for path in logs_below(_log_folder.parent):
+        _leaks.extend(leaks_in(path))
+    if _leaks:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Says where."""
+    if _leaks:
+        terminalreporter.section("logs that tell what they must not")
+        for leak in _leaks[:50]:
+            terminalreporter.write_line(str(leak))

@@ -3,7 +3,7 @@
 `run(main)` is the whole of a service's `if __name__ == "__main__"`. `main` gets an event that is
 set by SIGTERM or SIGINT; it drains and returns. A SettingError or StartError is printed as the
 one sentence it is, with exit code 2; any other exception is a bug and ends the process with its
-traceback and code 1.
+type and place in the log, and code 1. (Its words might be a user's.)
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import uvloop
 
+from services.chassis import logs
 from services.chassis.errors import SettingError
 
 _PR_SET_PDEATHSIG = 1
@@ -25,6 +26,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> NoReturn:
     """Run `main(stop)` to its end and exit the process."""
     if os.environ.get("ONWARD_DIE_WITH_PARENT") == "1":
         die_with_parent()
+    logs.take_over_hooks()
     try:
         uvloop.run(_supervise(main))
     except SettingError as error:

@@ -34,6 +34,27 @@ def test_the_text_of_a_library_is_not_passed_on() -> None:
     assert "raised=ValueError" in line
 
 
+def test_of_an_exception_only_its_type_and_place_are_told() -> None:
+    out = io.StringIO()
+    logs.configure("edge", "debug", out)
+    try:
+        raise ExceptionGroup("quoting", [KeyError("what Ann wrote"), ValueError("and Bob")])
+    except ExceptionGroup:
+        logs.get("x").exception("failed", user="ann")
+    line = out.getvalue()
+    assert "wrote" not in line
+    assert "Bob" not in line
+    assert "quoting" not in line
+    assert 'raised="KeyError, ValueError"' in line
+    assert line.count("\n") == 1
+    try:
+        int("what Ann wrote")
+    except ValueError as error:
+        told = logs.describe(error)
+    assert told["raised"] == "ValueError"
+    assert told["at"].startswith("chassis/test_logs.py:")
+
+
 def test_an_unknown_level_is_a_wrong_setting() -> None:
     with pytest.raises(SettingError, match="ONWARD_LOG_LEVEL"):
         logs.configure("edge", "loud")

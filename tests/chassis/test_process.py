@@ -50,6 +50,27 @@ def test_sigterm_ends_it_with_exit_code_0() -> None:
     assert (process.returncode, output) == (0, "drained\n")
 
 
+def test_a_bug_ends_it_with_code_1_and_its_place_but_not_its_words() -> None:
+    process = start("""
+        import threading
+        from services.chassis.process import run
+        def fail():
+            int("what Ann wrote")
+        async def main(stop):
+            thread = threading.Thread(target=fail)
+            thread.start()
+            thread.join()
+            fail()
+        run(main)
+    """)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "wrote" not in errors
+    assert errors.count("ValueError") == 2
+    assert errors.count("uncaught") == 2
+    assert "<string>:5" in errors
+
+
 CHILD = """
 import asyncio
 from services.chassis.process import run
