@@ -4,14 +4,15 @@
                  │                                │ socket (the seam)
               http_api                        connection ── codec (JSON) ── session (core)
                  │ backend (the seam)             │
-                 └────────────────────────── exchange ── hub (subject → sessions, channel's ring)
-                                               │   └── marks (what is acknowledged or owed)
+                 └────────────────────────── exchange ── hub (channels; holes, rings, fan_outs)
+                                               │   ├── marks (what is acknowledged or owed)
+                                               │   └── lookups ── readers ══ other services
                                              outbox ── uplink ══ coordinators
 
 Up: a frame goes from the socket through the codec to the session core, whose effects the
 connection carries out: appends through the exchange and outbox, answers by the socket. Down: a
 delivery comes by the uplink to the hub, becomes one immutable frame, and is written to every
 subscriber's socket. `sweep` looks at all connections once a round; `term` holds the edge's lease;
-`readers` ask other services; `entitlement`, `external_token` and `tokens` say who may do what;
-`settings` holds the limits; `__main__` puts it together.
+`entitlement`, `external_token` and `tokens` say who may do what; `status` and `servicer` tell how
+the edge stands; `limits` and `settings` hold the bounds; `__main__` puts it together.
 """

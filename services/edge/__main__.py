@@ -26,6 +26,7 @@ from services.edge.identity import Identity
 from services.edge.limits import HubLimits, Limits
 from services.edge.meter import InputLimits
 from services.edge.outbox import OutboxLimits
+from services.edge.rates import RateLimits
 from services.edge.readers import Readers
 from services.edge.servicer import SERVICE, Servicer
 from services.edge.settings import Settings, check
@@ -75,8 +76,9 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
             exchange.wake = uplinks.wake
             term = Term(etcd, directory, exchange, uplinks, settings.lease_ttl_s)
             sweep = Sweep(exchange.begin_round, settings.round_s, _ROUNDS)
+            backend = ExchangeBackend(exchange, readers)
             api = HttpApi(
-                ExchangeBackend(exchange, readers),
+                backend,
                 authenticator,
                 lambda: term.ready and not stop.is_set(),
                 body_s=settings.request_s,
@@ -84,7 +86,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
                 stories=StoryLimits(streams_max=settings.stories_max, away_s=settings.drain_s),
             )
             gateway = _gateway(settings, exchange, sweep, api)
-            measures.follow(exchange, gateway)
+            measures.follow(exchange, backend, readers, uplinks, gateway)
             await gateway.start()
             address = f"{settings.address.rpartition(':')[0]}:{gateway.port}"
             status = Status(exchange, uplinks, directory, sweep, address, settings.sockets_max)
@@ -170,6 +172,7 @@ def _exchange_limits(settings: Settings) -> ExchangeLimits:
     return ExchangeLimits(
         session=Limits(
             content_bytes_max=settings.content_bytes_max,
+            frame_bytes_max=settings.frame_bytes_max,
             headers_bytes_max=settings.headers_bytes_max,
             subscriptions_max=settings.subscriptions_max,
             external_tokens_max=settings.external_tokens_max,
@@ -177,6 +180,7 @@ def _exchange_limits(settings: Settings) -> ExchangeLimits:
             publishes_burst=settings.publish_burst,
             recovery_messages_max=settings.recovery_messages_max,
             recovery_bytes_max=settings.recovery_bytes_max,
+            recoveries_bytes_max=settings.recoveries_bytes_max,
             history_max=settings.history_max,
             connect_s=settings.connect_s,
             pong_s=settings.pong_s,
@@ -186,11 +190,19 @@ def _exchange_limits(settings: Settings) -> ExchangeLimits:
             ping_interval_ms=round(settings.round_s * _ROUNDS * 1000),
         ),
         hub=HubLimits(
+            subscriptions_max=settings.subscriptions_in_all_max,
             ring_messages=settings.ring_messages,
             ring_bytes=settings.ring_bytes,
+            rings_bytes=settings.rings_bytes,
+            backlogs_bytes=settings.backlogs_bytes,
             notes_max=math.ceil(settings.unacknowledged_s / settings.round_s) + _ROUNDS,
         ),
-        outbox=OutboxLimits(publish_wait_s=settings.publish_wait_s),
+        outbox=OutboxLimits(
+            publishes_max=settings.held_publishes_max,
+            publish_bytes_max=settings.held_bytes_max,
+            publish_wait_s=settings.publish_wait_s,
+        ),
+        http=RateLimits(per_s=settings.http_publish_rate, burst=settings.http_publish_burst),
     )
 
 

@@ -43,8 +43,9 @@ class Backend(Protocol):
     ) -> Accepted | refusal_pb2.Refusal:
         """Publishes in the name of `publisher`, and returns once it is durable or refused.
 
-        The fields' limits are checked here, as for a publish frame; a missing `publication_id` is
-        drawn. A `transient` one is answered as accepted with seq 0. UNAVAILABLE: outcome unknown.
+        The fields' limits are checked here, as for a publish frame, and how fast `publisher` goes
+        (RATE_LIMITED, with the milliseconds to wait). A missing `publication_id` is drawn. A
+        `transient` one is answered as accepted with seq 0. UNAVAILABLE: outcome unknown.
         """
 
     async def read_messages(

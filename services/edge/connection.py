@@ -7,7 +7,7 @@ the session's last event is durable.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from onward.client.v1 import client_pb2
@@ -15,7 +15,7 @@ from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
-from services.chassis.refusals import Code, Refusal, refuse
+from services.chassis.refusals import Code, Refusal, code_name, refuse
 from services.edge import codec
 from services.edge.channel import Subscription
 from services.edge.effects import (
@@ -45,6 +45,7 @@ from services.edge.socket import (
     CLOSE_SLOW_CONSUMER,
     Socket,
 )
+from services.edge.tallies import CLOSES, FORMING_SECONDS, REFUSALS, STARTS
 
 if TYPE_CHECKING:
     from services.edge.exchange import Exchange
@@ -57,7 +58,7 @@ log = logs.get(__name__)
 class Connection:
     """Implements `socket.Connection` for one socket."""
 
-    __slots__ = ("_effects", "_exchange", "_held", "_performing", "_socket", "session")
+    __slots__ = ("_effects", "_exchange", "_held", "_performing", "_since", "_socket", "session")
 
     def __init__(self, exchange: "Exchange", socket: Socket, session: Session) -> None:
         self.session = session
@@ -66,6 +67,7 @@ class Connection:
         self._held: dict[str, Subscription] = {}  # attached to the hub
         self._effects: list[Effect] = []
         self._performing = False
+        self._since = 0.0  # its first frame came; 0: none came yet
 
     # What the socket and the sweep call.
 
@@ -74,14 +76,16 @@ class Connection:
             self._socket.close(CLOSE_SERVER_FAULT, "This edge cannot work now.")
             return
         frame = codec.decode(text)
+        if not self._since:
+            self._since = _now()
         if isinstance(frame, ServerFrame):
-            self._socket.send(server_frame(frame))
+            self._answer(frame)
         else:
             self._tell(self.session.on_frame, frame, _now())
 
     def on_binary(self) -> None:
         error = refuse(Code.FRAME_MALFORMED, "Frames are JSON in text messages.")
-        self._socket.send(server_frame(ServerFrame(error=error)))
+        self._answer(ServerFrame(error=error))
 
     def on_pong(self, payload: bytes) -> None:
         PONGS.inc()
@@ -96,6 +100,7 @@ class Connection:
     def on_resumed(self) -> None:
         self.session.on_resumed(_now())
         self._exchange.lagging.discard(self.session.session_id)
+        self._exchange.refills += 1
         for subscription in list(self._held.values()):
             self._exchange.carry_out(self._exchange.hub.advance(subscription))
 
@@ -119,9 +124,10 @@ class Connection:
         """A newer session of this client is durable."""
         self.close(CLOSE_REPLACED, "Replaced by a newer session of this client.")
 
-    def on_too_far(self) -> None:
-        """The ring has moved on."""
-        self.close(CLOSE_SLOW_CONSUMER, "Too far behind.")
+    def on_too_far(self, cause: str) -> None:
+        """It cannot be refilled; `cause` as in `hub_effects.TooFar`."""
+        reason = "Too far behind." if cause == "ring" else "Too much is waiting to be recovered."
+        self.close(CLOSE_SLOW_CONSUMER, reason)
 
     def on_joined(self, subscription: Subscription, head: int, floor: int) -> None:
         self._tell(self.session.on_watched, subscription, head, floor)
@@ -176,7 +182,7 @@ class Connection:
     def _carry_out(self, effect: Effect) -> None:
         exchange, socket = self._exchange, self._socket
         if isinstance(effect, Answer):
-            socket.send(server_frame(effect.frame))
+            self._answer(effect.frame)
         elif isinstance(effect, AppendPublish):
             exchange.publish(effect.publisher, effect.publish, self._publish_answer(effect))
         elif isinstance(effect, Ping):
@@ -205,12 +211,27 @@ class Connection:
             for subject in effect.subjects:
                 self._leave(subject)
         elif isinstance(effect, Close):
+            CLOSES.labels(str(effect.code), effect.reason).inc()
+            log.debug("session_closed", session=self.session.session_id, code=effect.code)
             socket.close(effect.code, effect.reason)
         else:
             assert isinstance(effect, Finished)
             for subject in list(self._held):
                 self._leave(subject)
             exchange.forget(self)
+
+    def _answer(self, frame: client_pb2.ServerFrame) -> None:
+        kind = frame.WhichOneof("frame")
+        if kind == "error":
+            REFUSALS.labels(code_name(frame.error)).inc()
+            log.debug("frame_refused", session=self.session.session_id, code=code_name(frame.error))
+        elif kind == "connected":
+            FORMING_SECONDS.observe(_now() - self._since)
+            _count_starts(frame.connected.subscriptions)
+            log.debug("session_opened", session=self.session.session_id)
+        elif kind == "subscribed":
+            _count_starts(frame.subscribed.subscriptions)
+        self._socket.send(server_frame(frame))
 
     def _watch(self, subject: str) -> None:
         hub = self._exchange.hub
@@ -238,6 +259,15 @@ class Connection:
             self._tell(self.session.on_published, effect.frame_id, outcome)
 
         return answer
+
+
+def _count_starts(states: Iterable[client_pb2.SubscriptionState]) -> None:
+    for state in states:
+        outcome = "live"
+        if state.HasField("recovered"):
+            reason = client_pb2.SubscriptionState.Reason.Name(state.reason)
+            outcome = "recovered" if state.recovered else reason
+        STARTS.labels(outcome).inc()
 
 
 def _now() -> float:

@@ -37,12 +37,22 @@ from services.edge.lookups import Lookups
 from services.edge.marks import EventId, Marks
 from services.edge.outbox import Outbox, OutboxLimits, Target
 from services.edge.publishing import content_of
+from services.edge.rates import RateLimits
 from services.edge.readers import Readers
 from services.edge.session import Session
 from services.edge.session_state import Place
 from services.edge.socket import CLOSE_SERVER_FAULT, Handshake, Socket
+from services.edge.tallies import (
+    DELIVERIES_TAKEN,
+    EVENT_SECONDS,
+    PUBLISH_SECONDS,
+    UPLINK_PAUSES,
+)
 
 TICK_S: Final = 0.05
+_ACCEPTED: Final = PUBLISH_SECONDS.labels("accepted")
+_PASSED_ON: Final = PUBLISH_SECONDS.labels("transient")
+_REFUSED: Final = PUBLISH_SECONDS.labels("refused")
 
 Identify = Callable[[str, str, str], Identity | Refusal]  # token, `?user=`, client id
 Published = Callable[[client_pb2.Published | Refusal], None]
@@ -56,6 +66,7 @@ class ExchangeLimits:
     session: Limits = field(default_factory=Limits)
     hub: HubLimits = field(default_factory=HubLimits)
     outbox: OutboxLimits = field(default_factory=OutboxLimits)
+    http: RateLimits = field(default_factory=RateLimits)
 
 
 class Exchange:
@@ -75,6 +86,7 @@ class Exchange:
         self.outbox = Outbox(limits.outbox)
         self.connections: dict[str, Connection] = {}  # by session id, until the last event
         self.lagging: set[str] = set()  # ids of sessions whose socket is full
+        self.refills = 0  # sessions that lagged and were refilled, ever
         self.wake: Callable[[], None] = lambda: None  # set to `Uplinks.wake`
         self.lookups = Lookups(self, readers, tasks)
         self._identify = identify
@@ -83,6 +95,11 @@ class Exchange:
         self._pumping = False
         self._uncongested = asyncio.Event()
         self._uncongested.set()
+
+    @property
+    def delayed(self) -> int:
+        """Ending events that were turned down, and are appended again a little later."""
+        return len(self._delayed)
 
     @property
     def open(self) -> bool:
@@ -180,6 +197,7 @@ class Exchange:
                 tails[partition] = max(watched.tail, tails.get(partition, 0))
                 self.carry_out(self.hub.watched(watched))
         if batch.deliveries:
+            DELIVERIES_TAKEN.observe(len(batch.deliveries))
             self.carry_out(self.hub.deliver(batch.deliveries))
         if batch.transients:
             self.hub.relay(batch.transients)
@@ -198,7 +216,9 @@ class Exchange:
         self.wake()
 
     async def room(self) -> None:
-        await self._uncongested.wait()
+        if not self._uncongested.is_set():
+            UPLINK_PAUSES.inc()
+            await self._uncongested.wait()
 
     # What connections ask.
 
@@ -216,11 +236,12 @@ class Exchange:
             retain=publish.retain,
             transient=publish.transient,
         )
-        request = self.outbox.publish(partition, message, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        request = self.outbox.publish(partition, message, now)
         if isinstance(request, Refusal):
             answer(request)
             return
-        self._appends[request] = partial(_tell_published, answer)
+        self._appends[request] = partial(_tell_published, answer, now)
         self.wake()
 
     def append_event(self, connection: Connection, effect: AppendPresence) -> None:
@@ -246,7 +267,8 @@ class Exchange:
             self.marks.ended(_event_id(event), partition, floors)
         else:
             self._want_marks(event)
-        self._appends[request] = partial(self._tell_appended, connection, event, partition)
+        now = asyncio.get_running_loop().time()
+        self._appends[request] = partial(self._tell_appended, connection, event, partition, now)
         self.wake()
 
     def forget(self, connection: Connection) -> None:
@@ -278,7 +300,7 @@ class Exchange:
             else:
                 assert isinstance(effect, TooFar)
                 if (connection := self.connections.get(effect.session_id)) is not None:
-                    connection.on_too_far()
+                    connection.on_too_far(effect.cause)
 
     def pump(self) -> None:
         """Goes on with fan-outs, a slice in each tick."""
@@ -334,8 +356,11 @@ class Exchange:
         connection: Connection,
         event: entry_pb2.PresenceEvent,
         partition: int,
+        since: float,
         outcome: coordinator_pb2.Appended,
     ) -> None:
+        seconds = asyncio.get_running_loop().time() - since
+        EVENT_SECONDS.labels(event.WhichOneof("event")).observe(seconds)
         event_id, pos = _event_id(event), outcome.recorded.pos
         recorded = outcome.HasField("recorded")
         if recorded and self.marks.recorded(event_id, pos):
@@ -349,13 +374,16 @@ def _event_id(event: entry_pb2.PresenceEvent) -> EventId:
     return EventId(event.session_id, event.number)
 
 
-def _tell_published(answer: Published, outcome: coordinator_pb2.Appended) -> None:
+def _tell_published(answer: Published, since: float, outcome: coordinator_pb2.Appended) -> None:
+    seconds = asyncio.get_running_loop().time() - since
     if outcome.HasField("accepted"):
         accepted = outcome.accepted
+        (_ACCEPTED if accepted.seq else _PASSED_ON).observe(seconds)
         answer(
             client_pb2.Published(
                 seq=accepted.seq, epoch=accepted.epoch, duplicate=accepted.duplicate
             )
         )
     else:
+        _REFUSED.observe(seconds)
         answer(outcome.refusal)

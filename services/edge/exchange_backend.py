@@ -15,6 +15,7 @@ from services.edge.backend import Accepted, History
 from services.edge.cluster_status import Picture
 from services.edge.exchange import Exchange
 from services.edge.publishing import publish_refusal
+from services.edge.rates import Rates
 from services.edge.readers import Readers
 
 
@@ -24,12 +25,15 @@ class ExchangeBackend:
     def __init__(self, exchange: Exchange, readers: Readers) -> None:
         self._exchange = exchange
         self._readers = readers
+        self.rates = Rates(exchange.limits.http)
 
     async def publish(
         self, publisher: str, publish: client_pb2.Publish
     ) -> Accepted | refusal_pb2.Refusal:
         if refusal := publish_refusal(publish, self._exchange.limits.session):
             return refusal
+        if wait_ms := self.rates.take(publisher, asyncio.get_running_loop().time()):
+            return refuse(Code.RATE_LIMITED, "This user publishes too fast.", wait_ms)
         outcome: asyncio.Future[client_pb2.Published | Refusal] = (
             asyncio.get_running_loop().create_future()
         )

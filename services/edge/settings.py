@@ -57,6 +57,23 @@ class Settings(SharedSettings):
     publish_burst: int = setting(
         200, least=1, doc="publishes of one session at once, before publish_rate is asked"
     )
+    http_publish_rate: int = setting(
+        1_000,
+        least=1,
+        doc="publishes a second of one user by HTTP, over time; more are refused. For programs "
+        "that publish for many",
+    )
+    http_publish_burst: int = setting(
+        2_000,
+        least=1,
+        doc="publishes of one user by HTTP at once, before http_publish_rate is asked",
+    )
+    subscriptions_in_all_max: int = setting(
+        1_000_000,
+        least=1_000,
+        doc="subscriptions of all sessions of this process; beyond it further ones are refused "
+        "(OVERLOADED). Each takes about half a KiB",
+    )
     external_tokens_max: int = setting(
         16, least=1, most=1_000, doc="external tokens of one connect frame; more are refused"
     )
@@ -69,6 +86,12 @@ class Settings(SharedSettings):
     )
     recovery_bytes_max: int = setting(
         1_048_576, least=65_536, doc="bytes of content that a recovery of a subject sends, likewise"
+    )
+    recoveries_bytes_max: int = setting(
+        16_777_216,
+        least=1_048_576,
+        doc="bytes of content that all recoveries of one frame send; beyond it a recovery is "
+        "refused (recovered: false)",
     )
     history_max: int = setting(
         1_000, least=1, most=1_000, doc="messages of one page of history, and of `history: n`"
@@ -216,6 +239,26 @@ class Settings(SharedSettings):
     )
     ring_bytes: int = setting(
         1_048_576, least=65_536, doc="bytes of such messages, for each subject"
+    )
+    rings_bytes: int = setting(
+        268_435_456,
+        least=1_048_576,
+        doc="bytes of such messages in all; beyond it the subject that moved longest ago keeps "
+        "none, and who lags there is closed (4001)",
+    )
+    backlogs_bytes: int = setting(
+        268_435_456,
+        least=1_048_576,
+        doc="bytes that wait to be recovered by slow clients, in all; beyond it a session that "
+        "begins with more is closed (4001), and may return",
+    )
+    held_publishes_max: int = setting(
+        20_000,
+        least=1,
+        doc="publishes that wait for their owners; further ones are refused (OVERLOADED)",
+    )
+    held_bytes_max: int = setting(
+        67_108_864, least=1_048_576, doc="bytes of such publishes, likewise"
     )
 
 

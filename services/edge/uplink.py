@@ -17,6 +17,7 @@ from prometheus_client import Counter
 from services.chassis import logs
 from services.chassis.channel import credentials, open_channel
 from services.edge.outbox import Outbox
+from services.edge.tallies import APPENDS_SENT
 
 UplinkRequest = coordinator_pb2.UplinkRequest
 Call = grpc.aio.StreamStreamCall[coordinator_pb2.UplinkRequest, coordinator_pb2.UplinkResponse]
@@ -212,6 +213,8 @@ class _Link:
             while (batch := outbox.batch(self.name)) is not None or self._beat:
                 batch = batch or UplinkRequest.Batch()
                 batch.heartbeat, self._beat = self._beat, 0
+                if appends := sum(len(one.appends) for one in batch.partitions):
+                    APPENDS_SENT.observe(appends)
                 await call.write(UplinkRequest(batch=batch))
 
     async def _keep_beating(self) -> None:

@@ -19,6 +19,7 @@ from services.edge.exchange import TICK_S, Exchange, ExchangeLimits
 from services.edge.exchange_backend import ExchangeBackend
 from services.edge.limits import HubLimits
 from services.edge.outbox import OutboxLimits, Target
+from services.edge.rates import RateLimits
 from services.edge.readers import Readers
 from services.edge.socket import Handshake
 from services.edge.uplink import Uplinks
@@ -562,5 +563,20 @@ def test_a_session_that_fails_is_closed_alone(run: Run, part: str) -> None:
             assert ann.socket.closed[0][0] == 4004
             coordinator.publish("/a", "x")
             await bob.get("message")
+
+    run(main())
+
+
+def test_a_user_that_publishes_too_fast_by_http_is_told_when_to_go_on(run: Run) -> None:
+    async def main() -> None:
+        limits = ExchangeLimits(http=RateLimits(per_s=10, burst=2))
+        async with rig(FakeCoordinator(), limits) as edge:
+            publish = client_pb2.Publish(subject="/a", text="x")
+            for _ in range(2):
+                assert isinstance(await edge.backend.publish("bob", publish), Accepted)
+            refused = await edge.backend.publish("bob", publish)
+            assert isinstance(refused, Refusal) and refused.code == Code.RATE_LIMITED
+            assert 0 < refused.retry_after_ms <= 100
+            assert isinstance(await edge.backend.publish("ann", publish), Accepted)
 
     run(main())
