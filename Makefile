@@ -5,13 +5,20 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: up test bench setup protos lint types buf lock settings
+.PHONY: up test faults mutations bench setup protos lint types buf lock settings
 
 up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
 	@exec $(BIN)/onward up $(ARGS)
 
 test: setup  ## all tests; options in ARGS, e.g. make test ARGS="tests/edge -x"
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: setup  ## runs with kills and freezes, e.g. make faults ROW=kills,power,story SEED=1,2
+	@FAULT_ROWS=$(or $(ROW),kills) FAULT_SEEDS=$(or $(SEED),1,2,3,4,5) \
+	  $(BIN)/python -m pytest tests/faults/test_runs.py -rP $(ARGS)
+
+mutations: setup  ## mistakes that the checker must find, e.g. make mutations NAME=fast; all: 4 min
+	@FAULT_MUTATIONS="$(or $(NAME),all)" $(BIN)/python -m pytest tests/faults/test_mutations.py -rP $(ARGS)
 
 bench: setup  ## what it costs and how fast it is, in 5 minutes; options in ARGS, e.g. ARGS="fanout"
 	@$(BIN)/python -m bench $(ARGS)

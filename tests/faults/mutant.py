@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.faults.history import History
 from tests.faults.mutations import MUTATIONS, Mutation
@@ -33,6 +34,11 @@ class Outcome:
     def found(self) -> bool:
         """The mistake was found for what it is, and nothing was found without it."""
         return self.sound.good and bool(set(self.mistaken.broken.counts) & self.mutation.rules)
+
+    def record(self, name: str) -> dict[str, Any]:
+        """What `report` makes a table of."""
+        broken = dict(self.mistaken.broken.counts)
+        return {"mistake": name, "broken": broken, "seconds": self.seconds}
 
     def __str__(self) -> str:
         rules = ", ".join(f"{rule} ×{n}" for rule, n in self.mistaken.broken.counts.items())

@@ -9,6 +9,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.faults import kill_run
 from tests.faults.checker import Broken, Checker
@@ -44,6 +45,24 @@ class Verdict:
     def good(self) -> bool:
         """Whether every promise held."""
         return not self.broken.lines and not self.strange
+
+    def record(self) -> dict[str, Any]:
+        """What `report` makes a table of."""
+        tally = self.tally
+        return {
+            "row": self.row,
+            "seed": self.seed,
+            "broken": dict(self.broken.counts),
+            "published": tally.counts["publish"],
+            "per_second": tally.per_second,
+            "accepted": tally.counts["accepted"],
+            "seen": tally.counts["seen"],
+            "mails": tally.counts["mail"],
+            "repeated": tally.repeated,
+            "checked": tally.checked,
+            "waits": [[*fault, waits] for fault, waits in sorted(tally.waits.items())],
+            "started_s": tally.started_s,
+        }
 
     def __str__(self) -> str:
         lines = [f"row {self.row}, seed {self.seed}, history in {self.history}"]

@@ -18,12 +18,13 @@ class Tally:
     waits: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     started_s: list[float] = field(default_factory=list)  # the whole suite, until it was ready
+    repeated: int = 0  # mails that came again, with the same id
     checked: int = 0  # decisions on messages of users that were checked
     first_at: float = 0.0
     last_at: float = 0.0
     _sent: dict[tuple[str, int], float] = field(default_factory=dict)  # unanswered ones only
+    _mails: set[str] = field(default_factory=set)
     _open: list[tuple[str, str, float]] = field(default_factory=list)
-    _stopped: bool = False
 
     def take(self, e: Event) -> None:
         """The next event."""
@@ -40,6 +41,9 @@ class Tally:
             if e["fault"] != "SIGCONT":
                 self.faults[e["fault"], e["service"]] += 1
                 self._open.append((e["fault"], e["service"], e["at"]))
+        elif name == "mail":
+            self.repeated += e["id"] in self._mails
+            self._mails.add(e["id"])
         elif name == "up_again":
             self.started_s.append(e["seconds"])
 
@@ -61,8 +65,8 @@ class Tally:
         counts = self.counts
         lines = [
             f"{counts['publish']} published ({self.per_second:.0f}/s), {counts['accepted']} "
-            f"accepted, {counts['seen']} delivered, {counts['mail']} mails, "
-            f"{self.checked} decisions checked"
+            f"accepted, {counts['seen']} delivered, {counts['mail']} mails ({self.repeated} "
+            f"repeated), {self.checked} decisions checked"
         ]
         for (fault, service), waits in sorted(self.waits.items()):
             waited = ", ".join(f"{one:.2f}" for one in waits)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import report
 from tests.faults.run import ROWS, play
 from tests.processes import slowness
 
@@ -23,6 +24,7 @@ READY_S_MAX = 3.0  # from the start after everything was killed
 def test_a_run_keeps_every_promise(row: str, seed: int, tmp_path: Path) -> None:
     verdict = play(row, seed, tmp_path)
     print(verdict)
+    report.save(f"{row}-{seed}", verdict.record())
     assert verdict.good, str(verdict)
     counts = verdict.tally.counts
     assert counts["accepted"] and counts["mail"] and verdict.tally.checked, "nothing has happened"
