@@ -6,10 +6,11 @@ import { carrier, clock, notifications, secondsUntil, span } from "./words.js";
 
 const HINTS = {
   connecting: "Her program looks for the server, and tries again by itself.",
-  online: "Close her app: a clean goodbye. Pull the plug: her program is killed. Freeze it: it hangs, and "
-    + "its socket stays open.",
+  online: "Close her app: a clean goodbye. Pull the plug: her connection breaks without one. "
+    + "Freeze it: it hangs, and its socket stays open.",
   closed: "She said goodbye, so the grace is short. What she has not acknowledged when it ends becomes a notification.",
-  killed: "Her program is gone without a word. The server waits a little longer for her return.",
+  cut: "Her connection broke without a goodbye (a browser would say one for her, so her program made the "
+    + "server cut it). The grace is longer now: she may be in a tunnel.",
   frozen: "Her socket is open and the browser still answers pings, but nothing is acknowledged. "
     + "The server gives up on her after about half a minute.",
 };
@@ -36,6 +37,7 @@ function hear(data) {
   if (data.kind === "kept") { kept.client = data.kept; keep(); }
   else if (data.kind === "state") { heardState(data.state); }
   else if (data.kind === "message") { showAnns(data); }
+  else if (data.kind === "acknowledged") { showAcknowledged(data.seq); }
   else if (data.kind === "repeat") { ann.repeats++; showTally(); }
   else if (data.kind === "gap") { remark(`${span(data.from, data.to)} will not come: ${data.reason}`); }
   else if (data.kind === "noticed") { remark("The server noticed that she hangs, and closed her socket."); }
@@ -53,14 +55,24 @@ function heardState(state) {
 
 function showAnns({ seq, text, publisher, way }) {
   const line = element("li");
-  const label = way === "LIVE" ? `#${seq}` : `#${seq} ${way.toLowerCase()}`;
+  const label = way === "LIVE" ? `#${seq}` : `#${seq}, ${way.toLowerCase()}`;
   const from = publisher === kept.bob ? "" : `${publisher}: `;
-  line.append(element("span", "text", from + text), element("span", `number ${way.toLowerCase()}`, label));
+  const number = element("small", `number fresh ${way.toLowerCase()}`, label);
+  number.dataset.seq = seq;
+  line.append(element("span", "text", from + text), number);
   append($("ann-talk"), line);
   ann.seen.add(seq);
   ann.worker.postMessage({ do: "shown", seq }); // only now may it be acknowledged
   if (way === "RECOVERED") { stepDone("back"); } else if (way === "LIVE") { stepDone("write"); }
   showTally();
+}
+
+function showAcknowledged(seq) {
+  for (const label of $("ann-talk").querySelectorAll(".fresh")) {
+    if (Number(label.dataset.seq) > seq) { continue; }
+    label.classList.remove("fresh");
+    label.textContent += ", acknowledged";
+  }
 }
 
 function remark(text) { append($("ann-talk"), element("li", "told", text)); }
@@ -75,19 +87,19 @@ export function showTally() {
 function show(state) {
   ann.state = state;
   $("ann").classList.toggle("away", ann.away);
-  for (const id of ["ann-close", "ann-kill", "ann-freeze"]) {
+  for (const id of ["ann-close", "ann-cut", "ann-freeze"]) {
     $(id).hidden = ann.away;
     $(id).disabled = state !== "online";
   }
   $("ann-back").hidden = !ann.away;
   $("ann-hint").textContent = HINTS[state];
   $("ann-program").textContent = { connecting: "her program connects", online: "her program is connected",
-    closed: "her program is closed", killed: "her program is dead", frozen: "her program hangs" }[state];
+    closed: "her program is closed", cut: "her connection is cut", frozen: "her program hangs" }[state];
   $("ann-reachable").disabled = $("ann-address").disabled = state !== "online";
 }
 
 $("ann-close").addEventListener("click", () => { ann.worker.postMessage({ do: "leave" }); stopAnn("closed"); });
-$("ann-kill").addEventListener("click", () => { ann.worker.terminate(); stopAnn("killed"); });
+$("ann-cut").addEventListener("click", () => { ann.worker.postMessage({ do: "cut" }); stopAnn("cut"); });
 $("ann-freeze").addEventListener("click", () => { ann.worker.postMessage({ do: "freeze" }); stopAnn("frozen"); });
 $("ann-back").addEventListener("click", () => {
   ann.worker.terminate();
@@ -122,9 +134,14 @@ export function showGrace() {
   grace.textContent = seconds ? `${seconds} s left` : "";
 }
 
+let shownNotes = "";
+
 export function showNotes(story, plugins) {
   const tones = { NOTIFIED: "sent", PENDING: "waits", HELD: "waits", FAILED: "bad", UNKNOWN: "bad" };
   const list = notifications(story);
+  const told = JSON.stringify([list, plugins]);
+  if (told === shownNotes) { return; } // touch the page only on a change
+  shownNotes = told;
   $("notes").hidden = list.length === 0;
   $("note-list").replaceChildren(...list.slice(0, 5).map((note) => {
     const line = element("li", tones[note.state] || "");
@@ -151,7 +168,7 @@ export function showEarlier(read) {
   for (const { seq, text } of read) {
     if (kept.client.seq === null || Number(seq) > kept.client.seq) { continue; }
     const line = element("li");
-    line.append(element("span", "text", text ?? "(bytes)"), element("span", "number", `#${seq} earlier`));
+    line.append(element("span", "text", text ?? "(bytes)"), element("small", "number", `#${seq} earlier`));
     append($("ann-talk"), line);
     ann.seen.add(Number(seq));
   }

@@ -11,10 +11,10 @@ export const messages = new Map(); // seq → {line, way, chips: step → its el
 function addBobs(seq, text) {
   if (messages.has(seq)) { return; }
   const line = element("li");
-  line.append(element("span", "text", text), element("span", "number", `#${seq}`));
-  const way = element("ol", "way");
+  const row = element("div", "row"), way = element("ol", "way");
   way.setAttribute("aria-label", `What became of message ${seq}`);
-  line.append(way);
+  row.append(element("span", "number", `#${seq}`), way);
+  line.append(element("span", "text", text), row);
   messages.set(seq, { line, way, chips: new Map() });
   addChip(seq, { key: "accepted", tone: "good", text: "accepted" });
   append($("bob-talk"), line);
@@ -25,10 +25,12 @@ function addChip(seq, { key, tone, text, until }) {
   const message = messages.get(seq);
   let chip = message.chips.get(key);
   if (!chip) {
-    const item = element("li");
+    const item = element("li"), talk = $("bob-talk");
+    const atEnd = talk.scrollTop + talk.clientHeight >= talk.scrollHeight - 8;
     chip = element("span", tone);
     item.append(chip);
     message.way.append(item);
+    if (atEnd) { talk.scrollTop = talk.scrollHeight; }
     message.chips.set(key, chip);
     for (const [other, earlier] of message.chips) { // what it waited for is over
       if (other === key) { continue; }

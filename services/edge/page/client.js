@@ -1,13 +1,14 @@
 // Ann's program: a client of the protocol "onward.v1.json", as small as it can be, in a worker of
-// its own, so that it can be killed without the page. One subject, explicit acknowledgements,
+// its own, so that it can hang without the page. One subject, explicit acknowledgements,
 // recovery from the last message shown, reconnects with full jitter.
 //
-// The page posts {do: "start" | "shown" | "endpoint" | "leave" | "freeze"}; what happens comes
+// The page posts {do: "start" | "shown" | "endpoint" | "leave" | "cut" | "freeze"}; what happens comes
 // back as {kind: …}. A message is acknowledged after the page has shown it, never before.
 
 const BACKOFF_MS = 200; // doubled with each failure, up to BACKOFF_MAX_MS; a random part is waited
 const BACKOFF_MAX_MS = 20000;
 const ACK_AFTER_MS = 100; // acknowledgements are collected for so long
+const TOO_LARGE = 4 * 1024 * 1024 + 1; // no server can be set to take such a frame
 const CLOSE_REPLACED = 4502;
 const CLOSE_FINAL = 4500; // from here on the server does not want this client back
 const RETRIED = ["UNAVAILABLE", "OVERLOADED", "STORE_FULL", "RATE_LIMITED", "STALE_SESSION",
@@ -150,6 +151,14 @@ class Client {
     else { this.ended(); }
   }
 
+  cut() { // no page can drop a connection without a goodbye; the server can, when it is sent too much
+    this.wanted = false;
+    clearTimeout(this.retry);
+    clearTimeout(this.ackTimer);
+    this.socket.onmessage = null;
+    if (this.socket.readyState === WebSocket.OPEN) { this.socket.send(" ".repeat(TOO_LARGE)); }
+  }
+
   refused(id, error) {
     if (id !== this.connectId) { tell("refused", { code: error.code, text: error.message }); return; }
     if (error.code === "STALE_SESSION" && !this.triedAgain) {
@@ -197,6 +206,7 @@ onmessage = ({ data }) => {
   else if (data.do === "shown") { client.shown(data.seq); }
   else if (data.do === "endpoint") { client.setEndpoint(data.uri); }
   else if (data.do === "leave") { client.leave(); }
+  else if (data.do === "cut") { client.cut(); }
   else if (data.do === "freeze") {
     frozen = true;
     client.acknowledge();

@@ -42,9 +42,9 @@ export function step(outcome, client) {
       return { key: "acknowledged", tone: "good", text: "acknowledged by Ann" };
     case "ANSWERED_FOR":
       if (client && client.state === "grace") {
-        return { key: "grace", tone: "waits", text: "Ann is gone; grace", until: client.graceUntil };
+        return { key: "grace", tone: "waits", text: "grace", until: client.graceUntil };
       }
-      return { key: "online", tone: "waits", text: "on its way to Ann, who is online" };
+      return { key: "online", tone: "waits", text: "on its way" };
     case "NOT_YET":
       return null;
     case "PENDING":
@@ -52,11 +52,11 @@ export function step(outcome, client) {
         return { key: "retry", tone: "bad", until: delivery.dueAt,
           text: `${count(delivery.attempts.length, "try", "tries")} failed; next` };
       }
-      return { key: "pending", tone: "waits", text: "about to be sent" };
+      return { key: "pending", tone: "waits", text: "due" };
     case "HELD":
-      return { key: "held", tone: "waits", text: "held back: Ann is here again" };
+      return { key: "held", tone: "waits", text: "held back, she is here again" };
     case "NOTIFIED":
-      return { key: "notified", tone: "sent", text: `sent by ${delivery ? delivery.channel : "?"}` };
+      return { key: "notified", tone: "sent", text: `notified by ${delivery ? delivery.channel : "?"}` };
     case "SUPPRESSED":
       return { key: "suppressed", tone: "quiet",
         text: `not sent: ${WHY[outcome.reason] || outcome.reason}` };
