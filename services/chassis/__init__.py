@@ -3,7 +3,7 @@ nothing of sessions, messages or notifications.
 
     process   runs a service: event loop, signals, exit codes
     settings  reads a service's frozen dataclass from the environment
-    server    a gRPC server: health, reflection, the shared secret, draining
+    server    a gRPC server: health, reflection, the shared secret, draining (server_metrics)
     channel   a gRPC channel to such a server
     etcd      a small client: transactions, leases, watches that resume
     cluster   the keys in etcd: members, owners, the directory that follows them

@@ -7,7 +7,8 @@ and values are text.
 Drive it: `etcd = Etcd("127.0.0.1:2379")`, await its calls, `await etcd.close()`. Every call has a
 deadline and raises `Unavailable` when etcd does not answer in time or says no; a write whose call
 raised may have happened. `follow(prefix)` never ends and never raises: it reconnects, resumes at
-the revision after the last one seen, and lists again when that has been compacted.
+the revision after the last one seen, and lists again when that has been compacted, or when etcd
+has gone back behind it, as after a restore.
 
     lease = await Lease.grant(etcd, ttl_s=5)
     task = asyncio.create_task(lease.keep())      # refreshes until lost or revoked
@@ -224,6 +225,10 @@ class Etcd:
             except _CompactedError:
                 log.warning("etcd_watch_compacted", revision=revision)
                 revision = None
+            except _WentBackError:
+                # A watch from a revision that is yet to come would wait for it in silence.
+                log.error("etcd_went_back", revision=revision)
+                revision = None
             except Unavailable:
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
@@ -238,6 +243,8 @@ class Etcd:
                 await call.write(rpc_pb2.WatchRequest(create_request=create))
                 response = await call.read()
             while response is not grpc.aio.EOF:
+                if response.created and response.header.revision < revision - 1:
+                    raise _WentBackError
                 if response.compact_revision:
                     raise _CompactedError
                 if response.canceled:
@@ -327,6 +334,10 @@ def boottime() -> float:
 
 class _CompactedError(Exception):
     """The revision to resume at is no longer kept."""
+
+
+class _WentBackError(Exception):
+    """The store's revision is below one that it has told before: it is another, or restored."""
 
 
 def _range_end(prefix: str) -> bytes:

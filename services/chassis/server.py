@@ -1,4 +1,4 @@
-"""A gRPC server as every service has it: health, reflection, the shared secret, draining.
+"""A gRPC server as every service has it: health, reflection, the shared secret, metrics, draining.
 
 Drive it: `Server(...)`, register servicers on `.grpc`, `await start()`, `set_serving(True)` when
 the service can work, `await drain(grace_s)` at the end.
@@ -15,6 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.chassis.errors import StartError
+from services.chassis.server_metrics import UNAUTHENTICATED, Measure
 
 _OPTIONS: Sequence[tuple[str, int]] = (
     # Two processes on one port would share its calls at random.
@@ -37,7 +38,8 @@ class Server:
     """
 
     def __init__(self, address: str, secret: str, services: Sequence[str]) -> None:
-        self.grpc = grpc.aio.server(interceptors=[_RequireSecret(secret)], options=list(_OPTIONS))
+        interceptors = [_RequireSecret(secret), Measure()]
+        self.grpc = grpc.aio.server(interceptors=interceptors, options=list(_OPTIONS))
         self.port = 0
         self._address = address
         self._services = ["", *services]
@@ -114,5 +116,6 @@ class _RequireSecret(grpc.aio.ServerInterceptor):
                 given = value if isinstance(value, bytes) else value.encode()
                 if hmac.compare_digest(given, self._expected):
                     return handler
+        UNAUTHENTICATED.inc()
         streams = handler is not None and (handler.request_streaming or handler.response_streaming)
         return self._refuse_stream if streams else self._refuse_unary

@@ -9,16 +9,18 @@
 Whatever cannot be read or written is a StartError: one sentence with the remedy.
 """
 
+import contextlib
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from services.chassis.errors import StartError
 
-LOG_BYTES_MAX = 10 * 1024 * 1024  # a longer log is set aside when its process starts
+LOG_BYTES_MAX = 10 * 1024 * 1024  # a longer log is set aside
 SECRET_CHARACTERS_MIN = 16
 ERA_MAX = 32_767
 
@@ -78,11 +80,21 @@ def era(directory: Path) -> int:
 
 
 def log_path(directory: Path, name: str) -> Path:
-    """The log file for a process about to start; a long one is set aside first."""
-    path = directory / "logs" / f"{name}.log"
-    if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
-        path.replace(path.with_suffix(".log.1"))
-    return path
+    """The log file for a process about to start."""
+    return directory / "logs" / f"{name}.log"
+
+
+def set_aside(path: Path) -> None:
+    """Makes a log that has grown too long empty; what it held is then its `.1`.
+
+    The process that writes it goes on writing (it appends), so lines of the moment between the
+    copy and the cut are lost. Where the disk has no room for the copy, the cut makes some.
+    """
+    if not path.exists() or path.stat().st_size <= LOG_BYTES_MAX:
+        return
+    with contextlib.suppress(OSError):
+        shutil.copyfile(path, path.with_suffix(".log.1"))
+    os.truncate(path, 0)
 
 
 def last_line(path: Path) -> str:

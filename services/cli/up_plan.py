@@ -21,7 +21,7 @@ STOP_SHARES: Mapping[str, float] = {
     "etcd": 0.4,
 }
 # Shorter than the services' own, to fit the shares.
-_DRAIN_S = {"edge": "1.5", "coordinator": "0.8", "presence": "0.5", "notifier": "0.3"}
+_DRAIN_S = {"edge": "1.2", "coordinator": "0.8", "presence": "0.5", "notifier": "0.3"}
 _DECIDED_HERE = frozenset(
     {"ONWARD_ETCD", "ONWARD_SECRET", "ONWARD_EDGE_ADDRESS", "ONWARD_EDGE_GRPC_ADDRESS",
      "ONWARD_COORDINATOR_LISTEN", "ONWARD_COORDINATOR_ADVERTISE", "ONWARD_COORDINATOR_NAME",

@@ -28,6 +28,7 @@ from services.cli.up_plan import Child
 
 EVENTS_MAX = 100  # waiting to be told to the core; beyond it their senders wait
 SHOWN_LINE_BYTES_MAX = 1024 * 1024  # what is longer of a shown child's line is left out
+LOGS_CHECKED_EVERY_S = 10.0  # whether they have grown too long
 _CANNOT_EXECUTE = 126
 
 _Event = Callable[[float], list[Effect]]
@@ -61,11 +62,23 @@ class Processes:
                 continue  # As nohup asks, and shells do for what runs in the background.
             loop.add_signal_handler(number, self._events.put_nowait, self.core.stop)
         async with self._tasks:
+            logs = self._tasks.create_task(self._bound_logs())
             await self._do(self.core.start(time.monotonic()))
             while self._code is None:
                 event = await self._next_event()
                 await self._do(event(time.monotonic()))
+            logs.cancel()
         return self._code
+
+    async def _bound_logs(self) -> None:
+        while True:
+            for child in self.children:
+                path = up_data.log_path(self.directory, child.name)
+                try:
+                    await asyncio.to_thread(up_data.set_aside, path)
+                except OSError as error:
+                    self.show(f"onward: {path} cannot be set aside: {error.strerror}")
+            await asyncio.sleep(LOGS_CHECKED_EVERY_S)
 
     async def _next_event(self) -> _Event:
         deadline = self.core.next_deadline()

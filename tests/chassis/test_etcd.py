@@ -1,5 +1,6 @@
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -220,6 +221,31 @@ def test_a_follower_lists_again_when_its_place_was_compacted(run: Run, server: E
         await news.aclose()
 
     run(with_etcd(server, body))
+
+
+def test_a_follower_lists_again_when_etcd_has_gone_back(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        with running(tmp_path) as server:
+            etcd = Etcd(server.address)
+            for number in range(3):
+                await etcd.put("/b/lost", str(number))
+            news = etcd.follow("/b/")
+            assert isinstance(await anext(news), Snapshot)
+            waiting = asyncio.ensure_future(anext(news))
+            server.stop()
+            shutil.rmtree(tmp_path / "data")  # as restored from before anything was written
+            server.start()
+            snapshot = await asyncio.wait_for(waiting, 10)
+            assert isinstance(snapshot, Snapshot)
+            assert snapshot.keys == []
+            await etcd.put("/b/new", "1")
+            change = await asyncio.wait_for(anext(news), 5)
+            assert isinstance(change, Changes)
+            assert [event.key for event in change.events] == ["/b/new"]
+            await news.aclose()
+            await etcd.close()
+
+    run(body())
 
 
 async def compact(etcd: Etcd, revision: int) -> None:

@@ -71,16 +71,24 @@ def test_the_era_rises_when_etcd_is_new_and_the_log_is_not(tmp_path: Path) -> No
             up_data.era(directory)
 
 
-def test_a_long_log_is_set_aside_at_a_start(
+def test_a_long_log_is_set_aside_while_its_process_writes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(up_data, "LOG_BYTES_MAX", 10)
     with up_data.held(tmp_path) as directory:
-        up_data.log_path(directory, "edge").write_text("x" * 10)
-        assert up_data.log_path(directory, "edge").exists()
-        up_data.log_path(directory, "edge").write_text("x" * 11)
-        assert not up_data.log_path(directory, "edge").exists()
-        assert (directory / "logs" / "edge.log.1").read_text() == "x" * 11
+        log = up_data.log_path(directory, "edge")
+        up_data.set_aside(log)  # there is none yet
+        with log.open("a") as process:
+            process.write("x" * 10)
+            process.flush()
+            up_data.set_aside(log)
+            assert not log.with_suffix(".log.1").exists()
+            process.write("y")
+            process.flush()
+            up_data.set_aside(log)
+            process.write("after")
+        assert log.with_suffix(".log.1").read_text() == "x" * 10 + "y"
+        assert log.read_text() == "after"
 
 
 def test_the_last_line_of_a_log_is_found(tmp_path: Path) -> None:
