@@ -8,7 +8,7 @@ the session's last event is durable.
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from onward.client.v1 import client_pb2
 from onward.coordinator.v1 import coordinator_pb2
@@ -54,6 +54,10 @@ ClientFrame = client_pb2.ClientFrame
 ServerFrame = client_pb2.ServerFrame
 log = logs.get(__name__)
 
+# What takes as long as a small frame does: so many bytes of lists, or so many of their entries.
+_CHARGED_BYTES: Final = 32
+_CHARGED_ENTRIES: Final = 4
+
 
 class Connection:
     """Implements `socket.Connection` for one socket."""
@@ -76,6 +80,8 @@ class Connection:
             self._socket.close(CLOSE_SERVER_FAULT, "This edge cannot work now.")
             return
         frame = codec.decode(text)
+        if len(text) >= _CHARGED_BYTES:
+            self._socket.charge(_cost(frame, len(text)))
         if not self._since:
             self._since = _now()
         if isinstance(frame, ServerFrame):
@@ -268,6 +274,16 @@ def _count_starts(states: Iterable[client_pb2.SubscriptionState]) -> None:
             reason = client_pb2.SubscriptionState.Reason.Name(state.reason)
             outcome = "recovered" if state.recovered else reason
         STARTS.labels(outcome).inc()
+
+
+def _cost(frame: ClientFrame | ServerFrame, size: int) -> int:
+    """How many small frames take as long as this one of `size` bytes took to decode.
+
+    The content of a message costs next to nothing; everything else is lists.
+    """
+    if isinstance(frame, ClientFrame) and frame.HasField("publish"):
+        return (len(frame.publish.headers) + len(frame.ack.positions)) // _CHARGED_ENTRIES
+    return size // _CHARGED_BYTES
 
 
 def _now() -> float:

@@ -1,16 +1,15 @@
 """What all sockets of an edge send it: whose turn it is to be read, and what it adds up to.
 
 A socket that has used up its portion is read on in a later tick of the event loop, after the
-others; one that has used up its allowance, when its meter allows it again. So a client that
-floods costs what its limits say, and holds up nobody. Knows sockets as `Reader`s; must not know
-frames. Drive it: `tick()` every 50 ms or so.
+others, and one such socket in each tick; one that has used up its allowance, when its meter
+allows it again. So a client that floods costs what its limits say, and holds up nobody. Knows
+sockets as `Reader`s; must not know frames. Drive it: `tick()` every 50 ms or so.
 """
 
 import asyncio
 from collections import deque
 from typing import Final, Protocol
 
-_READERS_IN_A_TICK: Final = 8  # that many portions are read between two breaths of the loop
 # Less is what any connection costs anyway, and is not worth keeping a list for.
 _UNFINISHED_LEAST: Final = 4 * 1024
 
@@ -88,7 +87,7 @@ class Intake:
 
     def _read_on(self) -> None:
         self._armed = False
-        for _ in range(min(_READERS_IN_A_TICK, len(self._turns))):
+        if self._turns:
             self._turns.popleft().read_on()
         if self._turns:
             self._arm()

@@ -47,6 +47,9 @@ class Socket(Protocol):
         while `paused` grows the buffer, up to its bound: there the socket closes with 4001.
         """
 
+    def charge(self, frames: int) -> None:
+        """Counts what just came as so many frames more, since it takes longer than others."""
+
     def ping(self, payload: bytes) -> None:
         """Sends a ping behind everything sent so far; its pong comes as `on_pong(payload)`.
 

@@ -190,6 +190,9 @@ class SocketProtocol(asyncio.Protocol):
         else:
             self._send(frame)
 
+    def charge(self, frames: int) -> None:
+        self._parser.frames_left -= frames
+
     def ping(self, payload: bytes) -> None:
         self.send(websocket.ping_frame(payload))
 

@@ -10,8 +10,8 @@ extension is negotiated, so the reserved bits must be zero. The parser moves thr
 
 A fragmented message is collected beside these states, since control frames may come between its
 fragments. What a client can make the parser hold is at most one message and one frame, each
-bounded by `bytes_max`, and what was fed beyond `frames_left`: whoever feeds it sets how many
-frames it may still read, and feeds it no more while something is `held`.
+bounded by `bytes_max`, and what was fed beyond `frames_left` or `FEED_BYTES_MAX`: whoever feeds it
+sets how many frames it may still read, and feeds it no more while something is `held`, but `b""`.
 """
 
 import codecs
@@ -31,6 +31,7 @@ BYTES_MAX: Final = 512 * 1024
 CONTROL_BYTES_MAX: Final = 125  # RFC 6455, section 5.5
 REASON_BYTES_MAX: Final = CONTROL_BYTES_MAX - 2
 CODE_ABSENT: Final = 1005  # never on the wire: a close frame without a code
+FEED_BYTES_MAX: Final = 32 * 1024  # read at once; a larger frame is read whole, and no other
 FRAGMENTS_MAX: Final = 1_024  # of a message; no program cuts 512 KiB finer, but to cost us time
 
 _CONTINUATION: Final = 0x0
@@ -123,7 +124,7 @@ class Parser:
 
     def __init__(self, bytes_max: int = BYTES_MAX) -> None:
         self.frames_left = sys.maxsize  # frames that may be read before the rest is held
-        self.held = b""  # fed and not read, because no more frames may be
+        self.held = b""  # fed and not read, because no more may be for now
         self.messages = 0  # complete ones so far
         self._bytes_max = bytes_max
         self._over = False
@@ -140,7 +141,7 @@ class Parser:
     def feed(self, data: bytes) -> list[Event]:
         """Takes the next bytes of the connection, cut anywhere; returns what they complete.
 
-        `b""` goes on with what was held, once `frames_left` allows it.
+        `b""` goes on with what was held, if `frames_left` allows it.
         """
         events: list[Event] = []
         if self._over:
@@ -187,7 +188,7 @@ class Parser:
             self._header = b""
         end = len(data)
         while at < end and not self._over:
-            if self.frames_left <= 0:
+            if self.frames_left <= 0 or at > FEED_BYTES_MAX:
                 self.held = data[at:]
                 return
             start, length = self._read_header(data, at, end)

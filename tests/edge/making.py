@@ -1,6 +1,8 @@
 """What tests of the session core, the hub and the exchange are made of."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import json_format
@@ -12,7 +14,6 @@ from services.chassis.refusals import Code, refuse
 from services.edge.channel import Channel, Entry, Ring, Subscription
 from services.edge.effects import Answer
 from services.edge.frames import entry_of
-from services.edge.identity import Identity
 from services.edge.limits import Limits
 from services.edge.session import Session
 from services.edge.session_state import Place
@@ -43,6 +44,9 @@ class FakeSocket:
                 self.paused = True
                 if self.connection is not None:
                     self.connection.on_paused()
+
+    def charge(self, frames: int) -> None:
+        pass
 
     def ping(self, payload: bytes) -> None:
         self.pings.append(payload)
@@ -105,13 +109,24 @@ def channel(subject: str, last: int, floor: int = 0) -> Channel:
     return made
 
 
-def identify(token: str, client_id: str) -> Identity | refusal_pb2.Refusal:
+@dataclass(frozen=True)
+class Known:
+    """An `identity.Identity` made of what a test says."""
+
+    user: str
+    expires_at: float | None
+    may_subscribe: Callable[[str], bool]
+    may_publish: Callable[[str], bool]
+    may_register: Callable[[str], bool]
+
+
+def identify(token: str, client_id: str) -> Known | refusal_pb2.Refusal:
     """`bad` is no token, `old` has expired, `ann2` may do less; anything else is ann's."""
     if token == "bad":
         return refuse(Code.TOKEN_INVALID, "No.")
     if token == "old":
         return refuse(Code.TOKEN_EXPIRED, "Too late.")
-    return Identity(
+    return Known(
         user="bob" if token == "bob" else "ann",
         expires_at=5000.0 if token == "soon" else None,
         may_subscribe=lambda subject: (
