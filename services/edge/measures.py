@@ -58,7 +58,8 @@ NOT_READ = Gauge(
     "onward_edge_sockets_not_read", "WebSockets whose clients send more than they may, now"
 )
 UNFINISHED = Gauge("onward_edge_unfinished_bytes", "Bytes of incomplete messages that are kept")
-FRAMES_RECEIVED = Gauge("onward_edge_frames_received",
+FRAMES_RECEIVED = Gauge(
+    "onward_edge_frames_received",
     "Frames of clients since the start; long lists count as several",
 )
 BYTES_RECEIVED = Gauge("onward_edge_bytes_received", "Bytes in such frames")
