@@ -97,6 +97,7 @@ class Gateway:
         )
         self.requests = 0  # connections that are aiohttp's
         self._server: asyncio.Server | None = None
+        self._tell_lost = self._on_lost  # one bound method for all sockets
         self.draining = False
         self.port = 0
         app = web.Application(
@@ -134,7 +135,8 @@ class Gateway:
     async def drain(self) -> None:
         """Lets nobody in, tells every client to go elsewhere, and cuts who is left in the end.
 
-        Their reconnects are spread over the time of draining. Requests under way get one second.
+        Their reconnects are spread over the time of draining. Requests under way get one second of
+        the same time.
         """
         self.draining = True
         if self._server is not None:
@@ -146,12 +148,13 @@ class Gateway:
             connection.drain(random.randint(0, spread_ms))
             if count % _DRAIN_SLICE == 0:
                 await asyncio.sleep(0)
+        requests = asyncio.create_task(self._runner.cleanup())
         try:
             async with asyncio.timeout(self._limits.drain_s):
                 await self._sweep.emptied()
         except TimeoutError:
             self._sweep.abort_all()
-        await self._runner.cleanup()
+        await requests
 
     def _listen(self) -> tcp.socket:
         host, _, port = self._address.rpartition(":")
@@ -225,7 +228,7 @@ class Gateway:
             self.intake,
             self._socket_limits,
             sweep.next_turn(),
-            self._on_lost,
+            self._tell_lost,
             address_of(request.get_extra_info("peername")),
         )
         taken = take_transport(request, socket)

@@ -92,10 +92,10 @@ class Status:
         self._alarms = Alarms()
 
     async def run(self) -> None:
-        """Looks what is wrong, until cancelled."""
+        """Looks what is wrong, until cancelled; first after a moment, which a start takes."""
         while True:
-            self._look()
             await asyncio.sleep(_LOOK_S)
+            self._look()
 
     def response(self) -> edge_pb2.GetStatusResponse:
         """How this edge stands now."""
