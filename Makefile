@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: up test faults mutations bench setup protos lint types buf lock settings
+.PHONY: up test faults mutations bench setup protos lint types buf lock settings metrics
 
 up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
 	@exec $(BIN)/onward up $(ARGS)
@@ -48,3 +48,6 @@ lock:  ## exact versions of everything, from the floors in pyproject.toml
 
 settings: setup  ## writes docs/settings.md from the code
 	@$(BIN)/python docs/generate_settings.py
+
+metrics: setup  ## writes docs/metrics.md from the code
+	@$(BIN)/python docs/generate_metrics.py
