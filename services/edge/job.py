@@ -22,6 +22,7 @@ class Job:
     activity: bool = False  # it tells of the client's activity
     backlog_bytes: int = 0  # what its subscriptions are to be sent first
     number: int = 0  # of its event; 0: not formed yet
+    _unsettled: list[Forming] | None = None  # the last of them is; None: not looked yet
 
     @property
     def formed(self) -> Iterable[Forming]:
@@ -39,8 +40,16 @@ class Job:
             not self.number
             and self.forming is not None
             and (self.connect is None or self.gone is not None)
-            and all(one.settled for one in self.formed)
+            and self._all_settled()
         )
+
+    def _all_settled(self) -> bool:
+        """Looks at each subscription about once, though it is asked after each of them."""
+        if self._unsettled is None:
+            self._unsettled = list(self.formed)
+        while self._unsettled and self._unsettled[-1].settled:
+            self._unsettled.pop()
+        return not self._unsettled
 
     def fill(self, event: entry_pb2.PresenceEvent) -> None:
         """Says in `event` what happened."""
