@@ -26,7 +26,9 @@ class Settings(SharedSettings):
         doc="true lets clients in without a token, as whoever they say they are; only for one "
         "machine, on loopback",
     )
-    page: bool = setting(False, doc="true serves a small chat page at /, to try things out")
+    page: bool = setting(
+        False, doc="true serves the page at /, which shows the handover between two people"
+    )
     jwt_hs256_secret: str = setting(
         "",
         secret=True,

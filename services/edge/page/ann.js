@@ -9,8 +9,8 @@ const HINTS = {
   online: "Close her app: a clean goodbye. Pull the plug: her connection breaks without one. "
     + "Freeze it: it hangs, and its socket stays open.",
   closed: "She said goodbye, so the grace is short. What she has not acknowledged when it ends becomes a notification.",
-  cut: "Her connection broke without a goodbye (a browser would say one for her, so her program made the "
-    + "server cut it). The grace is longer now: she may be in a tunnel.",
+  cut: "Her connection broke without a goodbye, so the grace is longer: she may just be in a tunnel. "
+    + "(A browser says goodbye for its pages, so her program had the server cut it.)",
   frozen: "Her socket is open and the browser still answers pings, but nothing is acknowledged. "
     + "The server gives up on her after about half a minute.",
 };
@@ -118,10 +118,11 @@ function changeAddress() {
 $("ann-reachable").addEventListener("change", changeAddress);
 $("ann-address").addEventListener("change", changeAddress);
 
-export function showStanding(client) {
+/** `client`: how she stands by the newest record, null if there is none; `isKnown`: whether it is new. */
+export function showStanding(client, isKnown = true) {
   const pill = $("ann-pill"), state = client ? client.state : "";
   const words = { online: "online", grace: "in her grace", offline: "offline" };
-  const text = words[state] || "not seen yet";
+  const text = isKnown ? words[state] || "not seen yet" : "not known now";
   if (pill.textContent !== text) { pill.textContent = text; }
   pill.className = `pill ${state}`;
   $("ann-grace").dataset.until = state === "grace" ? client.graceUntil || "" : "";
@@ -148,7 +149,7 @@ export function showNotes(story, plugins) {
     line.append(element("strong", "", note.title));
     line.append(element("span", "", `${note.range}, ${carrier(plugins, note.channel)}`));
     for (const { at, outcome, detail } of note.attempts) {
-      line.append(element("small", "", `${clock(at)} ${outcome}${detail ? ": " + detail : ""}`));
+      line.append(element("small", "", `${clock(at)} ${outcome.toLowerCase()}${detail ? ": " + detail : ""}`));
     }
     if (note.state === "PENDING" && note.due) {
       line.append(element("small", "", `next try at ${clock(note.due)}`));

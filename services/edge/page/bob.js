@@ -87,6 +87,7 @@ export async function sendBobs(event, whileAway, published) {
 export async function readHistory() { // what others published on this subject, and what was here before
   const query = new URLSearchParams({ user: kept.ann, subject: kept.subject, last: "50" });
   const answer = await fetch(`/v1/history?${query}`);
+  if (answer.status === 401) { throw new Error("This server asks for tokens; the page has none."); }
   if (!answer.ok) { return []; }
   const read = (await answer.json()).messages;
   for (const message of read) { addBobs(Number(message.seq), message.text ?? "(bytes)"); }

@@ -41,13 +41,18 @@ function followStory() {
     showStory();
     if (!plugins.length) { readPlugins(); }
   });
-  stream.addEventListener("unavailable", () => banner("The presence service is away. Its story goes on when it is back."));
+  stream.addEventListener("unavailable", () => lost("The presence service is away. Its story goes on when it is back."));
   stream.addEventListener("goingAway", ({ data }) => again(JSON.parse(data).reconnectAfterMs));
   stream.addEventListener("refused", ({ data }) => { stream.close(); banner(JSON.parse(data).message); });
   stream.onerror = () => {
-    banner("The server cannot be reached. This page tries again by itself.");
+    lost("The server cannot be reached. This page tries again by itself.");
     again(backoff(failures++));
   };
+}
+
+function lost(text) { // what is shown is old from now on
+  banner(text);
+  showStanding(null, false);
 }
 
 function banner(text) {
@@ -81,7 +86,10 @@ async function start() {
   append($("ann-talk"), element("li", "empty", "Nothing to read yet."));
   try { // after a reload: what Ann had seen before
     showEarlier(await readHistory());
-  } catch { /* the story stream says that the server is away */ }
+  } catch (error) {
+    if (!(error instanceof TypeError)) { banner(error.message); return; }
+    // The server is away, which the story stream will say and wait out.
+  }
   $("bob-form").addEventListener("submit", (event) => sendBobs(event, ann.away, showStory));
   setInterval(() => { showGrace(); showWaits(); }, 250);
   startAnn();

@@ -2,7 +2,7 @@
 
 const SHOWN_MAX = 100; // lines kept in a list
 const BACKOFF_MS = 500; // doubled up to BACKOFF_MAX_MS; a random part is waited
-const BACKOFF_MAX_MS = 20000;
+const BACKOFF_MAX_MS = 8000;
 
 export const $ = (id) => document.getElementById(id);
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
