@@ -24,6 +24,7 @@ from services.chassis.errors import Fault, StoreFull, Unavailable
 from services.chassis.refusals import Code, code_name, refuse
 from services.coordinator import partition as core
 from services.coordinator.effects import (
+    Accept,
     Answer,
     Append,
     AwaitProcessed,
@@ -53,8 +54,8 @@ _OWN = 0  # instead of a stream's number: asked for by this process
 class EntryTaker(Protocol):
     """Who is told of what was committed: the reporter, and what keeps subjects short."""
 
-    def offer(self, entry: entry_pb2.Entry) -> None:
-        """An entry has been appended to a partition held here."""
+    def offer(self, entry: entry_pb2.Entry, size: int) -> None:
+        """An entry of `size` bytes has been appended to a partition held here."""
 
     def note_length(self, partition: int, subject: str, kept: int) -> None:
         """A subject that was appended to now keeps so many messages."""
@@ -287,19 +288,24 @@ class Committer:
                 self._holdings.advance(partition, epochs[partition], tail)
             for effect in decision.effects:
                 self._carry_out(partition, effect)
+            self._count_accepted(decision)
 
     def _carry_out(self, partition: int, effect: Effect) -> None:
         match effect:
-            case Append(entry):
+            case Append(entry, size):
                 for taker in self._takers:
-                    taker.offer(entry)
+                    taker.offer(entry, size)
+            case Accept():
+                uplink = self._uplinks.get(effect.origin)
+                if uplink is not None:
+                    uplink.add_accepted(effect.request, effect.seq, effect.epoch, effect.duplicate)
             case Answer(origin, appended):
                 self._count(appended)
                 uplink = self._uplinks.get(origin)
                 if uplink is not None:
                     uplink.add_answer(appended)
-            case Deliver(entry):
-                self._uplinks.deliver(entry)
+            case Deliver(entry, size):
+                self._uplinks.deliver(entry, size)
             case Relay(message):
                 self._uplinks.relay(partition, message)
             case StartWatch(origin, watched):
@@ -315,12 +321,16 @@ class Committer:
             case AwaitProcessed(origin, pos):
                 self._uplinks.await_processed(origin, partition, pos)
 
+    def _count_accepted(self, decision: core.Decision) -> None:
+        accepts = [effect for effect in decision.effects if type(effect) is Accept]
+        if accepts:
+            relayed = sum(not accept.seq for accept in accepts)
+            self._metrics.accepted.inc(len(accepts) - relayed)
+            self._metrics.relayed.inc(relayed)
+
     def _count(self, appended: coordinator_pb2.Appended) -> None:
         if appended.HasField("refusal"):
             self._metrics.refused.labels(code_name(appended.refusal)).inc()
-        elif appended.HasField("accepted"):
-            counter = self._metrics.accepted if appended.accepted.seq else self._metrics.relayed
-            counter.inc()
         else:
             self._metrics.recorded.inc()
 

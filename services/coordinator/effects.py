@@ -1,10 +1,11 @@
 """What a partition is asked, and what must be done about it: requests and effects. Pure.
 
 Effects come in a list, and the order of the list is the protocol: they are carried out in their
-order, and only after the decision's writes are durable.
+order, and only after the decision's writes are durable. The three that every message has are not
+frozen, which would cost more than the rest of their making; nobody changes them all the same.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2
@@ -39,26 +40,39 @@ class Request:
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Append:
-    """The entry is in the log: offer it to presence."""
+    """The entry is in the log: offer it to presence. `size`: its bytes."""
 
     entry: entry_pb2.Entry
+    size: int = field(compare=False)
+
+
+@dataclass(slots=True)
+class Accept:
+    """Tell the origin, if it is still there, that its publish is durable; seq 0: transient."""
+
+    origin: int
+    request: int
+    seq: int
+    epoch: int
+    duplicate: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Tell the origin, if it is still there."""
+    """Tell the origin, if it is still there, what became of anything else it asked for."""
 
     origin: int
     appended: coordinator_pb2.Appended
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Deliver:
-    """Send the entry's message to every stream that watches its subject."""
+    """Send the entry's message to every stream that watches its subject. `size`: its bytes."""
 
     entry: entry_pb2.Entry
+    size: int = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +124,7 @@ class AwaitProcessed:
 
 Effect = (
     Append
+    | Accept
     | Answer
     | Deliver
     | Relay

@@ -24,9 +24,8 @@ class Recent:
         self._bytes_max = bytes_max
         self._kept: dict[int, deque[_Kept]] = {}
 
-    def add(self, entry: entry_pb2.Entry) -> None:
-        """An entry follows the one added before it in its partition."""
-        size = entry.ByteSize()
+    def add(self, entry: entry_pb2.Entry, size: int) -> None:
+        """An entry of `size` bytes follows the one added before it in its partition."""
         kept = self._kept.setdefault(entry.partition, deque())
         if self.bytes + size > self._bytes_max or (kept and kept[-1].entry.pos + 1 != entry.pos):
             self.drop(entry.partition)

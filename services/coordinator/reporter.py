@@ -91,12 +91,12 @@ class Reporter:
         self._behind.pop(partition, None)
         self._recent.drop(partition)
 
-    def offer(self, entry: entry_pb2.Entry) -> None:
+    def offer(self, entry: entry_pb2.Entry, size: int) -> None:
         """An entry has been committed."""
         followed = self._followed.get(entry.partition)
         if followed is not None:
             followed.tail = entry.pos
-            self._recent.add(entry)
+            self._recent.add(entry, size)
             self._mark_behind(entry.partition)
 
     def note_length(self, partition: int, subject: str, kept: int) -> None:

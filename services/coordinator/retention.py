@@ -87,7 +87,7 @@ class Retention:
         self._after_subject = ""
         self._after_client = ("", "")
 
-    def offer(self, entry: entry_pb2.Entry) -> None:
+    def offer(self, entry: entry_pb2.Entry, size: int) -> None:
         """Of no concern here."""
 
     def note_length(self, partition: int, subject: str, kept: int) -> None:

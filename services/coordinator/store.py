@@ -14,9 +14,12 @@ Unavailable, the outcome is unknown: give up the partitions, claim them anew.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 MESSAGE, PRESENCE, MARK = 1, 2, 3  # kinds of entries
+
+# What each message makes anew is a named tuple: those are made and hashed several times faster than
+# frozen dataclasses.
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +33,14 @@ class Part:
     generation_floor: int = 0  # where the generations of clients without a register begin
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The end of a subject. `low`: messages at or below it are not kept."""
 
     seq: int
     low: int
 
 
-@dataclass(frozen=True, slots=True)
-class PublicationKey:
+class PublicationKey(NamedTuple):
     """What makes a publish the same as another."""
 
     subject: str
@@ -47,8 +48,7 @@ class PublicationKey:
     publication_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(NamedTuple):
     """A publish that was accepted. `digest` is of its content."""
 
     digest: bytes
@@ -56,16 +56,14 @@ class Publication:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class EventKey:
+class EventKey(NamedTuple):
     """What makes a presence event the same as another."""
 
     session_id: str
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedEvent:
+class RecordedEvent(NamedTuple):
     """A presence event in the log."""
 
     pos: int
@@ -111,8 +109,7 @@ class Facts:
     registers: dict[str, dict[str, Register]] = field(default_factory=dict)  # user: client: …
 
 
-@dataclass(frozen=True, slots=True)
-class LogRow:
+class LogRow(NamedTuple):
     """An entry to append. `entry` is the serialised onward.types.v1.Entry."""
 
     pos: int

@@ -109,6 +109,11 @@ class Uplink:
         self._batch.appended.append(appended)
         self._grow(_ANSWER_BYTES)
 
+    def add_accepted(self, request: int, seq: int, epoch: int, duplicate: bool) -> None:
+        accepted = self._batch.appended.add(request=request).accepted
+        accepted.seq, accepted.epoch, accepted.duplicate = seq, epoch, duplicate
+        self._grow(_ANSWER_BYTES)
+
     def add_refusal(self, request: int, refusal: refusal_pb2.Refusal) -> None:
         self._batch.appended.add(request=request, refusal=refusal)
         self._grow(_ANSWER_BYTES)
@@ -117,8 +122,8 @@ class Uplink:
         self._batch.watched.append(watched)
         self._grow(_ANSWER_BYTES + len(watched.subject))
 
-    def add_delivery(self, delivery: coordinator_pb2.Delivery, size: int) -> None:
-        self._batch.deliveries.append(delivery)
+    def add_delivery(self, entry: entry_pb2.Entry, size: int) -> None:
+        self._batch.deliveries.add(pos=entry.pos, message=entry.message)
         self._grow(size)
 
     def add_transient(self, message: entry_pb2.Message, size: int) -> bool:
@@ -244,14 +249,12 @@ class Uplinks:
             if not watchers:
                 self._watchers[partition].pop(subject, None)
 
-    def deliver(self, entry: entry_pb2.Entry) -> None:
-        """Send the entry's message to all that watch its subject."""
+    def deliver(self, entry: entry_pb2.Entry, size: int) -> None:
+        """Send the message of the entry, which has `size` bytes, to all that watch its subject."""
         watchers = self._watchers[entry.partition].get(entry.message.subject)
         if watchers:
-            delivery = coordinator_pb2.Delivery(pos=entry.pos, message=entry.message)
-            size = delivery.ByteSize()
             for uplink in watchers.values():
-                uplink.add_delivery(delivery, size)
+                uplink.add_delivery(entry, size)
 
     def relay(self, partition: int, message: entry_pb2.Message) -> None:
         """Send a transient message to all that watch its subject and do not lag."""

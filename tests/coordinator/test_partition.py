@@ -6,6 +6,7 @@ from onward.types.v1 import entry_pb2
 from services.chassis.refusals import Code
 from services.chassis.subjects import partition_of
 from services.coordinator.effects import (
+    Accept,
     Answer,
     Append,
     AwaitProcessed,
@@ -63,9 +64,16 @@ def message_entry(pos: int, seq: int, subject: str = "/a", text: str = "hi") -> 
     return entry
 
 
-def accepted(request: int, seq: int, duplicate: bool = False, epoch: int = 9) -> Answer:
-    outcome = coordinator_pb2.Appended.Accepted(seq=seq, epoch=epoch, duplicate=duplicate)
-    return Answer(ORIGIN, coordinator_pb2.Appended(request=request, accepted=outcome))
+def accepted(request: int, seq: int, duplicate: bool = False, epoch: int = 9) -> Accept:
+    return Accept(ORIGIN, request, seq, epoch, duplicate)
+
+
+def appended(entry: entry_pb2.Entry) -> Append:
+    return Append(entry, entry.ByteSize())
+
+
+def delivered(entry: entry_pb2.Entry) -> Deliver:
+    return Deliver(entry, entry.ByteSize())
 
 
 def recorded(request: int, pos: int, generation: int) -> Answer:
@@ -84,7 +92,7 @@ def codes(decision: Decision) -> list[str]:
 def test_a_message_is_appended_answered_and_delivered_in_this_order() -> None:
     decision = decide(TERM, [ask(1, publish=publish("/a", "hi", "p1"))], facts(tail=4))
     entry = message_entry(5, 1)
-    assert decision.effects == [Append(entry), accepted(1, 1), Deliver(entry)]
+    assert decision.effects == [appended(entry), accepted(1, 1), delivered(entry)]
     assert [row.entry for row in decision.writes.rows] == [entry.SerializeToString()]
     assert decision.writes.heads == {"/a": 1}
 
@@ -94,8 +102,8 @@ def test_messages_of_one_group_follow_one_another() -> None:
     decision = decide(TERM, asked, facts(heads={"/a": Head(6, 0)}))
     first, second = message_entry(1, 7, text="t1"), message_entry(2, 8, text="t2")
     assert decision.effects == [
-        *(Append(first), accepted(1, 7), Deliver(first)),
-        *(Append(second), accepted(2, 8), Deliver(second)),
+        *(appended(first), accepted(1, 7), delivered(first)),
+        *(appended(second), accepted(2, 8), delivered(second)),
     ]
 
 
@@ -109,7 +117,7 @@ def test_a_repeat_is_accepted_again_and_delivered_once() -> None:
     decision = decide(TERM, asked, facts())
     entry = message_entry(1, 1)
     assert decision.effects == [
-        *(Append(entry), accepted(1, 1), Deliver(entry)),
+        *(appended(entry), accepted(1, 1), delivered(entry)),
         accepted(2, 1, duplicate=True),
     ]
     assert len(decision.writes.rows) == 1
@@ -240,7 +248,7 @@ def test_a_watch_sees_what_was_before_it_in_its_head_and_what_comes_after_it_del
     decision = decide(TERM, asked, facts(tail=7, heads={"/a": Head(3, 2)}))
     watched = coordinator_pb2.Watched(subject="/a", head=4, floor=2, tail=8, epoch=9)
     kinds = [type(effect) for effect in decision.effects]
-    assert kinds == [Append, Answer, Deliver, StartWatch, Append, Answer, Deliver, EndWatch]
+    assert kinds == [Append, Accept, Deliver, StartWatch, Append, Accept, Deliver, EndWatch]
     assert decision.effects[3] == StartWatch(4, watched)
 
 
@@ -321,10 +329,10 @@ def test_a_transient_message_is_relayed_in_its_place_and_leaves_nothing() -> Non
     decision = decide(TERM, asked, facts())
     first, second = message_entry(1, 1), message_entry(2, 2)
     assert decision.effects == [
-        *(Append(first), accepted(1, 1), Deliver(first)),
+        *(appended(first), accepted(1, 1), delivered(first)),
         *(accepted(2, 0), relayed()),
         *(accepted(3, 0), relayed()),
-        *(Append(second), accepted(4, 2), Deliver(second)),
+        *(appended(second), accepted(4, 2), delivered(second)),
     ]
     alone = decide(TERM, [ask(1, publish=transient("/a"))], facts())
     assert alone.writes == Writes()
@@ -350,7 +358,7 @@ def test_a_transient_message_is_refused_as_others_are() -> None:
 def test_a_message_to_be_retained_is_a_message_and_the_retained_one() -> None:
     decision = decide(TERM, [ask(1, publish=retained("hi", "p1"))], facts())
     entry = message_entry(1, 1)
-    assert decision.effects == [Append(entry), accepted(1, 1), Deliver(entry)]
+    assert decision.effects == [appended(entry), accepted(1, 1), delivered(entry)]
     assert decision.writes.retained == {"/a": decision.writes.rows[0]}
 
 
@@ -424,3 +432,9 @@ def test_a_forgotten_client_returns_above_the_generations_it_had() -> None:
     assert codes(decide(TERM, [stale], floor)) == ["STALE_SESSION"]
     again = ask(1, presence=event(1, connected=connected("/a", last=5)))
     assert recorded(1, 1, 6) in decide(TERM, [again], Facts(Part(9, 0, 0, 0, 5))).effects
+
+
+def test_the_size_that_goes_with_an_entry_is_its_own() -> None:
+    decision = decide(TERM, [ask(1, publish=publish("/a", "hi", "p1"))], facts())
+    sizes = [it.size for it in decision.effects if isinstance(it, Append | Deliver)]
+    assert sizes == [message_entry(1, 1).ByteSize()] * 2

@@ -16,6 +16,10 @@ def message(seq: int, subject: str = "/a", partition: int = 1) -> entry_pb2.Entr
     return it
 
 
+def deliver(uplinks: Uplinks, it: entry_pb2.Entry) -> None:
+    uplinks.deliver(it, it.ByteSize())
+
+
 async def batch(uplink: Uplink) -> coordinator_pb2.UplinkResponse.Batch:
     frame = await asyncio.wait_for(uplink.next(), 2)
     assert frame is not None
@@ -81,12 +85,12 @@ def test_deliveries_go_to_watchers_of_the_subject_only(run: Run) -> None:
         one, two = uplinks.open(7), uplinks.open(8)
         uplinks.watch(one.number, 1, watched("/a"))
         uplinks.watch(two.number, 1, watched("/b"))
-        uplinks.deliver(message(3))
-        uplinks.deliver(message(1, "/c"))
+        deliver(uplinks, message(3))
+        deliver(uplinks, message(1, "/c"))
         assert [it.pos for it in (await batch(one)).deliveries] == [3]
         assert not (await batch(two)).deliveries
         uplinks.unwatch(one.number, "/a")
-        uplinks.deliver(message(4))
+        deliver(uplinks, message(4))
         one.add_heartbeat(1)
         assert not (await batch(one)).deliveries
 
@@ -103,8 +107,8 @@ def test_a_closed_stream_and_a_dropped_partition_watch_nothing(run: Run) -> None
         uplinks.close(one)
         uplinks.drop(1)
         assert two.subjects == {"/b": 2}
-        uplinks.deliver(message(1))
-        uplinks.deliver(message(1, "/b", 2))
+        deliver(uplinks, message(1))
+        deliver(uplinks, message(1, "/b", 2))
         assert [it.message.subject for it in (await batch(two)).deliveries] == ["/b"]
         assert await one.next() is None
 
@@ -117,7 +121,7 @@ def test_a_stream_that_falls_behind_is_closed_and_keeps_nothing(run: Run) -> Non
         one = uplinks.open(7)
         uplinks.watch(one.number, 1, watched())
         for seq in range(1, 200):
-            uplinks.deliver(message(seq))
+            deliver(uplinks, message(seq))
         assert one.closed
         assert one._batch.ByteSize() == 0, "its last write may be stuck for long"
         await asyncio.wait_for(uplinks.flush(), 2)
