@@ -12,7 +12,6 @@ from services.chassis import logs, process
 from services.chassis.cluster import Directory
 from services.chassis.errors import SettingError, first_of
 from services.chassis.etcd import Etcd
-from services.chassis.refusals import Refusal
 from services.chassis.server import Server
 from services.chassis.settings import load
 from services.chassis.tasks import lasting
@@ -22,7 +21,6 @@ from services.edge.exchange_backend import ExchangeBackend
 from services.edge.gateway import Gateway, GatewayLimits
 from services.edge.http_api import HttpApi
 from services.edge.http_story import StoryLimits
-from services.edge.identity import Identity
 from services.edge.limits import HubLimits, Limits
 from services.edge.meter import InputLimits
 from services.edge.outbox import OutboxLimits
@@ -64,14 +62,10 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
     readers = Readers(directory, settings.secret)
     authenticator = Authenticator(settings.jwt_hs256_secret, anonymous=settings.anonymous)
 
-    def identify(token: str, user: str, client_id: str) -> Identity | Refusal:
-        caller = authenticator.identify(token, user, client_id)
-        return caller if isinstance(caller, Refusal) else caller.identity()
-
     server = Server(settings.grpc_address, settings.secret, [SERVICE])
     try:
         async with asyncio.TaskGroup() as tasks:
-            exchange = Exchange(_exchange_limits(settings), identify, readers, tasks)
+            exchange = Exchange(_exchange_limits(settings), authenticator.identify, readers, tasks)
             uplinks = Uplinks(exchange.outbox, exchange, settings.secret)
             exchange.wake = uplinks.wake
             term = Term(etcd, directory, exchange, uplinks, settings.lease_ttl_s)

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from onward.client.v1 import client_pb2
@@ -50,6 +51,7 @@ from services.edge.tallies import (
 )
 
 TICK_S: Final = 0.05
+ENDS_PER_TICK: Final = 50  # ending events appended again; while the store takes none, others wait
 _ACCEPTED: Final = PUBLISH_SECONDS.labels("accepted")
 _PASSED_ON: Final = PUBLISH_SECONDS.labels("transient")
 _REFUSED: Final = PUBLISH_SECONDS.labels("refused")
@@ -91,7 +93,8 @@ class Exchange:
         self.lookups = Lookups(self, readers, tasks)
         self._identify = identify
         self._appends: dict[int, Callable[[coordinator_pb2.Appended], None]] = {}
-        self._delayed: set[EventId] = set()  # ending events that are appended again a little later
+        # Ending events that are appended again a little later, in the order of their times.
+        self._delayed: dict[EventId, tuple[float, Connection, AppendPresence]] = {}
         self._pumping = False
         self._uncongested = asyncio.Event()
         self._uncongested.set()
@@ -138,16 +141,16 @@ class Exchange:
             answer = self._appends.pop(request, None)
             if answer is not None:
                 answer(coordinator_pb2.Appended(request=request, refusal=refusal))
+        due = [one for one in islice(self._delayed.values(), ENDS_PER_TICK) if one[0] <= now]
+        for _, connection, effect in due:
+            self.append_event(connection, effect)
         self.wake()
 
     # socket.Acceptor
 
     def accept(self, socket: Socket, handshake: Handshake) -> Connection:
         """Makes the session of a new socket."""
-
-        def identify(token: str, client_id: str) -> Identity | Refusal:
-            return self._identify(token, handshake.user, client_id)
-
+        identify = _Asked(self._identify, handshake.user)
         now = asyncio.get_running_loop().time()
         session = Session(uuid.uuid4().hex, self.place, self.limits.session, identify, now)
         connection = Connection(self, socket, session)
@@ -247,16 +250,12 @@ class Exchange:
     def append_event(self, connection: Connection, effect: AppendPresence) -> None:
         """Makes a presence event durable; its connection is told."""
         event = effect.event
+        now = asyncio.get_running_loop().time()
+        self._delayed.pop(_event_id(event), None)
         if effect.after_s:
-            self._delayed.add(_event_id(event))
-            asyncio.get_running_loop().call_later(
-                effect.after_s,
-                self.append_event,
-                connection,
-                AppendPresence(event, effect.ending),
-            )
+            again = AppendPresence(event, effect.ending)
+            self._delayed[_event_id(event)] = (now + effect.after_s, connection, again)
             return
-        self._delayed.discard(_event_id(event))
         partition = self.hub.partition(event.user)
         request = self.outbox.event(partition, event)
         if isinstance(request, Refusal):
@@ -267,7 +266,6 @@ class Exchange:
             self.marks.ended(_event_id(event), partition, floors)
         else:
             self._want_marks(event)
-        now = asyncio.get_running_loop().time()
         self._appends[request] = partial(self._tell_appended, connection, event, partition, now)
         self.wake()
 
@@ -368,6 +366,19 @@ class Exchange:
         connection.on_appended(event, outcome)
         if not recorded and event_id not in self._delayed:
             self.marks.dropped(event_id)
+
+
+class _Asked:
+    """Who the client of one handshake is. Every session has one; a closure is larger by far."""
+
+    __slots__ = ("_identify", "_user")
+
+    def __init__(self, identify: Identify, user: str) -> None:
+        self._identify = identify
+        self._user = user
+
+    def __call__(self, token: str, client_id: str) -> Identity | Refusal:
+        return self._identify(token, self._user, client_id)
 
 
 def _event_id(event: entry_pb2.PresenceEvent) -> EventId:

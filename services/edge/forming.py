@@ -5,6 +5,7 @@ and states the rules. Each function takes the session's state, changes it, and r
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from sys import intern
 
 from onward.client.v1 import client_pb2
 from onward.types.v1 import entry_pb2
@@ -119,7 +120,8 @@ def _form(state: SessionState, wanted: Iterable[client_pb2.Subscription]) -> lis
     job = state.job
     assert job is not None
     same_log = job.connect is None or job.connect.log_id in ("", state.place.log_id)
-    job.forming = {one.subject: Forming(one, same_log, state.limits) for one in wanted}
+    # All sessions that subscribe to a subject keep one string of it.
+    job.forming = {intern(one.subject): Forming(one, same_log, state.limits) for one in wanted}
     return [Watch(subject) for subject in job.forming] or _settle(state)
 
 

@@ -1,19 +1,28 @@
 """The seam between who a client is and what its session does: one value, made by authentication.
 
-`entitlement` (with `tokens`) makes an `Identity` from a connect frame's token and the handshake;
+`tokens` (with `entitlement`) makes an `Identity` from a connect frame's token and the handshake;
 the session core asks it and knows neither tokens nor claims.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Protocol):
     """Who a client is, and what it may do."""
 
-    user: str
-    expires_at: float | None  # seconds since 1970; None: never
-    may_subscribe: Callable[[str], bool]  # takes a subject
-    may_publish: Callable[[str], bool]  # takes a subject
-    may_register: Callable[[str], bool]  # takes an external token
+    @property
+    def user(self) -> str:
+        """Its name."""
+
+    @property
+    def expires_at(self) -> float | None:
+        """Until when this is so, in seconds since 1970; None: for ever."""
+
+    def may_subscribe(self, subject: str) -> bool:
+        """Whether it may subscribe to `subject`."""
+
+    def may_publish(self, subject: str) -> bool:
+        """Whether it may publish to `subject`."""
+
+    def may_register(self, uri: str) -> bool:
+        """Whether it may register the external token `uri`."""

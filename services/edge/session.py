@@ -69,8 +69,9 @@ class Session:
         """`identify(token, client_id)` says who the client is."""
         self._state = SessionState(session_id, place, limits)
         self._identify = identify
-        self._waiting: list[client_pb2.ClientFrame] = []
-        self._rate = Rate(limits.publishes_per_s, limits.publishes_burst)
+        # Most sessions are of people who read: what only others need is made when it is needed.
+        self._waiting: tuple[client_pb2.ClientFrame, ...] = ()
+        self._rate: Rate | None = None
         self._vigil = Vigil(now)
         self._activity: Activity | None = None  # until the client says something of it
 
@@ -122,7 +123,7 @@ class Session:
         full = len(self._waiting) >= state.limits.frames_waiting_max
         if full or size > state.limits.frames_waiting_bytes_max:
             return state.refuse(frame.id, _TOO_MANY_WAIT)
-        self._waiting.append(frame)
+        self._waiting += (frame,)
         return []
 
     def _start(self, frame: client_pb2.ClientFrame) -> list[Effect]:
@@ -182,6 +183,8 @@ class Session:
     def _publish(self, frame_id: str, publish: client_pb2.Publish, now: float) -> list[Effect]:
         state = self._state
         assert state.identity is not None
+        if self._rate is None:
+            self._rate = Rate(state.limits.publishes_per_s, state.limits.publishes_burst)
         if wait_ms := self._rate.take(now):
             return state.refuse(
                 frame_id, refuse(Code.RATE_LIMITED, "This session publishes too fast.", wait_ms)
@@ -248,9 +251,8 @@ class Session:
             )
         if begun := tuple(one for one in lost if one not in forming_now):
             effects.append(Halt(begun))
-        self._waiting.insert(
-            0, client_pb2.ClientFrame(unsubscribe=client_pb2.Unsubscribe(subjects=lost))
-        )
+        unsubscribe = client_pb2.ClientFrame(unsubscribe=client_pb2.Unsubscribe(subjects=lost))
+        self._waiting = (unsubscribe, *self._waiting)
         return self._then_waiting(effects)
 
     # Facts about subscriptions, as asked for.
@@ -373,7 +375,7 @@ class Session:
         state = self._state
         state.gone_clean = clean
         state.closing = True
-        self._waiting.clear()
+        self._waiting = ()
         job, phase = state.job, state.phase
         state.phase = Phase.ENDED
         if job is not None and job.number and (job.connect is not None or state.ending):
@@ -405,5 +407,7 @@ class Session:
         while self._waiting and state.job is None and state.phase is Phase.OPEN:
             if state.closing:
                 break
-            effects = effects + self._start(self._waiting.pop(0))
+            frame, *waiting = self._waiting
+            self._waiting = tuple(waiting)
+            effects = effects + self._start(frame)
         return effects

@@ -13,7 +13,6 @@ import jwt
 from services.chassis.refusals import Code, Refusal, refuse
 from services.chassis.subjects import name_fault
 from services.edge.entitlement import Grants, anonymous_grants, claimed_grants
-from services.edge.identity import Identity
 
 _ANON: Final = "anon:"
 _EXPIRES_AT_MAX: Final = 1 << 53  # beyond it a float is no exact number of seconds
@@ -25,20 +24,23 @@ _REQUIRED: Final = ["sub", "exp"]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, what they may do, and until when."""
+    """Who asks, what they may do, and until when. An `identity.Identity`."""
 
     grants: Grants
     expires_at: float | None  # seconds since 1970; None: never
 
-    def identity(self) -> Identity:
-        """As the session core sees it."""
-        return Identity(
-            user=self.grants.user,
-            expires_at=self.expires_at,
-            may_subscribe=self.grants.may_subscribe,
-            may_publish=self.grants.may_publish,
-            may_register=self.grants.may_register,
-        )
+    @property
+    def user(self) -> str:
+        return self.grants.user
+
+    def may_subscribe(self, subject: str) -> bool:
+        return self.grants.may_subscribe(subject)
+
+    def may_publish(self, subject: str) -> bool:
+        return self.grants.may_publish(subject)
+
+    def may_register(self, uri: str) -> bool:
+        return self.grants.may_register(uri)
 
 
 class Authenticator:

@@ -11,6 +11,7 @@ import jwt
 import pytest
 
 from services.chassis.refusals import Code, Refusal
+from services.edge.identity import Identity
 from services.edge.tokens import Authenticator, Caller
 from tests.edge.door import SECRET
 
@@ -46,7 +47,7 @@ def test_a_good_token_says_who_what_and_until_when() -> None:
     end = int(time.time()) + HOUR
     caller = identify(token(exp=end, onward={"subscribe": ["/a"]}))
     assert isinstance(caller, Caller)
-    identity = caller.identity()
+    identity: Identity = caller
     assert (identity.user, identity.expires_at) == ("ann", end)
     assert identity.may_subscribe("/a")
     assert not identity.may_publish("/a")
