@@ -25,6 +25,7 @@ from services.presence.notifications import (
     Delivery,
     Effect,
     Limits,
+    PutDelivery,
     Span,
     settle,
 )
@@ -90,16 +91,18 @@ class Caller:
         claimed: Sequence[Claimed],
         looked_for: Mapping[str, Sequence[Span]],
         read: Contained,
-    ) -> None:
-        """Call the plugin with what was claimed, and record its answers. `read` is what was read
-        before the claim, for the spans in `looked_for`. Raises Deposed."""
+    ) -> bool:
+        """Call the plugin with what was claimed, and record its answers; whether any is due again.
+
+        `read` is what was read before the claim, for the spans in `looked_for`. Raises Deposed.
+        """
         contents = await self._newest(lane, claimed, looked_for, read)
         began = time.perf_counter()
         results = await self._call(lane, claimed, contents)
         metrics.notify_seconds.labels(lane.plugin.label, lane.channel).observe(
             time.perf_counter() - began
         )
-        await self._settle(lane, claimed, results)
+        return await self._settle(lane, claimed, results)
 
     def _batch_bytes(self, lane: Lane) -> int:
         description = lane.plugin.description
@@ -152,7 +155,7 @@ class Caller:
 
     async def _settle(
         self, lane: Lane, claimed: Sequence[Claimed], results: Mapping[str, Answer]
-    ) -> None:
+    ) -> bool:
         works = any(answer.outcome in PLUGIN_WORKS for answer in results.values())
         faults = [answer for answer in results.values() if answer.outcome in PLUGIN_FAULTS]
         if works or not faults:
@@ -177,7 +180,7 @@ class Caller:
             metrics.attempts.labels(lane.plugin.label, lane.channel, answer.outcome.value).inc()
         chances = {own_id: self._chance() for own_id in results}
 
-        def record(tx: Transaction) -> None:
+        def record(tx: Transaction) -> bool:
             effects: list[Effect] = []
             attempts: list[Attempt] = []
             now = tx.now()
@@ -188,6 +191,9 @@ class Caller:
                 attempts.append(answers.ended(one.attempt, answer, now))
             answers.write(tx, effects)
             tx.put_attempts(attempts)
+            return any(
+                isinstance(e, PutDelivery) and e.delivery.due_at is not None for e in effects
+            )
 
         while True:
             try:

@@ -10,7 +10,7 @@ Knows plugins and the store. Must not know how a plugin sends; `calls` makes a c
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,14 @@ class _Found:
     claimed: Sequence[Claimed] = ()
     # Due, but their messages are not at hand.
     unread: Sequence[DueDelivery] = ()
+    # There may be more that is due now.
+    more: bool = False
+    # After how many seconds something else is due.
+    next_in_s: float = _LOOK_EVERY_S
+
+
+# When nothing may be called now, whatever is due.
+_MORE = _Found(more=True)
 
 
 class Dispatcher:
@@ -93,10 +101,11 @@ class Dispatcher:
         self._stopping = False
         plugins.on_change(self._plugins_changed)
 
-    def wake(self) -> None:
-        """Something may be due now."""
+    def wake(self, schemes: Collection[str] | None = None) -> None:
+        """Something may be due now: of these channels, or of any."""
         for lane in self._plugins.lanes:
-            lane.wake.set()
+            if schemes is None or any(self._plugins.lane_for(one) is lane for one in schemes):
+                lane.wake.set()
 
     async def recover(self) -> None:
         """Call unknown what a process that is gone had claimed. Once, before `run`."""
@@ -139,18 +148,19 @@ class Dispatcher:
     async def _serve(self, lane: Lane, group: asyncio.TaskGroup) -> None:
         while lane in self._plugins.lanes:
             lane.wake.clear()
-            found = await self._look(lane) if lane.may_call(_loop_time()) else _Found()
+            found = _MORE
+            if not self._stopping and lane.may_call(_loop_time()):
+                found = await self._look(lane)
             if found.claimed:
                 self._start(lane, group, self._send(lane, found.claimed))
             elif found.unread:
                 self._start(lane, group, self._send_unread(lane, found.unread))
-            else:
-                await self._rest(lane)
+            lane.hungry = found.more
+            if not (found.more and (found.claimed or found.unread)):
+                await self._rest(lane, found.next_in_s)
 
     async def _look(self, lane: Lane) -> _Found:
         """What is due for the lane: claimed, or at least known. A probe has begun with it."""
-        if self._stopping:
-            return _Found()
         # A probe must be alone, from here on: its call begins only after an await.
         lane.breaker = lane.breaker.begin(_loop_time())
         found = _Found()
@@ -173,16 +183,23 @@ class Dispatcher:
         schemes = self._plugins.schemes_of(lane, tx.schemes_open())
         due = tx.deliveries_due(schemes, count + len(in_hand))
         free = [delivery for delivery in due if delivery.id not in in_hand][:count]
+        if not free:
+            return _Found(next_in_s=_next_in_s(tx, schemes))
         members = tx.members_of([delivery.notification_id for delivery in free])
         sizes = [
             self._contents.size_at_hand(one.subject, members[one.notification_id]) for one in free
         ]
-        if free and sizes[0] is None:
+        if sizes[0] is None:
             # The one that waits longest decides, so that it does not wait for ever.
-            return _Found(unread=[(one, members[one.notification_id]) for one in free])
+            unread = [(one, members[one.notification_id]) for one in free]
+            return _Found(unread=unread, more=True)
         at_hand = [(one, size) for one, size in zip(free, sizes, strict=True) if size is not None]
         fitting = self._caller.fitting(lane, [size for _, size in at_hand])
-        return _Found(claimed=self._claim(tx, lane, [one for one, _ in at_hand[:fitting]]))
+        return _Found(
+            claimed=self._claim(tx, lane, [one for one, _ in at_hand[:fitting]]),
+            more=len(free) == count or fitting < len(free),
+            next_in_s=_next_in_s(tx, schemes),
+        )
 
     def _claim(
         self, tx: Transaction, lane: Lane, deliveries: Sequence[Delivery]
@@ -196,23 +213,15 @@ class Dispatcher:
         metrics.claim_batch.labels(lane.plugin.label, lane.channel).observe(len(claimed))
         return claimed
 
-    async def _rest(self, lane: Lane) -> None:
+    async def _rest(self, lane: Lane, next_in_s: float) -> None:
         """Wait for a wake, the next due time, or the end of the breaker's rest."""
         pause_s = _LOOK_EVERY_S
-
-        def next_due(tx: Transaction) -> float:
-            at = tx.next_due(self._plugins.schemes_of(lane, tx.schemes_open()))
-            return _LOOK_EVERY_S if at is None else at - tx.now()
-
-        if lane.breaker.probing or self._stopping:
-            pass  # Its end wakes.
+        if lane.breaker.probing or self._stopping or not lane.plugin.connected.is_set():
+            pass  # The end of the probe wakes, or the connection.
         elif not lane.breaker.closed:
             pause_s = min(pause_s, lane.breaker.open_until - _loop_time())
-        elif lane.plugin.connected.is_set():
-            due_in_s = await self._store.read(next_due)
-            if due_in_s > 0 or not lane.plugin.calls:
-                pause_s = min(pause_s, due_in_s)
-            # Else it is in hand, or the calls are at their bound: the end of one wakes.
+        elif next_in_s > 0 or not lane.in_hand:
+            pause_s = min(pause_s, next_in_s)
         try:
             async with asyncio.timeout(max(pause_s, 0.005)):
                 await lane.wake.wait()
@@ -227,15 +236,17 @@ class Dispatcher:
 
         def done(_: asyncio.Task[None]) -> None:
             lane.calls.discard(task)
-            # Other lanes may have waited for one of the plugin's calls to end.
+            # Lanes may have waited for one of the plugin's calls to end.
             for one in lane.plugin.lanes.values():
-                one.wake.set()
+                if one.hungry:
+                    one.wake.set()
 
         task.add_done_callback(done)
 
     async def _send(self, lane: Lane, claimed: Sequence[Claimed]) -> None:
         try:
-            await self._caller.send(lane, claimed, {}, {})
+            if await self._caller.send(lane, claimed, {}, {}):
+                lane.wake.set()
         except Fault as fault:
             await self._faulty(lane, fault)
 
@@ -253,6 +264,7 @@ class Dispatcher:
                 await self._caller.send(lane, claimed, looked_for, contents)
             else:
                 lane.breaker = lane.breaker.release()
+            lane.wake.set()
         except Fault as fault:
             await self._faulty(lane, fault)
         finally:
@@ -265,6 +277,7 @@ class Dispatcher:
         log.warning("dispatch_fault", plugin=lane.plugin.label, fault=type(fault).__name__)
         lane.breaker = lane.breaker.release()
         await asyncio.sleep(_FAULT_PAUSE_S)
+        lane.wake.set()
 
     # -- upkeep -------------------------------------------------------------------------------
 
@@ -292,6 +305,11 @@ class Dispatcher:
             except Fault as fault:
                 log.warning("dispatch_fault", plugin="-", fault=type(fault).__name__)
             await asyncio.sleep(_EXPIRE_EVERY_S)
+
+
+def _next_in_s(tx: Transaction, schemes: Sequence[str]) -> float:
+    at = tx.next_due(schemes)
+    return _LOOK_EVERY_S if at is None else at - tx.now()
 
 
 def _loop_time() -> float:

@@ -182,8 +182,7 @@ class Handovers:
         for effect in effects:
             match effect:
                 case state.Notify(subject, seq, _) if seq in spans:
-                    due = self._outbox.notify(tx, user, subject, spans[seq], None)
-                    news.deliveries |= due
+                    self._outbox.notify(tx, user, subject, spans[seq], None, news)
                 case state.Suppress(_, from_seq, to_seq, _) if from_seq == to_seq in spans:
                     whole = replace(effect, from_seq=spans[to_seq].from_seq)
                     self._outbox.write(tx, user, [whole], news=news)

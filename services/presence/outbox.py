@@ -23,7 +23,9 @@ _PAGE = 1_000
 class News:
     """What others should look at after the commit."""
 
+    # Something may be due on any channel; or on these.
     deliveries: bool = False
+    schemes: set[str] = field(default_factory=set)
     graces: bool = False
     handovers: bool = False
     fanouts: bool = False
@@ -52,7 +54,7 @@ class Outbox:
             match effect:
                 case state.Notify(subject, seq, pos):
                     span = Span(seq, seq, pos)
-                    news.deliveries |= self.notify(tx, user, subject, span, publisher_of(seq))
+                    self.notify(tx, user, subject, span, publisher_of(seq), news)
                 case state.Suppress(subject, from_seq, to_seq, reason):
                     for span in undecided(tx, user, subject, Span(from_seq, to_seq, 0)):
                         self._suppress(tx, user, subject, span, reason.value)
@@ -64,27 +66,33 @@ class Outbox:
         return news
 
     def notify(
-        self, tx: Transaction, user: str, subject: str, due: Span, publisher: str | None
-    ) -> bool:
-        """Decide messages that are due as far as presence goes; those decided before stay so.
-
-        Returns whether there is something to send now or later.
-        """
-        begun = False
+        self,
+        tx: Transaction,
+        user: str,
+        subject: str,
+        due: Span,
+        publisher: str | None,
+        news: News,
+    ) -> None:
+        """Decide messages that are due as far as presence goes; those decided before stay so."""
         for span in undecided(tx, user, subject, due):
             uris = tx.uris(user)
             refused = frozenset(uri for uri, opted_out in uris.items() if opted_out)
             decided = decide(Facts(user, publisher, tuple(uris), refused))
             if isinstance(decided, Due):
-                self._place(tx, [(user, decided.uris)], subject, span)
-                begun = True
+                self._place(tx, [(user, decided.uris)], subject, span, news)
             else:
                 self._suppress(tx, user, subject, span, decided.reason)
-        return begun
 
     def notify_all(
-        self, tx: Transaction, users: Sequence[str], subject: str, due: Span, publisher: str
-    ) -> bool:
+        self,
+        tx: Transaction,
+        users: Sequence[str],
+        subject: str,
+        due: Span,
+        publisher: str,
+        news: News,
+    ) -> None:
         """As `notify`, of one message, for many users at once: few statements for all of them."""
         decided_before = tx.decided_users(users, subject, due.to_seq)
         uris_of = tx.uris_of(users)
@@ -99,11 +107,15 @@ class Outbox:
                 open_to.append((user, decided.uris))
             else:
                 self._suppress(tx, user, subject, due, decided.reason)
-        self._place(tx, open_to, subject, due)
-        return bool(open_to)
+        self._place(tx, open_to, subject, due, news)
 
     def _place(
-        self, tx: Transaction, due: Sequence[tuple[str, Sequence[str]]], subject: str, span: Span
+        self,
+        tx: Transaction,
+        due: Sequence[tuple[str, Sequence[str]]],
+        subject: str,
+        span: Span,
+        news: News,
     ) -> None:
         """Have these users notified at these endpoints."""
         users = [user for user, _ in due]
@@ -129,10 +141,9 @@ class Outbox:
             else:
                 own_id = placed.notification_id
             decided.append((user, Decided(span, own_id, "", now)))
-        tx.begin_all(
-            [one.notification for one in begun],
-            [delivery for one in begun for delivery in one.deliveries],
-        )
+        deliveries = [delivery for one in begun for delivery in one.deliveries]
+        news.schemes.update(delivery.scheme for delivery in deliveries)
+        tx.begin_all([one.notification for one in begun], deliveries)
         tx.put_all_decided(subject, decided)
         metrics.notifications.inc(len(begun))
         metrics.decisions.labels("DUE").inc(span.count * len(due))

@@ -96,6 +96,8 @@ class Lane:
         # Ids of deliveries between being found due and being settled.
         self.in_hand: set[str] = set()
         self.calls: set[asyncio.Task[None]] = set()
+        # More may be due than was claimed when it was last looked at.
+        self.hungry = False
         # What the channel failed with as a whole, last; empty: nothing since it last worked.
         self.fault = ""
 

@@ -77,7 +77,8 @@ class Processing:
         states = tx.load_followers(users, fanout.subject)
         due = [user for user in users if handover.is_due(states[user], message)]
         span = Span(fanout.seq, fanout.seq, fanout.pos)
-        news.deliveries |= self._outbox.notify_all(tx, due, fanout.subject, span, fanout.publisher)
+        metrics.fanout_users.observe(len(users))
+        self._outbox.notify_all(tx, due, fanout.subject, span, fanout.publisher, news)
         if len(users) < self._users_max:
             tx.drop_fanout(fanout.subject, fanout.seq)
             return

@@ -29,6 +29,8 @@ _SCHEMA = Path(__file__).with_name("schema.sql")
 _SCHEMA_VERSION = 2
 # Callers beyond this many wait in the event loop, so that the thread's queue stays short.
 _QUEUED_MAX = 64
+_work_seconds = metrics.store_seconds.labels("work")
+_commit_seconds = metrics.store_seconds.labels("commit")
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
 
 
@@ -213,8 +215,8 @@ class SqliteStore:
             result = work(tx)
             worked = time.perf_counter()
             self._db.execute("COMMIT")
-            metrics.store_seconds.labels("work").observe(worked - began)
-            metrics.store_seconds.labels("commit").observe(time.perf_counter() - worked)
+            _work_seconds.observe(worked - began)
+            _commit_seconds.observe(time.perf_counter() - worked)
             if self._db.total_changes > before:  # Else it needed no space.
                 self.full_since = None
         except BaseException as error:  # Whatever ended the work undoes it, and is passed on.

@@ -313,7 +313,14 @@ class SqliteUserRows:
         return float(row[0]) if row[0] is not None else None
 
     def edges_online(self) -> Sequence[int]:
-        rows = self.db.execute("SELECT DISTINCT edge_id FROM registers WHERE standing = 'online'")
+        # From edge to edge in the index; DISTINCT would visit every client online.
+        rows = self.db.execute(
+            "WITH RECURSIVE edge(id) AS ("
+            " SELECT min(edge_id) FROM registers WHERE standing = 'online' UNION ALL"
+            " SELECT (SELECT min(r.edge_id) FROM registers AS r WHERE r.standing = 'online'"
+            "  AND r.edge_id > edge.id) FROM edge WHERE edge.id IS NOT NULL)"
+            " SELECT id FROM edge WHERE id IS NOT NULL"
+        )
         return [row[0] for row in rows]
 
     def clients_of_edge(self, edge_id: int, limit: int) -> Sequence[tuple[str, str]]:

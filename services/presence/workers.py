@@ -168,6 +168,8 @@ class Workers:
     def _tell(self, news: News) -> None:
         if news.deliveries:
             self._dispatcher.wake()
+        elif news.schemes:
+            self._dispatcher.wake(news.schemes)
         if news.graces:
             self._timers.wake()
         if news.handovers:
