@@ -123,16 +123,23 @@ class Browser:
         self._socket.send(json.dumps(frame))
         return self._last_id
 
-    def listen(self, wait_s: float) -> None:
-        """Takes in what the browser tells within that time, at most one thing."""
+    def has_answered(self, number: int) -> bool:
+        """Whether a call that was sent has been answered, by now or in a moment."""
+        while self.listen(0.1):
+            pass
+        return number in self._answers
+
+    def listen(self, wait_s: float) -> bool:
+        """Takes in one thing that the browser tells; False if it tells none within that time."""
         try:
             told = json.loads(self._socket.recv(timeout=wait_s))
         except TimeoutError:
-            return
+            return False
         if "id" in told:
             self._answers[told["id"]] = told
         elif (page := self._pages.get(told.get("sessionId", ""))) is not None:
             page.hear(told["method"], told["params"])
+        return True
 
 
 class Page:
@@ -169,9 +176,13 @@ class Page:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def start(self, script: str) -> None:
-        """Runs a script without waiting for it, as one that does not end."""
-        self._browser.send("Runtime.evaluate", self._session, expression=script)
+    def start(self, script: str) -> int:
+        """Runs a script without waiting for it, as one that does not end; returns its number."""
+        return self._browser.send("Runtime.evaluate", self._session, expression=script)
+
+    def has_ended(self, number: int) -> bool:
+        """Whether a script that was started has come to its end."""
+        return self._browser.has_answered(number)
 
     def wait(self, condition: str, deadline_s: float = 15) -> None:
         """Waits until an expression is true."""

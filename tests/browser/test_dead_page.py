@@ -1,14 +1,11 @@
 """What a web page received and never read: a browser answers pings for it, and it is notified."""
 
-import os
 import signal
-import time
 import urllib.request
-from pathlib import Path
 
 from tests.browser.chromium import Browser, Page
 from tests.path.mailbox import Mailbox
-from tests.path.stack import Suite
+from tests.path.stack import Suite, kill
 from tests.processes import alive
 from tests.waiting import wait_for
 
@@ -61,20 +58,23 @@ def standing(suite: Suite, user: str, subject: str) -> str:
 def test_what_a_hanging_page_was_sent_is_in_the_mail_once_it_is_killed(
     browser: Browser, suite: Suite, mailbox: Mailbox
 ) -> None:
-    client_page(browser, suite, "ann", "hangs", "/hangs/1").start("while (true) {}")
-    pid = wait_for(lambda: only_busy(browser), 20, "one page hangs")
+    page = client_page(browser, suite, "ann", "hangs", "/hangs/1")
+    hanging = page.start("console.error('hangs now'); for (;;) {}")
+    wait_for(lambda: page.has_ended(hanging) or page.problems, 20, "it hangs")
     seq = suite.publish("/hangs/1", "said to a page that hangs")["seq"]
 
     # The edge pings it again and again, and the browser answers for the page.
     ponged = measured(suite, "onward_edge_pongs_total")
     wait_for(lambda: measured(suite, "onward_edge_pongs_total") >= ponged + 3, 20, "three pongs")
-    wait_for(lambda: only_busy(browser) == pid, 20, "it still hangs")
+    assert not page.has_ended(hanging)
     assert suite.explain("ann", "/hangs/1", int(seq))["state"] == "ANSWERED_FOR"
     assert standing(suite, "ann", "/hangs/1") == "online"
     assert mailbox.mails == []
 
-    os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not alive(pid), 10, "the page is dead")
+    pids = browser.renderers()
+    for pid in pids:
+        kill(pid, signal.SIGKILL)
+    wait_for(lambda: not any(map(alive, pids)), 10, "the page is dead")
     wait_for(lambda: mailbox.mails, 20, "the mail")
     [mail] = mailbox.mails
     assert mail["X-Rcpt-To"] == "ann@example.org"
@@ -101,22 +101,3 @@ def test_what_a_page_has_read_and_acknowledged_is_in_no_mail(
     assert len(bodies) == 1
     assert "said after she left" in bodies[0]
     assert "said to a page that reads" not in bodies[0]
-
-
-def only_busy(browser: Browser) -> int | None:
-    """The one process of a page that uses the processor all the time; None: not one yet."""
-    looks = []
-    for _ in range(2):  # a page that starts is busy too, but not for long
-        before = {pid: ticks(pid) for pid in browser.renderers()}
-        time.sleep(0.3)  # a look takes so long: what counts is how much work was done meanwhile
-        looks.append([pid for pid, count in before.items() if ticks(pid) - count >= 5])
-    return looks[0][0] if looks[0] == looks[1] and len(looks[0]) == 1 else None
-
-
-def ticks(pid: int) -> int:
-    """Hundredths of a second that a process has worked; 0 once it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return 0
-    return int(fields[11]) + int(fields[12])
