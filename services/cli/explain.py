@@ -78,6 +78,8 @@ def _clients_table(clients: Sequence[Story]) -> Table:
         table.add_column(column)
     for client in clients:
         state = str(client.get("state", ""))
+        if state == "online" and client.get("active") is False:
+            state = "online, in the background"
         table.add_row(
             Text(printable(client.get("clientId", ""))),
             Text(f"{state}, follow ended" if client.get("ended") else state),

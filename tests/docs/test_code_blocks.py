@@ -52,6 +52,7 @@ BLOCKS = [
     if language
 ]
 TOUR = [block for block in BLOCKS if block.page == "README.md" and block.language == "sh"]
+OPERATING = [b for b in BLOCKS if b.page == "docs/operating.md" and b.language == "sh"]
 SYSTEMD = [b for b in BLOCKS if b.page.startswith("deploy/systemd") and b.language == "sh"]
 
 
@@ -88,7 +89,7 @@ def output(block: Block, suite: Suite) -> str:
 
 
 def test_every_block_is_taken() -> None:
-    taken = {"sh": TOUR + SYSTEMD, "python": PYTHON, "json": JSON}
+    taken = {"sh": TOUR + OPERATING + SYSTEMD, "python": PYTHON, "json": JSON}
     for block in BLOCKS:
         assert block in taken.get(block.language, []), block
 
@@ -100,7 +101,7 @@ def test_the_two_commands_are_targets_of_the_makefile() -> None:
 
 
 def test_the_tour_does_what_it_says(suite: Suite) -> None:
-    _, _, first, subscribe, second, away, curl = TOUR
+    _, _, first, subscribe, second, away, kept, status, curl = TOUR
     assert "hello" in output(first, suite)
     reader = shell(subscribe, suite)
     try:
@@ -122,7 +123,14 @@ def test_the_tour_does_what_it_says(suite: Suite) -> None:
         30, "the console notifier prints",
     )  # fmt: skip
     assert "call me" in printed
+    assert output(kept, suite) == "5\n", "a transient message has no number"
+    assert "all is well" in output(status, suite)
     assert json.loads(output(curl, suite))["seq"] == "1"
+
+
+def test_the_status_is_shown_as_the_operators_guide_says(suite: Suite) -> None:
+    (block,) = OPERATING
+    assert output(block, suite).startswith(f"Onward at {suite.url}: all is well")
 
 
 PYTHON = [block for block in BLOCKS if block.language == "python"]
