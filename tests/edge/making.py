@@ -124,6 +124,8 @@ def identify(token: str, client_id: str) -> Known | refusal_pb2.Refusal:
     """`bad` is no token, `old` has expired, `ann2` may do less; anything else is ann's."""
     if token == "bad":
         return refuse(Code.TOKEN_INVALID, "No.")
+    if token == "unnamed":
+        return refuse(Code.CLIENT_ID_INVALID, "Too long.")
     if token == "old":
         return refuse(Code.TOKEN_EXPIRED, "Too late.")
     return Known(

@@ -13,6 +13,7 @@ from onward.client.v1 import client_pb2
 from services.chassis.cluster import Directory, Keys
 from services.chassis.etcd import Etcd, KeyValue, Snapshot
 from services.chassis.refusals import Code, Refusal
+from services.edge import exchange
 from services.edge.backend import Accepted, History
 from services.edge.connection import Connection
 from services.edge.exchange import TICK_S, Exchange, ExchangeLimits
@@ -578,5 +579,33 @@ def test_a_user_that_publishes_too_fast_by_http_is_told_when_to_go_on(run: Run) 
             assert isinstance(refused, Refusal) and refused.code == Code.RATE_LIMITED
             assert 0 < refused.retry_after_ms <= 100
             assert isinstance(await edge.backend.publish("ann", publish), Accepted)
+
+    run(main())
+
+
+def test_ends_that_were_turned_down_come_again_a_few_at_a_time(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "ENDS_PER_TICK", 2)
+
+    async def main() -> None:
+        async with rig(coordinator := FakeCoordinator()) as edge:
+            clients = [edge.client() for _ in range(5)]
+            for number, client in enumerate(clients):
+                await client.connect(client_id=f"c{number}")
+            coordinator.overloaded = True
+            for client in clients:
+                client.connection.on_closed(True, 1000)
+            await until(lambda: edge.exchange.delayed == 5)
+            now = asyncio.get_running_loop().time()
+            edge.exchange.tick(now)
+            assert edge.exchange.delayed == 5  # not before their time
+            coordinator.overloaded = False
+            edge.exchange.tick(now + 10)
+            assert edge.exchange.delayed == 3
+            edge.exchange.tick(now + 10)
+            assert edge.exchange.delayed == 1
+            await until(lambda: not edge.exchange.connections)
+            assert len(coordinator.log.events) == 10 and edge.exchange.delayed == 0
 
     run(main())

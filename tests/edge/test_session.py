@@ -173,6 +173,7 @@ def test_positions_of_another_log_are_not_recovered() -> None:
         ({"clientId": "x" * 129}, ["CLIENT_ID_INVALID"]),
         ({"clientId": "a\nb"}, ["CLIENT_ID_INVALID"]),
         ({"acknowledges": 9}, ["FRAME_MALFORMED"]),
+        ({"token": "unnamed"}, ["CLIENT_ID_INVALID"]),
         ({"token": "bad"}, ["TOKEN_INVALID", "4500"]),
         ({"token": "old"}, ["TOKEN_EXPIRED", "4003"]),
         ({"info": {"a": "x" * 5000}}, ["ARGUMENT_INVALID"]),

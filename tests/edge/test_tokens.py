@@ -117,3 +117,10 @@ def test_without_authentication_a_client_is_who_it_says(user: str, expected: str
 
 def test_a_name_that_cannot_be_is_refused() -> None:
     assert isinstance(identify("", "a\nb", anonymous=True), Refusal)
+
+
+def test_a_client_id_that_makes_too_long_a_name_is_refused_as_such() -> None:
+    for size, fits in [(123, True), (124, False)]:
+        caller = Authenticator("", anonymous=True).identify("", "", "x" * size)
+        assert isinstance(caller, Refusal) is not fits
+        assert fits or caller.code == Code.CLIENT_ID_INVALID  # type: ignore[union-attr]
