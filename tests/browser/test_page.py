@@ -158,3 +158,18 @@ def test_the_browser_runs_nothing_inline_and_complains_of_it(
     wait_for(lambda: page.run("1") and page.problems, 10, "a complaint")
     assert "Content Security Policy" in page.problems[0]
     assert page.run("document.title").startswith("Onward")
+
+
+def test_the_script_that_the_page_shows_is_a_client_that_acknowledges(
+    browser: Browser, page: Page, suite: Suite
+) -> None:
+    other = browser.page()
+    other.open(f"{suite.url}/healthz")
+    other.run(page.text("#code-js") + "; true")
+    page.click("#ann-close")
+    page.wait_text("#ann-pill", "offline")
+    other.wait("s.readyState === WebSocket.OPEN")
+    say(page, "to the laptop")
+    wait_for(lambda: way(page, 0)[-1:] == ["acknowledged by Ann"], 20, "the record of it")
+    story = suite.get(f"/v1/explain?user={kept(page)['ann']}&subject={kept(page)['subject']}")
+    assert "laptop" in story["outcomes"][0]["text"]
