@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2
@@ -51,16 +50,6 @@ _OVERLOADED_RETRY_MS = 200
 _OWN = 0  # instead of a stream's number: asked for by this process
 
 
-class EntryTaker(Protocol):
-    """Who is told of what was committed: the reporter, and what keeps subjects short."""
-
-    def offer(self, entry: entry_pb2.Entry, size: int) -> None:
-        """An entry of `size` bytes has been appended to a partition held here."""
-
-    def note_length(self, partition: int, subject: str, kept: int) -> None:
-        """A subject that was appended to now keeps so many messages."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Work:
     """What one stream asked of one partition at a time."""
@@ -81,7 +70,8 @@ class Committer:
         store: LogStore,
         holdings: Holdings,
         uplinks: Uplinks,
-        takers: Sequence[EntryTaker],
+        offer: Callable[[entry_pb2.Entry, int], None],
+        note_length: Callable[[int, str, int], None],
         metrics: Metrics,
         limits: Limits,
         partitions: int,
@@ -90,11 +80,15 @@ class Committer:
         batch_max: int,
         log_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`log_full`: whether the log has more bytes than may be; nothing is appended then."""
+        """`offer` is told of every entry committed, with its bytes; `note_length` how many messages
+        a subject that was appended to now keeps, by partition and subject.
+
+        `log_full`: whether the log has more bytes than may be; nothing is appended then."""
         self._store = store
         self._holdings = holdings
         self._uplinks = uplinks
-        self._takers = takers
+        self._offer = offer
+        self._note_length = note_length
         self._metrics = metrics
         self._limits = limits
         self._partitions = partitions
@@ -243,8 +237,7 @@ class Committer:
         self._metrics.commit_s.observe(time.perf_counter() - began)
         self._metrics.batch_bytes.observe(sum(size))
         for length in lengths:
-            for taker in self._takers:
-                taker.note_length(*length)
+            self._note_length(*length)
         return deposed, decisions
 
     async def _append_to_full(
@@ -293,8 +286,7 @@ class Committer:
     def _carry_out(self, partition: int, effect: Effect) -> None:
         match effect:
             case Append(entry, size):
-                for taker in self._takers:
-                    taker.offer(entry, size)
+                self._offer(entry, size)
             case Accept():
                 uplink = self._uplinks.get(effect.origin)
                 if uplink is not None:

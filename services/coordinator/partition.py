@@ -61,6 +61,7 @@ from services.coordinator.store import (
     PublicationKey,
     RecordedEvent,
     Writes,
+    publication_key,
 )
 
 FULL_RETRY_MS = 1_000
@@ -96,9 +97,8 @@ def lookup(requests: Sequence[Request]) -> Lookup:
             if kind == "publish":
                 publish = body.publish
                 if not publish.transient:
-                    key = _publication_key(publish)
-                    subjects.add(key.subject)
-                    publications.add(key)
+                    subjects.add(publish.subject)
+                    publications.add(_publication_key(publish))
             elif kind == "presence":
                 events.add(_event_key(body.presence))
                 clients.add((body.presence.user, body.presence.client_id))
@@ -181,7 +181,7 @@ class _Deciding:
         if self._term.full:
             self._refuse_full(origin, request)
             return
-        subject = key.subject
+        subject = publish.subject
         fault = self._publish_refusal(subject, publish)
         if fault is not None:
             self._refuse(origin, request, fault)
@@ -191,7 +191,7 @@ class _Deciding:
         seq = head.seq + 1
         entry = self._next_entry(self._message_entry)
         message = entry.message
-        message.subject, message.seq, message.publisher = subject, seq, key.publisher
+        message.subject, message.seq, message.publisher = subject, seq, publish.publisher
         message.content.CopyFrom(content)
         publication = Publication(digest, seq, self._term.epoch)
         self._facts.heads[subject] = Head(seq, head.low)
@@ -340,7 +340,7 @@ class _Deciding:
 
 
 def _publication_key(publish: coordinator_pb2.Publish) -> PublicationKey:
-    return PublicationKey(publish.subject, publish.publisher, publish.publication_id)
+    return publication_key(publish.subject, publish.publisher, publish.publication_id)
 
 
 def _event_key(event: entry_pb2.PresenceEvent) -> EventKey:

@@ -99,9 +99,6 @@ class Reporter:
             self._recent.add(entry, size)
             self._mark_behind(entry.partition)
 
-    def note_length(self, partition: int, subject: str, kept: int) -> None:
-        """Of no concern here."""
-
     def lag(self) -> int:
         """Entries that presence has not processed, as far as is known."""
         return sum(max(0, it.tail - (it.cursor or 0)) for it in list(self._followed.values()))

@@ -17,8 +17,6 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
-from onward.types.v1 import entry_pb2
-
 from services.chassis import logs
 from services.chassis.errors import Fault
 from services.coordinator.effects import Forget
@@ -86,9 +84,6 @@ class Retention:
         self._long: dict[tuple[int, str], int] = {}  # how many messages each keeps
         self._after_subject = ""
         self._after_client = ("", "")
-
-    def offer(self, entry: entry_pb2.Entry, size: int) -> None:
-        """Of no concern here."""
 
     def note_length(self, partition: int, subject: str, kept: int) -> None:
         """A subject now keeps so many messages."""

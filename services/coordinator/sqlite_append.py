@@ -52,9 +52,8 @@ def read_facts(connection: sqlite3.Connection, part: Part, lookup: Lookup) -> Fa
     execute = connection.execute
     for key in lookup.publications:
         row = execute(
-            "SELECT digest, seq, epoch FROM publications "
-            "WHERE subject = ? AND publisher = ? AND publication_id = ?",
-            (key.subject, key.publisher, key.publication_id),
+            "SELECT digest, seq, epoch FROM publications WHERE key = ?",
+            (key,),
         ).fetchone()
         if row:
             facts.publications[key] = Publication(*row)
@@ -119,12 +118,9 @@ def apply(connection: sqlite3.Connection, p: int, part: Part, at_ms: int, writes
         )
     _write_subjects(connection, p, part, at_ms, writes)
     connection.executemany(
-        "INSERT INTO publications (p, subject, publisher, publication_id, digest, seq, epoch, "
-        "recorded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (p, key.subject, key.publisher, key.publication_id, it.digest, it.seq, it.epoch, at_ms)
-            for key, it in writes.publications.items()
-        ],
+        "INSERT INTO publications (p, key, digest, seq, epoch, recorded_at) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        [(p, key, it.digest, it.seq, it.epoch, at_ms) for key, it in writes.publications.items()],
     )
     connection.executemany(
         "INSERT INTO events (p, session_id, number, pos, generation, recorded_at) "

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from services.chassis.errors import StartError
+from services.coordinator.store import publication_key
 
 FILE = "log.sqlite3"
 SCHEMA_VERSION = 2
@@ -41,10 +42,8 @@ CREATE TABLE IF NOT EXISTS retained (
     entry BLOB NOT NULL);
 -- Rowids rise with time, so the oldest are found without an index of their own.
 CREATE TABLE IF NOT EXISTS publications (
-    id INTEGER PRIMARY KEY, p INTEGER NOT NULL, subject TEXT NOT NULL, publisher TEXT NOT NULL,
-    publication_id TEXT NOT NULL, digest BLOB NOT NULL, seq INTEGER NOT NULL,
-    epoch INTEGER NOT NULL, recorded_at INTEGER NOT NULL,
-    UNIQUE (subject, publisher, publication_id));
+    id INTEGER PRIMARY KEY, p INTEGER NOT NULL, key BLOB NOT NULL UNIQUE, digest BLOB NOT NULL,
+    seq INTEGER NOT NULL, epoch INTEGER NOT NULL, recorded_at INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, p INTEGER NOT NULL, session_id TEXT NOT NULL, number INTEGER NOT NULL,
     pos INTEGER NOT NULL, generation INTEGER NOT NULL, recorded_at INTEGER NOT NULL,
@@ -66,6 +65,14 @@ _MIGRATION_2 = f"""
 CREATE TABLE retained (
     subject TEXT PRIMARY KEY, p INTEGER NOT NULL, pos INTEGER NOT NULL, seq INTEGER NOT NULL,
     entry BLOB NOT NULL);
+ALTER TABLE publications RENAME TO publications_1;
+CREATE TABLE publications (
+    id INTEGER PRIMARY KEY, p INTEGER NOT NULL, key BLOB NOT NULL UNIQUE, digest BLOB NOT NULL,
+    seq INTEGER NOT NULL, epoch INTEGER NOT NULL, recorded_at INTEGER NOT NULL);
+INSERT INTO publications
+    SELECT id, p, publication_key(subject, publisher, publication_id), digest, seq, epoch,
+    recorded_at FROM publications_1 ORDER BY id;
+DROP TABLE publications_1;
 ALTER TABLE parts ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE parts ADD COLUMN generation_floor INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE heads ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
@@ -120,6 +127,7 @@ def open_writer(directory: Path) -> tuple[sqlite3.Connection, str]:
                 f"{version}, this one knows {SCHEMA_VERSION}); run the version that wrote it"
             )
         if version < SCHEMA_VERSION:
+            connection.create_function("publication_key", 3, publication_key, deterministic=True)
             change = _MIGRATION_2.format(now_ms=int(time.time() * 1000)) if version else _SCHEMA
             connection.executescript(
                 f"BEGIN; {change} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"

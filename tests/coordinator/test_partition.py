@@ -28,10 +28,10 @@ from services.coordinator.store import (
     Lookup,
     Part,
     Publication,
-    PublicationKey,
     RecordedEvent,
     Register,
     Writes,
+    publication_key,
 )
 from tests.coordinator.harness import DISCONNECTED, connected, event, publish
 
@@ -295,7 +295,7 @@ def test_the_facts_asked_for_are_those_that_are_needed() -> None:
     ]
     assert lookup(asked) == Lookup(
         {"/a", "/b"},
-        {PublicationKey("/a", "bob", "p1")},
+        {publication_key("/a", "bob", "p1")},
         {EventKey("s1", 1)},
         {("ann", "c"), ("eve", "d")},
     )

@@ -18,10 +18,10 @@ from services.coordinator.store import (
     LogRow,
     Lookup,
     Publication,
-    PublicationKey,
     Register,
     Stamp,
     Writes,
+    publication_key,
 )
 from tests.coordinator.harness import Run
 
@@ -84,7 +84,7 @@ class Setting:
         writes = Writes(heads={"/a": last})
         for n in range(first, last + 1):
             writes.rows.append(LogRow(n, MESSAGE, "/a", n, b"x"))
-            key = PublicationKey("/a", "bob", f"p{n}")
+            key = publication_key("/a", "bob", f"p{n}")
             writes.publications[key] = Publication(b"d", n, 5)
         await self.store.append(self.stamp(), {0: 5}, {0: Lookup()}, lambda p, facts: writes)
         self.retention.note_length(0, "/a", last)

@@ -16,9 +16,9 @@ from services.coordinator.store import (
     Lookup,
     Part,
     Publication,
-    PublicationKey,
     Stamp,
     Writes,
+    publication_key,
 )
 
 Run = Callable[[Any], Any]
@@ -87,7 +87,7 @@ def test_a_log_of_schema_1_keeps_everything_and_takes_more(run: Run, tmp_path: P
             row = LogRow(4, 1, "/a", 3, b"four")
             return Writes(rows=[row], heads={"/a": 3}, retained={"/a": row})
 
-        key = PublicationKey("/a", "bob", "p1")
+        key = publication_key("/a", "bob", "p1")
         lookups = {1: Lookup(["/a"], [key], (), [("ann", "c")])}
         assert not await store.append(Stamp(0, 200), {1: 6}, lookups, decide)
         assert seen[0].part == Part(6, 3, 0, 0, 0) and seen[0].heads == {"/a": Head(2, 0)}

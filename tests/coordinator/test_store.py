@@ -24,18 +24,18 @@ from services.coordinator.store import (
     Lookup,
     Part,
     Publication,
-    PublicationKey,
     RecordedEvent,
     Register,
     Stamp,
     StoredMessage,
     Writes,
+    publication_key,
 )
 
 Run = Callable[[Any], Any]
 Open = Callable[[], Any]
 NOW = Stamp(wall_ms=1_000_000, steady_ms=1_000_000)
-KEY = PublicationKey("/a", "bob", "p1")
+KEY = publication_key("/a", "bob", "p1")
 REGISTER = Register("ann", "c", 1, "s1", 7, True, False, False, ("/a",), ("fcm:1",))
 
 
@@ -151,7 +151,7 @@ def test_facts_are_what_was_written(run: Run, opened: Open) -> None:
             await append(store, {1: writes})
             lookup = Lookup(
                 ["/a", "/b"],
-                [KEY, PublicationKey("/a", "eve", "p1")],
+                [KEY, publication_key("/a", "eve", "p1")],
                 [EventKey("s1", 1), EventKey("s1", 2)],
                 [("ann", "other"), ("eve", "c")],
             )
@@ -267,14 +267,14 @@ def test_old_ids_leave_in_slices_oldest_first(run: Run, opened: Open) -> None:
         async with opened() as store:
             await store.claim({1: 5}, "c1", {})
             for n in range(5):
-                key = PublicationKey("/a", "bob", f"p{n}")
+                key = publication_key("/a", "bob", f"p{n}")
                 writes = Writes(publications={key: Publication(b"d", n, 5)})
                 writes.events[EventKey("s", n)] = RecordedEvent(n, 1)
                 await append(store, {1: writes}, stamp=Stamp(0, 100 * n))
             assert [await store.forget_ids(300, 2) for _ in range(3)] == [4, 2, 0]
-            left = Lookup([], [PublicationKey("/a", "bob", f"p{n}") for n in range(5)])
+            left = Lookup([], [publication_key("/a", "bob", f"p{n}") for n in range(5)])
             found = (await look(store, 1, left)).publications
-            assert [key.publication_id for key in found] == ["p3", "p4"]
+            assert list(found) == [publication_key("/a", "bob", it) for it in ("p3", "p4")]
 
     run(body())
 
