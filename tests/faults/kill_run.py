@@ -24,10 +24,16 @@ SUBJECTS_EACH = 2
 # Explain tells of the newest thousand messages of a subject: there are enough subjects for all.
 MESSAGES_OF_A_SUBJECT = 700
 FREEZE_S = (1.0, 2.0)
-FREEZE_BEYOND_LEASE_S = 4.5
+FREEZE_BEYOND_LEASE_S = 6.0
 BETWEEN_S = (0.4, 0.9)
 # Publishers send a backlog again at once; the default would refuse what exceeds 200.
-SETTINGS = {"ONWARD_EDGE_PUBLISH_BURST": "2000", "ONWARD_EDGE_PUBLISH_RATE": "1000"}
+SETTINGS = {
+    "ONWARD_EDGE_PUBLISH_BURST": "2000",
+    "ONWARD_EDGE_PUBLISH_RATE": "1000",
+    # The default. With a shorter one, a busy machine adds faults of its own.
+    "ONWARD_LEASE_TTL_S": "5",
+    "ONWARD_PRESENCE_GRACE_DEAD_EDGE_S": "4",
+}
 
 
 @dataclass(frozen=True, slots=True)

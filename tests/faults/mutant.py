@@ -4,6 +4,7 @@ python -m tests.faults.mutant [NAME …]      all, if none is named
 """
 
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -82,6 +83,8 @@ def play_scenario(scenario: Scenario, folder: Path, tree: Path | None = None) ->
 
 def main() -> None:
     """From the command line."""
+    # What was started is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     good = True
     for name in sys.argv[1:] or MUTATIONS:
         outcome = play(name, Path(tempfile.mkdtemp(prefix="onward-mutant-")))

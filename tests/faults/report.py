@@ -32,7 +32,7 @@ each over WebSocket; 20 subscribers stay, 10 leave and return, 10 leave for good
 address. Each of etcd, coordinator, edge, presence and notifier is killed (SIGKILL), twice, in an
 order drawn from the seed; then some are stopped and continued, one of them beyond its lease.
 `power` kills everything at once, `story` kills, stops and cuts at random among few people. Graces
-and the lease (3 s) are shorter than the defaults.
+are shorter than the defaults.
 """
 
 
@@ -94,7 +94,7 @@ def _waits(runs: list[Record]) -> list[str]:
         "## Time to accept again",
         "",
         "From the fault until a message published after it was accepted; in `kills` and `power`.",
-        "SIGSTOP lasts 1–2 s, or 4.5 s (edge or coordinator, beyond the lease), and the time is",
+        "SIGSTOP lasts 1–2 s, or 6 s (edge or coordinator, beyond the lease), and the time is",
         "counted from its beginning.",
         "",
         "| fault | times | median s | longest s |",

@@ -5,6 +5,8 @@ python -m tests.faults.run [--row kills] [--seed 1] [--folder DIR]
 
 import argparse
 import asyncio
+import signal
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -108,6 +110,8 @@ def judge(row: str, seed: int, path: Path) -> Verdict:
 
 def main() -> None:
     """From the command line."""
+    # What was started is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     options = argparse.ArgumentParser(prog="python -m tests.faults.run")
     options.add_argument("--row", choices=sorted(ROWS), default="kills")
     options.add_argument("--seed", type=int, default=1)
