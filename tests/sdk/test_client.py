@@ -230,8 +230,8 @@ def test_a_final_close_code_ends_the_client(run: Run) -> None:
         async with scripted_edge() as edge:
             client = client_of(edge, seen)
             visit = await opened(edge, client)
-            await visit.socket.close(code=4504)
-            with pytest.raises(Closed, match="banned"):
+            await visit.socket.close(code=4501)
+            with pytest.raises(Closed, match="violation"):
                 await client.wait_closed()
             await until(lambda: [one.will_retry for one in seen.of(Disconnected)] == [False])
             assert edge.visits.empty()

@@ -364,7 +364,7 @@ def test_replaced_means_a_new_client_id_with_the_same_positions() -> None:
     assert state.identity == Identity("new", 0, "L", {"/a": 6})
 
 
-@pytest.mark.parametrize("code", [4500, 4501, 4503, 4504, 4999])
+@pytest.mark.parametrize("code", [4500, 4501, 4503, 4999])
 def test_final_close_codes_end_the_client(code: int) -> None:
     effects = online().closed(code, "no", 0, 0.5, "new")
     assert isinstance(effects[-1], Stop)

@@ -41,7 +41,6 @@ CLOSE_REASONS = {
     4501: "the server saw a violation of the protocol",
     4502: "a newer session of this client took over",
     4503: "this client logged out",
-    4504: "this user is banned",
 }
 
 Frame = dict[str, Any]
