@@ -8,7 +8,7 @@ Plain data that the hub, the session cores and the marks share: the hub moves `C
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from services.edge.limits import NOTES_MAX
 from services.edge.socket import Socket
@@ -29,13 +29,18 @@ class Entry:
         return len(self.live) + len(self.before) + len(self.after)
 
 
+# An empty deque takes 0.6 KiB, and most subjects have no recent messages: they share this one,
+# which can hold nothing.
+_NO_ENTRIES: Final[deque[Entry]] = deque(maxlen=0)
+
+
 class Ring:
     """The newest messages of one subject, contiguous, bounded by count and bytes."""
 
     __slots__ = ("_bytes_max", "_count_max", "_entries", "bytes")
 
     def __init__(self, count_max: int, bytes_max: int) -> None:
-        self._entries: deque[Entry] = deque()
+        self._entries = _NO_ENTRIES
         self._count_max = count_max
         self._bytes_max = bytes_max
         self.bytes = 0
@@ -46,6 +51,8 @@ class Ring:
     def add(self, entry: Entry) -> None:
         """Appends the next message; the oldest go when there are too many."""
         entries = self._entries
+        if not entries:
+            entries = self._entries = deque()
         assert not entries or entry.seq == entries[-1].seq + 1
         entries.append(entry)
         self.bytes += entry.size
@@ -61,7 +68,7 @@ class Ring:
 
     def clear(self) -> None:
         """Forgets everything, because what comes next is not contiguous with it."""
-        self._entries.clear()
+        self._entries = _NO_ENTRIES
         self.bytes = 0
 
     def get(self, seq: int) -> Entry | None:
@@ -104,6 +111,7 @@ class Channel:
         "last",
         "live",
         "notes",
+        "notes_max",
         "partition",
         "ring",
         "subject",
@@ -126,12 +134,15 @@ class Channel:
         self.subscriptions: dict[Subscription, None] = {}  # all, in the order of their coming
         self.live: dict[Subscription, None] = {}  # those that get each message as it comes
         self.jobs = 0  # fan-outs that are not finished
-        self.notes: deque[Note] = deque(maxlen=notes_max)
+        self.notes: list[Note] = []
+        self.notes_max = notes_max
         self.idle_since: float | None = None  # without subscriptions since then
 
     def note(self, round_number: int, at: float) -> None:
         """Keeps how far the subject has come, for the pongs of this round."""
         self.notes.append(Note(round_number, self.last, at))
+        if len(self.notes) > self.notes_max:
+            del self.notes[0]
 
     def noted(self, round_number: int) -> int:
         """How far the subject had come when that round began, as far as noted; 0: not noted."""
