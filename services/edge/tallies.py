@@ -32,7 +32,7 @@ DELIVERIES_TAKEN = Histogram(
 )
 UPLINK_PAUSES = Counter(
     "onward_edge_uplink_pauses_total",
-    "Times that nothing was read from a coordinator because too much was to be written to clients",
+    "Pauses in reading from a coordinator, because too much was to be written to clients",
 )
 STARTS = Counter(
     "onward_edge_subscriptions_begun_total",
