@@ -119,6 +119,8 @@ async def refusals_in_json(
     except (web.HTTPException, ConnectionError):
         raise  # aiohttp's own answers; and the client has gone
     except Exception as error:  # noqa: BLE001  # a bug costs one request; its words may quote it
+        if request.transport is None:
+            raise ConnectionResetError from None  # the client went while its request was read
         log.error("request_failed", error=type(error).__name__, at=_place(error))
         return refused(refuse(Code.UNAVAILABLE, "This server had a fault."), 500)
 
