@@ -15,6 +15,7 @@ LIMITS = {
     "slow_s": 2,
     "connect_s": 1.5,
     "message_s": 2,
+    "close_s": 1,
     "write_high_bytes": 16_384,
     "send_buffer_bytes": 4_096,
 }

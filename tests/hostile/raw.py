@@ -83,16 +83,19 @@ class RawClient:
     def read(self) -> list[bytes]:
         """What has come, without waiting: the texts."""
         self.socket.setblocking(False)
+        ended = False
         try:
             chunk = self.socket.recv(262_144)
+            ended = not chunk
+            self._buffer += chunk
         except BlockingIOError:
-            return []
+            pass
         except OSError:
-            chunk = b""
-        if not chunk:
+            ended = True
+        texts = list(self._texts())
+        if ended:
             self.closed_with = self.closed_with or 1006
-        self._buffer += chunk
-        return list(self._texts())
+        return texts
 
     def ask(self, **value: Any) -> dict[str, Any]:
         """Send a frame and wait for the answer to it; drops other frames."""
