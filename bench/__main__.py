@@ -29,7 +29,7 @@ QUICK: dict[str, Measure] = {
         directory, publishing.Size(runs=1, seconds=1, window=500, clients=4)
     ),
     "idle": lambda directory: idle.measure(directory, idle.Size(clients=300, seconds=1)),
-    "handoff": lambda directory: handoff.measure(directory, handoff.Size(people=20)),
+    "handoff": lambda directory: handoff.measure(directory, handoff.Size(calls=20, mails=20)),
 }
 
 

@@ -26,9 +26,9 @@ def measure(directory: Path, size: Size) -> list[Figure]:
     own, _ = _connected(directory, "own", "/bench/idle/{i}", size)
     count = f"{size.clients:,} idle"
     return [
-        Figure("F7", f"{count}, one subject: edge memory, each", "KiB", [shared["pss_kib"]], 5.0,
+        Figure("F7", f"{count}, one subject: edge memory, each", "KiB", [shared["rss_kib"]], 5.0,
                notes=shared),
-        Figure("", f"{count}, a subject each: edge memory, each", "KiB", [own["pss_kib"]],
+        Figure("", f"{count}, a subject each: edge memory, each", "KiB", [own["rss_kib"]],
                notes=own),
         Figure("", f"{count}: CPU of the edge, share of a core", "%", [cpu["edge"] * 100],
                notes=cpu),

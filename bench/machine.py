@@ -29,7 +29,10 @@ def cpu_s(pids: Iterable[int]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of one process, in bytes. `pss` counts a page that n processes share as one nth of it."""
+    """Of one process, in bytes. `pss` counts a page that n processes share as one nth of it.
+
+    So `pss` moves when other processes come and go; what one process has grown by is in `rss`.
+    """
 
     rss: int
     pss: int
