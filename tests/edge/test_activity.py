@@ -4,7 +4,9 @@ from typing import Any
 
 from services.chassis.refusals import Code, refuse
 from services.edge.limits import Limits
+from tests.edge.fake_coordinator import FakeCoordinator
 from tests.edge.making import NOW, Script, down, frame
+from tests.edge.test_exchange import Run, rig
 from tests.edge.test_session import codes, event
 
 
@@ -109,3 +111,17 @@ def test_a_session_that_ends_tells_no_more_of_its_activity() -> None:
     assert script.session.on_recorded(2, 5) == []
     assert sweep(script, NOW + 5) == []
     assert codes(script.session.on_recorded(3, 5)) == ["Finished"]
+
+
+def test_activity_reaches_the_log_as_an_event_of_the_client(run: Run) -> None:
+    async def main() -> None:
+        async with rig(coordinator := FakeCoordinator()) as edge:
+            ann = edge.client()
+            await ann.connect("/a")
+            ann.say(id="2", setActivity={"active": False})
+            assert (await ann.get("done"))["id"] == "2"
+            told = coordinator.log.events[-1]
+            assert (told.user, told.client_id, told.generation) == ("ann", "c1", 1)
+            assert told.HasField("activity_changed") and not told.activity_changed.active
+
+    run(main())

@@ -2,8 +2,11 @@
 
 from services.chassis.refusals import Code, refuse
 from services.edge.effects import Halt, Leave
+from tests.edge.fake_coordinator import FakeCoordinator
 from tests.edge.making import NOW, Script, down
+from tests.edge.test_exchange import Run, rig
 from tests.edge.test_session import codes
+from tests.waiting import until
 
 
 def test_a_token_that_expires_closes_unless_it_is_renewed() -> None:
@@ -100,3 +103,22 @@ def test_a_token_that_is_no_good_leaves_the_former_one_in_force() -> None:
     assert codes(script.say("3", refresh={"token": "bob"})) == ["TOKEN_INVALID"]
     assert codes(script.say("4", publish={"subject": "/a"})) == ["AppendPublish"]
     assert codes(script.session.on_sweep(NOW + 2, 5000.0, 5, False)) == ["4003"]
+
+
+def test_what_is_no_longer_granted_does_not_come_any_more_even_before_its_end_is_durable(
+    run: Run,
+) -> None:
+    async def main() -> None:
+        async with rig(coordinator := FakeCoordinator()) as edge:
+            ann = edge.client()
+            await ann.connect("/a", "/b")
+            coordinator.mute_events = True
+            ann.say(id="2", refresh={"token": "less"})
+            await ann.get("done")
+            coordinator.publish("/b", "secret")
+            coordinator.publish("/a", "for her")
+            assert (await ann.get("message"))["message"]["subject"] == "/a"
+            await until(lambda: coordinator.log.events[-1].HasField("unfollowed"))
+            assert len([one for one in ann.told if "message" in one]) == 1
+
+    run(main())

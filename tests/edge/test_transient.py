@@ -169,3 +169,27 @@ def test_the_frame_of_a_transient_message_is_shared(run: Run) -> None:
             assert frames[0] is frames[1]
 
     run(main())
+
+
+def test_a_live_session_is_told_of_messages_that_were_trimmed_before_it_got_them(
+    run: Run,
+) -> None:
+    async def main() -> None:
+        async with rig(coordinator := FakeCoordinator()) as edge:
+            ann = edge.client()
+            await ann.connect("/a")
+            coordinator.publish("/a", "1")
+            await ann.get("message")
+            ann.say(ack={"positions": [{"subject": "/a", "seq": "1"}]})
+            coordinator.break_streams()
+            for number in range(2, 6):
+                coordinator.log.add("/a", str(number))
+            coordinator.log.floors["/a"] = 3
+            gap = (await ann.get("gap"))["gap"]
+            assert gap == {"subject": "/a", "fromSeq": "2", "toSeq": "3", "reason": "TRIMMED"}
+            await ann.get("message", 3)
+            assert ann.seqs == [("LIVE", 1), ("LIVE", 4), ("LIVE", 5)]
+            kinds = [next(iter(one)) for one in ann.told]
+            assert kinds.index("gap") < kinds.index("message", kinds.index("message") + 1)
+
+    run(main())
