@@ -1,6 +1,7 @@
 """Every process is killed in turn, twice, under load; then some are frozen for a while.
 
-Twenty publishers at fifty messages a second each; twenty subscribers who stay, ten who leave and
+Twenty publishers at fifty messages a second each (fewer where the machine is busy, and the run
+says so); twenty subscribers who stay, ten who leave and
 return, and ten who leave for good and have themselves mailed what they miss. The seed decides the
 order of the faults, who follows what, and how people leave.
 """
@@ -54,9 +55,16 @@ class KillRun:
     """The plot of a seed. `again()` kills and starts the whole suite."""
 
     def __init__(
-        self, seed: int, history: History, post: Post, size: Size, again: Callable[[], Suite]
+        self,
+        seed: int,
+        history: History,
+        post: Post,
+        size: Size,
+        again: Callable[[], Suite],
+        per_second: float,
     ) -> None:
         self._history, self._post, self._size, self._again = history, post, size, again
+        self._per_second = per_second
         self._dice = random.Random(seed)
         self._over = asyncio.Event()
         self._stage: Stage
@@ -95,7 +103,7 @@ class KillRun:
             client.come()
         await stage.wait(lambda: all(one.connected for one in stage.clients), "all are connected")
         await stage.wait(lambda: all(one.connected for one in stage.publishers), "all can publish")
-        doings = [loop.create_task(one.publish_until(self._over, PER_SECOND))
+        doings = [loop.create_task(one.publish_until(self._over, self._per_second))
                   for one in stage.publishers]  # fmt: skip
         doings += [loop.create_task(self._leave_and_return(one)) for one in self._returning]
         doings += [loop.create_task(self._leave(one)) for one in self._away]

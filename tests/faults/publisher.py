@@ -1,7 +1,7 @@
 """Publishes at a rate, and sends again what was not answered, in order, with the same ids.
 
-As a good program does, it sends no more than a window without an answer, and makes no new messages
-while too many wait; what that costs is seen in the rate that a run has reached.
+As a good program does, it makes no new messages while too many wait for an answer; what that costs
+is seen in the rate that a run has reached.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from collections import OrderedDict, deque
 from tests.faults.history import History
 from tests.faults.line import ANSWER_S, Broken, Line
 
-WINDOW = 150  # sent and not answered; an edge lets a session send 200 at once
-WAITING_MAX = 500
+WINDOW = 150  # sent and not answered, three seconds' worth; an edge takes 200 of a session at once
+LATE_MAX_S = 1.0  # what is later than that is not made up for
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0  # between connections
 _ANSWERED_WITHIN_S = 15.0  # longer than an edge has a publish wait; then the connection is dead
 
@@ -77,12 +77,13 @@ class Publisher:
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
     async def publish_until(self, over: asyncio.Event, per_second: float) -> None:
-        """New messages until an event; what is late is made up for."""
+        """New messages until an event; what is a little late is made up for."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         while not over.is_set():
             await asyncio.sleep(max(0.0, due - loop.time()))
-            if len(self._unanswered) < WAITING_MAX:
+            due = max(due, loop.time() - LATE_MAX_S)
+            if len(self._unanswered) < WINDOW:
                 await self.publish_one()
             due += self._dice.uniform(0.5, 1.5) / per_second
 

@@ -67,14 +67,15 @@ def _runs(runs: list[Record]) -> list[str]:
         "Repeated: mails whose",
         "outcome was unknown when a process died, sent again with the same id, as `explain` shows.",
         "",
-        "| row | seed | published/s | accepted | lost | duplicated | reordered | delivered "
+        "| row | seed | published/s of | accepted | lost | duplicated | reordered | delivered "
         "| wrong to readers | decisions checked | missing | doubled | late | mails | repeated |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in runs:
         broken = defaultdict(int, one["broken"])
         cells = [
-            one["row"], one["seed"], f"{one['per_second']:.0f}", f"{one['accepted']:,}",
+            one["row"], one["seed"], f"{one['per_second']:.0f} of {one['asked']:.0f}",
+            f"{one['accepted']:,}",
             broken["L1"] + broken["L2"], broken["L3"], broken["L5"], f"{one['seen']:,}",
             broken["D1"] + broken["D2"], f"{one['checked']:,}", broken["N1"],
             broken["N2"] + broken["P2"], broken["N3"], one["mails"], one["repeated"],

@@ -21,6 +21,7 @@ from tests.faults.post import Post
 from tests.faults.random_story import RandomStory
 from tests.faults.stage import Theatre
 from tests.faults.tally import Tally
+from tests.processes import slowness
 
 ROWS = {
     # What `make test` plays: every process once, then all of them.
@@ -29,6 +30,7 @@ ROWS = {
     "power": Size(rounds=0, freezes=0, everything=True, seconds=12.0),
     "story": None,
 }
+SLOW = 2.0  # from here on a machine is given less to do
 _STRANGE = frozenset({"stuck", "told_else", "surprised"})
 
 
@@ -56,6 +58,7 @@ class Verdict:
             "seed": self.seed,
             "broken": dict(self.broken.counts),
             "published": tally.counts["publish"],
+            "asked": tally.asked,
             "per_second": tally.per_second,
             "accepted": tally.counts["accepted"],
             "seen": tally.counts["seen"],
@@ -77,14 +80,17 @@ def play(row: str, seed: int, folder: Path, tree: Path | None = None) -> Verdict
     assert not (folder / "data").exists(), "a run begins with an empty log"
     folder.mkdir(parents=True, exist_ok=True)
     history = History(folder / "history.jsonl")
-    history.write("run", row=row, seed=seed)
     size = ROWS[row]
+    # A machine that is busy with other things cannot carry the whole load; what is asked is told.
+    per_second = kill_run.PER_SECOND / max(1.0, slowness() / SLOW)
+    asked = size.publishers * per_second if size else 0.0
+    history.write("run", row=row, seed=seed, asked=asked)
     with Post() as post:
         theatre = Theatre(folder, post, kill_run.SETTINGS if size else {}, tree)
         try:
             theatre.suite.wait_ready()
             if size:
-                plot = KillRun(seed, history, post, size, theatre.again)
+                plot = KillRun(seed, history, post, size, theatre.again, per_second)
             else:
                 plot = RandomStory(seed, history, post)
             asyncio.run(plot.play(theatre.suite))

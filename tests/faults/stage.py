@@ -34,7 +34,7 @@ SETTINGS = QUICK | {
     "ONWARD_EDGE_CLOSE_S": "1",
     "ONWARD_EDGE_UNACKNOWLEDGED_S": "4",
 }
-_BACK_S = 20.0  # for a killed process to be there again
+_BACK_S = 40.0  # for a killed process to be there again, and to work
 
 
 class Stage:

@@ -18,6 +18,7 @@ class Tally:
     waits: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     started_s: list[float] = field(default_factory=list)  # the whole suite, until it was ready
+    asked: float = 0.0  # publishes a second that the run was to make
     repeated: int = 0  # mails that came again, with the same id
     checked: int = 0  # decisions on messages of users that were checked
     first_at: float = 0.0
@@ -41,6 +42,8 @@ class Tally:
             if e["fault"] != "SIGCONT":
                 self.faults[e["fault"], e["service"]] += 1
                 self._open.append((e["fault"], e["service"], e["at"]))
+        elif name == "run":
+            self.asked = e["asked"]
         elif name == "mail":
             self.repeated += e["id"] in self._mails
             self._mails.add(e["id"])
@@ -64,9 +67,9 @@ class Tally:
     def __str__(self) -> str:
         counts = self.counts
         lines = [
-            f"{counts['publish']} published ({self.per_second:.0f}/s), {counts['accepted']} "
-            f"accepted, {counts['seen']} delivered, {counts['mail']} mails ({self.repeated} "
-            f"repeated), {self.checked} decisions checked"
+            f"{counts['publish']} published ({self.per_second:.0f}/s of {self.asked:.0f}), "
+            f"{counts['accepted']} accepted, {counts['seen']} delivered, "
+            f"{counts['mail']} mails ({self.repeated} repeated), {self.checked} decisions checked"
         ]
         for (fault, service), waits in sorted(self.waits.items()):
             waited = ", ".join(f"{one:.2f}" for one in waits)
