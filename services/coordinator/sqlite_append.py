@@ -7,7 +7,7 @@ how anything is decided.
 import json
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from services.coordinator.sqlite_schema import row_bytes
 from services.coordinator.store import (
@@ -26,6 +26,22 @@ _REGISTER_COLUMNS = (
     "user, client_id, generation, session_id, edge_id, online, observer, forgotten, follows, "
     "endpoints"
 )
+
+
+class Decided(NamedTuple):
+    """What was decided about a partition, and how it was before."""
+
+    p: int
+    part: Part
+    writes: Writes
+
+
+def read_part(connection: sqlite3.Connection, p: int) -> Part | None:
+    """The partition; None if nobody has claimed it yet."""
+    row = connection.execute(
+        "SELECT epoch, tail, low, seq_floor, generation_floor FROM parts WHERE p = ?", (p,)
+    ).fetchone()
+    return Part(*row) if row else None
 
 
 def read_head(connection: sqlite3.Connection, subject: str) -> Head | None:
@@ -98,77 +114,95 @@ def _register(row: Sequence[Any]) -> Register:
     )
 
 
-def apply(connection: sqlite3.Connection, p: int, part: Part, at_ms: int, writes: Writes) -> None:
-    """Write what a decision adds to partition `p`; recorded at `at_ms` (steady)."""
-    if writes.rows:
+def apply(connection: sqlite3.Connection, at_ms: int, decided: Sequence[Decided]) -> None:
+    """Write what was decided about all partitions of a commit; recorded at `at_ms` (steady).
+
+    One statement for each table, whatever the number of partitions: with few messages in each, the
+    statements would cost more than the rows.
+    """
+    tails, rows = [], []
+    for p, part, writes in decided:
+        if not writes.rows:
+            continue
         assert [row.pos for row in writes.rows] == list(
             range(part.tail + 1, part.tail + 1 + len(writes.rows))
         ), "a log has no holes"
         size = sum(row_bytes(row.subject, row.entry) for row in writes.rows)
-        connection.execute(
-            "UPDATE parts SET tail = ?, bytes = bytes + ? WHERE p = ?",
-            (writes.rows[-1].pos, size, p),
-        )
-        connection.executemany(
-            "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (p, row.pos, row.kind, row.subject, row.seq, part.epoch, at_ms, row.entry)
-                for row in writes.rows
-            ],
-        )
-    _write_subjects(connection, p, part, at_ms, writes)
-    connection.executemany(
+        tails.append((writes.rows[-1].pos, size, p))
+        rows += [
+            (p, row.pos, row.kind, row.subject, row.seq, part.epoch, at_ms, row.entry)
+            for row in writes.rows
+        ]
+    execute = connection.executemany
+    execute("UPDATE parts SET tail = ?, bytes = bytes + ? WHERE p = ?", tails)
+    execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    _write_subjects(connection, at_ms, decided)
+    execute(
         "INSERT INTO publications (p, key, digest, seq, epoch, recorded_at) "
         "VALUES (?, ?, ?, ?, ?, ?)",
-        [(p, key, it.digest, it.seq, it.epoch, at_ms) for key, it in writes.publications.items()],
+        [
+            (p, key, it.digest, it.seq, it.epoch, at_ms)
+            for p, _, writes in decided
+            for key, it in writes.publications.items()
+        ],
     )
-    connection.executemany(
+    execute(
         "INSERT INTO events (p, session_id, number, pos, generation, recorded_at) "
         "VALUES (?, ?, ?, ?, ?, ?)",
         [
             (p, key.session_id, key.number, it.pos, it.generation, at_ms)
+            for p, _, writes in decided
             for key, it in writes.events.items()
         ],
     )
-    _write_registers(connection, p, part, at_ms, writes)
+    _write_registers(connection, at_ms, decided)
 
 
-def _write_subjects(
-    connection: sqlite3.Connection, p: int, part: Part, at_ms: int, writes: Writes
-) -> None:
+def _write_subjects(connection: sqlite3.Connection, at_ms: int, decided: Sequence[Decided]) -> None:
     connection.executemany(
         "INSERT INTO heads (subject, p, seq, low, epoch, used_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) "
         "ON CONFLICT (subject) DO UPDATE SET seq = ?3, epoch = ?5, used_at = ?6",
         [
             (subject, p, seq, part.seq_floor, part.epoch, at_ms)
+            for p, part, writes in decided
             for subject, seq in writes.heads.items()
         ],
     )
-    for subject, row in writes.retained.items():
-        if row is None:
-            connection.execute("DELETE FROM retained WHERE subject = ?", (subject,))
-        else:
-            connection.execute(
-                "INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?, ?)",
-                (subject, p, row.pos, row.seq, row.entry),
-            )
+    for p, _, writes in decided:
+        for subject, row in writes.retained.items():
+            if row is None:
+                connection.execute("DELETE FROM retained WHERE subject = ?", (subject,))
+            else:
+                connection.execute(
+                    "INSERT OR REPLACE INTO retained VALUES (?, ?, ?, ?, ?)",
+                    (subject, p, row.pos, row.seq, row.entry),
+                )
 
 
 def _write_registers(
-    connection: sqlite3.Connection, p: int, part: Part, at_ms: int, writes: Writes
+    connection: sqlite3.Connection, at_ms: int, decided: Sequence[Decided]
 ) -> None:
     connection.executemany(
         f"INSERT OR REPLACE INTO registers (p, {_REGISTER_COLUMNS}, seen_at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [_register_row(p, register, at_ms) for register in writes.registers.values()],
+        [
+            _register_row(p, register, at_ms)
+            for p, _, writes in decided
+            for register in writes.registers.values()
+        ],
     )
     connection.executemany(
-        "DELETE FROM registers WHERE user = ? AND client_id = ?", list(writes.forgotten)
+        "DELETE FROM registers WHERE user = ? AND client_id = ?",
+        [client for _, _, writes in decided for client in writes.forgotten],
     )
-    if writes.generation_floor > part.generation_floor:
-        connection.execute(
-            "UPDATE parts SET generation_floor = ? WHERE p = ?", (writes.generation_floor, p)
-        )
+    connection.executemany(
+        "UPDATE parts SET generation_floor = ? WHERE p = ?",
+        [
+            (writes.generation_floor, p)
+            for p, part, writes in decided
+            if writes.generation_floor > part.generation_floor
+        ],
+    )
 
 
 def _register_row(p: int, register: Register, at_ms: int) -> tuple[object, ...]:

@@ -26,7 +26,6 @@ from services.coordinator.store import (
     Keep,
     Lookup,
     MessagePage,
-    Part,
     Stamp,
     StoredEntry,
     StoredMessage,
@@ -205,16 +204,15 @@ class SqliteStore:
         decide: Callable[[int, Facts], Writes],
     ) -> frozenset[int]:
         deposed = set()
+        decided = []
         for p, epoch in terms.items():
-            row = connection.execute(
-                "SELECT epoch, tail, low, seq_floor, generation_floor FROM parts WHERE p = ?", (p,)
-            ).fetchone()
-            if row is None or row[0] != epoch:
+            part = sqlite_append.read_part(connection, p)
+            if part is None or part.epoch != epoch:
                 deposed.add(p)
                 continue
-            part = Part(*row)
             writes = decide(p, sqlite_append.read_facts(connection, part, lookups[p]))
-            sqlite_append.apply(connection, p, part, stamp.steady_ms, writes)
+            decided.append(sqlite_append.Decided(p, part, writes))
+        sqlite_append.apply(connection, stamp.steady_ms, decided)
         return frozenset(deposed)
 
     # The readers' threads.
