@@ -9,9 +9,9 @@
            ownership (shell) ── rendezvous (core) ── etcd
 
 A request comes by a stream of `servicer`, waits in the committer's queue, and is decided by the
-cores inside one commit of all partitions. Only after the commit are its effects carried out:
-answers and deliveries go into the outboxes of `uplinks`, entries to the `reporter`, which hands
-them to presence from presence's own cursor. `ownership` claims partitions in etcd, makes each
-claim take effect in the store, and gives up what is lost. `retention` removes what is no longer
-kept. `settings` holds the limits; `__main__` puts it together.
+cores (`bounds`: what is let in) inside one commit of all partitions. Only then are its effects
+carried out: answers and deliveries go into the outboxes of `uplinks`, entries to the `reporter`,
+which hands them to presence from presence's own cursor. `ownership` claims partitions in etcd,
+makes each claim take effect in the store, and gives up what is lost. `retention` removes what is
+no longer kept; `status` tells how all stand. `settings`: the limits; `__main__` wires everything.
 """
