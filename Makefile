@@ -5,7 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: up test faults mutations bench setup protos lint types buf lock settings metrics
+.PHONY: up test faults faults-page mutations bench setup protos lint types buf lock settings metrics
 
 up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
 	@exec $(BIN)/onward up $(ARGS)
@@ -19,6 +19,11 @@ faults: setup  ## runs with kills and freezes, e.g. make faults ROW=kills,power,
 
 mutations: setup  ## mistakes that the checker must find, e.g. make mutations NAME=fast; all: 4 min
 	@FAULT_MUTATIONS="$(or $(NAME),all)" $(BIN)/python -m pytest tests/faults/test_mutations.py -rP $(ARGS)
+
+faults-page: setup  ## plays all of it on a quiet machine (10 min), and writes docs/faults.md
+	@results=$$(mktemp -d) && export FAULT_RESULTS=$$results && $(MAKE) faults \
+	  && $(MAKE) faults ROW=power,story SEED=1,2 && $(MAKE) mutations \
+	  && $(BIN)/python -m tests.faults.report $$results
 
 bench: setup  ## what it costs and how fast it is, in 5 minutes; options in ARGS, e.g. ARGS="fanout"
 	@$(BIN)/python -m bench $(ARGS)
