@@ -39,9 +39,16 @@ function hear(data) {
   else if (data.kind === "message") { showAnns(data); }
   else if (data.kind === "acknowledged") { showAcknowledged(data.seq); }
   else if (data.kind === "repeat") { ann.repeats++; showTally(); }
-  else if (data.kind === "gap") { remark(`${span(data.from, data.to)} will not come: ${data.reason}`); }
+  else if (data.kind === "gap") { heardGap(data); }
   else if (data.kind === "noticed") { remark("The server noticed that she hangs, and closed her socket."); }
   else if (data.kind === "refused") { remark(`Refused: ${data.text}`); }
+}
+
+function heardGap({ from, to, reason }) {
+  if (reason !== "LOG_REPLACED") { remark(`${span(from, to)} will not come: ${reason}`); return; }
+  ann.worker.terminate(); // the server began anew, and so does this tab
+  sessionStorage.clear();
+  location.reload();
 }
 
 function heardState(state) {
