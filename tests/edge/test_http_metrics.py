@@ -31,7 +31,8 @@ def test_requests_are_counted_by_path_and_status() -> None:
             async with session.get(door.url + "/metrics") as response:
                 text = await response.text()
             assert "onward_edge_http_request_seconds_bucket" in text
+            shown = [line for line in text.splitlines() if not line.startswith("#")]
             for word in ("somebodys", "secret", "ann", "nothing"):
-                assert word not in text.replace("channel", "")
+                assert not [line for line in shown if word in line.replace("channel", "")]
 
     run_on_uvloop(main())
