@@ -13,6 +13,7 @@ from dataclasses import replace
 from services.presence import cover
 from services.presence.state import (
     DropEndpoint,
+    DropFollow,
     DropWaiting,
     Effect,
     Endpoint,
@@ -28,6 +29,10 @@ from services.presence.state import (
     UserState,
     Wake,
 )
+
+# Of one client and one subject. An ended follow is needed while something it acknowledged may still
+# be sent; more than a few at a time are made by a loop.
+ENDED_FOLLOWS_MAX = 16
 
 
 class Change:
@@ -103,6 +108,22 @@ class Change:
         self.put_follow(replace(self.raise_to_marks(key), ended=True))
         self.stop_waiting(key.subject, key.client_id)
         self.hand_over(key)
+        self._forget_oldest(key.subject, key.client_id)
+
+    def _forget_oldest(self, subject: str, client_id: str) -> None:
+        """A client that follows and leaves a subject again and again keeps so many of its follows.
+
+        What an older one says of acknowledged messages is lost with it.
+        """
+        ended = [
+            follow.key
+            for follow in self._follows.values()
+            if (follow.subject, follow.client_id, follow.ended) == (subject, client_id, True)
+        ]
+        for key in sorted(ended)[:-ENDED_FOLLOWS_MAX]:
+            if key not in self._handovers:
+                del self._follows[key]
+                self.effects.append(DropFollow(key))
 
     def wait(self, subject: str, client_id: str) -> None:
         """From now on live messages of the subject are decided for this user."""

@@ -23,6 +23,7 @@ from onward.types.v1 import entry_pb2
 
 from services.presence.change import Change
 from services.presence.state import (
+    DropRegister,
     Effect,
     Follow,
     ForgetGone,
@@ -89,6 +90,32 @@ def revoke(state: UserState, subjects: Collection[str] | None = None) -> list[Ef
             if subjects is None or follow.subject in subjects:
                 change.end_follow(follow.key)
     return change.effects
+
+
+def forget(
+    state: UserState, now: float, follows_keep_s: float, clients_keep_s: float
+) -> list[Effect]:
+    """What time makes of a user's rows; `state` has all of them.
+
+    The follows of a user none of whose clients was there for `follows_keep_s` end. A client that
+    was not there for `clients_keep_s`, and has nothing left (follows, endpoints, handovers), is
+    forgotten: its register only guards against events older than any that may still come.
+    """
+    registers = state.registers.values()
+    last_seen = max(
+        (one.since if one.standing is Standing.OFFLINE else now for one in registers), default=now
+    )
+    if last_seen < now - follows_keep_s and any(not one.ended for one in state.follows.values()):
+        return revoke(state)
+    needed = {key.client_id for key in (*state.follows, *state.handovers)}
+    needed.update(client for one in state.endpoints.values() for client in one.clients)
+    return [
+        DropRegister(register.client_id)
+        for register in registers
+        if register.standing is Standing.OFFLINE
+        and register.since < now - clients_keep_s
+        and register.client_id not in needed
+    ]
 
 
 def _is_repeat(register: Register, event: entry_pb2.PresenceEvent) -> bool:

@@ -61,8 +61,10 @@ class Handovers:
         outbox: Outbox,
         at_once: int,
         messages_max: int,
+        records_keep_s: float,
         tell: Callable[[News], None],
     ) -> None:
+        self._records_keep_s = records_keep_s
         self._store = store
         self._reader = reader
         self._contents = contents
@@ -96,9 +98,11 @@ class Handovers:
         if (user, key) in self._in_hand:
             return
         self._in_hand.add((user, key))
+        metrics.handovers_running.set(len(self._in_hand))
 
         def done(_: asyncio.Task[None]) -> None:
             self._in_hand.discard((user, key))
+            metrics.handovers_running.set(len(self._in_hand))
             self._wake.set()
 
         group.create_task(lasting(self._hand_over(user, key))).add_done_callback(done)
@@ -117,17 +121,18 @@ class Handovers:
     async def _step(self, user: str, key: FollowKey) -> bool:
         """Decide the backlog, or a first part of it; True once the row is gone."""
 
-        def begin(tx: Transaction) -> tuple[Handover, int] | None:
+        def begin(tx: Transaction) -> tuple[Handover, int, float] | None:
             row = tx.handover(user, key)
             if row is None:
                 return None
-            return row, read_after(tx.load_user(user, key.subject), row)
+            after = read_after(tx.load_user(user, key.subject), row)
+            return row, after, tx.now() - self._records_keep_s
 
         begun = await self._store.read(begin)
         if begun is None:
             return True
-        row, after = begun
-        backlog = await self._read(key.subject, after)
+        row, after, since = begun
+        backlog = await self._read(key.subject, after, since)
         decided = await self._store.write(lambda tx: self._decide(tx, user, row, backlog))
         if decided is None:
             return False
@@ -137,17 +142,32 @@ class Handovers:
         self._tell(news)
         return last
 
-    async def _read(self, subject: str, after: int) -> Backlog:
-        response = await self._reader.messages(subject, after, self._messages_max, _READ_BYTES_MAX)
-        messages = [delivery.message for delivery in response.messages]
-        positions = [delivery.pos for delivery in response.messages]
-        reached = messages[-1].seq if messages else max(after, response.floor)
+    async def _read(self, subject: str, after: int, since: float) -> Backlog:
+        """What the log has above `after`; messages from before `since` count as trimmed.
+
+        Whether they were decided is not known any more, and they must not be told twice.
+        """
+        forgotten = 0
+        while True:
+            response = await self._reader.messages(
+                subject, after, self._messages_max, _READ_BYTES_MAX
+            )
+            kept = [d for d in response.messages if _is_from(d.message, since)]
+            if len(kept) < len(response.messages):
+                forgotten = max(d.message.seq for d in response.messages if d not in kept)
+            if kept or not response.messages or forgotten >= response.head:
+                break
+            after = forgotten
+        messages = [d.message for d in kept if d.message.seq > forgotten]
+        positions = [d.pos for d in kept if d.message.seq > forgotten]
+        floor = max(response.floor, forgotten)
+        reached = messages[-1].seq if messages else max(after, floor)
         rest = None
         if messages and reached < response.head:
             newest = (await self._reader.messages(subject, response.head - 1, 1)).messages
             if newest:
                 rest = Span(reached + 1, newest[0].message.seq, newest[0].pos)
-        return Backlog(messages, positions, rest, response.floor)
+        return Backlog(messages, positions, rest, floor)
 
     def _decide(
         self, tx: Transaction, user: str, row: Handover, backlog: Backlog
@@ -189,6 +209,10 @@ class Handovers:
                 case _:
                     self._outbox.write(tx, user, [effect], publishers.get, news)
         return news
+
+
+def _is_from(message: entry_pb2.Message, since: float) -> bool:
+    return not message.HasField("accepted_at") or message.accepted_at.seconds >= since
 
 
 def stretches(state_now: UserState, rest: Span | None) -> list[Span]:

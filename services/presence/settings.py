@@ -145,8 +145,20 @@ class Settings(SharedSettings):
     records_keep_s: float = setting(
         604_800.0,
         least=60,
-        doc="seconds that records of notifications and suppressions are kept; with less than the "
-        "coordinators' retain_s, a message that the log still has could be notified twice",
+        doc="seconds that records of notifications and suppressions are kept; a client that stays "
+        "away for longer is not notified of older messages that the log may still have",
+    )
+    follows_keep_s: float = setting(
+        2_592_000.0,
+        least=60,
+        doc="seconds after a user was last there, with any client, that the user's follows end: "
+        "nothing is sent to somebody who may not be entitled any more",
+    )
+    clients_keep_s: float = setting(
+        604_800.0,
+        least=60,
+        doc="seconds that a client without follows and external tokens is remembered; events of "
+        "its former sessions must not come later than that",
     )
     drain_s: float = setting(
         3.0, least=0, most=60, doc="seconds that calls under way have to end at a stop"

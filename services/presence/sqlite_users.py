@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from services.chassis.subjects import partition_of
@@ -74,7 +74,8 @@ class SqliteUserRows:
         ):
             follow = _follow(columns)
             follows[user][follow.key] = follow
-        marks = self._marks_of(subject)
+        edges = {one.edge_id for rows in registers.values() for one in rows.values()}
+        marks = self._marks_of(subject, edges)
         return {
             user: UserState(
                 user,
@@ -89,12 +90,12 @@ class SqliteUserRows:
             for user in users
         }
 
-    def _marks_of(self, subject: str) -> dict[int, Mark]:
-        """By edge, all marks in the partition of the subject: one for each edge there was of
-        late."""
+    def _marks_of(self, subject: str, edges: Collection[int]) -> dict[int, Mark]:
+        """By edge, the marks of these edges in the partition of the subject."""
         rows = self.db.execute(
-            "SELECT edge_id, round, pos FROM marks WHERE partition = ?",
-            (partition_of(subject, self._partitions),),
+            "SELECT edge_id, round, pos FROM json_each(?) CROSS JOIN marks"
+            " ON partition = ? AND edge_id = value",
+            (json.dumps(list(edges)), partition_of(subject, self._partitions)),
         )
         return {row[0]: Mark(row[1], row[2]) for row in rows}
 
@@ -159,6 +160,9 @@ class SqliteUserRows:
             case state.DropRegister(client_id):
                 self.db.execute(
                     "DELETE FROM registers WHERE user = ? AND client_id = ?", (user, client_id)
+                )
+                self.db.execute(
+                    "DELETE FROM gone WHERE user = ? AND client_id = ?", (user, client_id)
                 )
             case state.PutFollow(follow):
                 self._put_follow(user, follow)
@@ -344,6 +348,17 @@ class SqliteUserRows:
             (user, *key),
         ).fetchone()
         return Handover(key, *row) if row else None
+
+    def clients_unseen(
+        self, before: float, after: tuple[float, str, str], limit: int
+    ) -> Sequence[tuple[float, str, str]]:
+        rows = self.db.execute(
+            "SELECT since, user, client_id FROM registers WHERE standing = 'offline'"
+            " AND since < ? AND (since, user, client_id) > (?, ?, ?)"
+            " ORDER BY since, user, client_id LIMIT ?",
+            (before, *after, limit),
+        )
+        return [(row[0], row[1], row[2]) for row in rows]
 
     def holds(self, user: str, subject: str, first_seq: int) -> Mapping[str, Hold]:
         rows = self.db.execute(

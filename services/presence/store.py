@@ -160,6 +160,12 @@ class UserRows(Protocol):
     def handover(self, user: str, key: FollowKey) -> Handover | None:
         """One handover row, if it is still there."""
 
+    def clients_unseen(
+        self, before: float, after: tuple[float, str, str], limit: int
+    ) -> Sequence[tuple[float, str, str]]:
+        """(since, user, client_id) of clients offline since before a time, in order, above
+        `after`."""
+
     def holds(self, user: str, subject: str, first_seq: int) -> Mapping[str, Hold]:
         """The holds of one notification, by client."""
 

@@ -1,16 +1,23 @@
-"""Forgets what nobody can ask for any more: old records, marks of dead edges, ended follows.
+"""Forgets what nobody can ask for any more: records, marks of dead edges, follows, clients.
 
 Each in pages, now and then, between other work. An ended follow goes once the log has trimmed all
-that it says anything about. Knows the store, the log reader, the core.
+that it says anything about; the follows of a user who stays away end; clients with nothing to
+return to go (`events.forget`). Knows the store, the log reader, the cores.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from services.chassis import logs
 from services.chassis.errors import Fault
+from services.presence import metrics
+from services.presence.events import forget
 from services.presence.handover import prune
 from services.presence.log_reader import LogReader
+from services.presence.outbox import News, Outbox
+from services.presence.state import DropRegister, PutHandover
 from services.presence.store import Store, Transaction
 
 log = logs.get(__name__)
@@ -23,23 +30,43 @@ _SUBJECTS_PAGE = 100
 _MARKS_KEEP_S = 86_400.0
 # Above every position: nothing of the subject is kept.
 _EVERYTHING = 1 << 62
+# Clients looked at in one pass, in pages.
+_CLIENT_PAGES = 20
+_FIRST = (0.0, "", "")
+# Records outlive what a handover may still decide by this, as clocks may differ.
+CLOCKS_APART_S = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Keeps:
+    """How long things are kept, in seconds; the settings explain them."""
+
+    records_s: float
+    follows_s: float
+    clients_s: float
 
 
 class Upkeep:
-    """Runs the upkeep. `live_edges()`: those the directory knows, None while it knows nothing."""
+    """Runs the upkeep. `live_edges()`: those the directory knows, None while it knows nothing;
+    `tell(news)` after each commit."""
 
     def __init__(
         self,
         store: Store,
         reader: LogReader,
-        records_keep_s: float,
+        outbox: Outbox,
+        keeps: Keeps,
         live_edges: Callable[[], Sequence[int] | None],
+        tell: Callable[[News], None],
     ) -> None:
         self._store = store
         self._reader = reader
-        self._records_keep_s = records_keep_s
+        self._outbox = outbox
+        self._keeps = keeps
         self._live_edges = live_edges
+        self._tell = tell
         self._after_subject = ""
+        self._after_client = _FIRST
 
     async def run(self) -> None:
         """Work for ever; cancel to stop, at any point."""
@@ -52,14 +79,45 @@ class Upkeep:
 
     async def step(self) -> None:
         """One pass."""
-        while await self._store.write(
-            lambda tx: tx.expire_records(tx.now() - self._records_keep_s, _PAGE)
+        records_s = self._keeps.records_s + CLOCKS_APART_S
+        while removed := await self._store.write(
+            lambda tx: tx.expire_records(tx.now() - records_s, _PAGE)
         ):
-            pass
+            metrics.forgotten.labels("record").inc(removed)
         live = self._live_edges()
         if live is not None:
-            await self._store.write(lambda tx: tx.prune_marks(live, tx.now() - _MARKS_KEEP_S))
+            gone = await self._store.write(
+                lambda tx: tx.prune_marks(live, tx.now() - _MARKS_KEEP_S)
+            )
+            metrics.forgotten.labels("mark").inc(gone)
         await self._prune_follows()
+        await self._forget_clients()
+
+    async def _forget_clients(self) -> None:
+        """Look at the next pages of clients that are not there; the next pass goes on after."""
+        for _ in range(_CLIENT_PAGES):
+            after = self._after_client
+            news, last, count = await self._store.write(partial(self._forget_page, after=after))
+            self._tell(news)
+            self._after_client = last
+            if count < _PAGE:
+                return
+
+    def _forget_page(
+        self, tx: Transaction, after: tuple[float, str, str]
+    ) -> tuple[News, tuple[float, str, str], int]:
+        keeps, now, news = self._keeps, tx.now(), News()
+        before = now - min(keeps.follows_s, keeps.clients_s)
+        clients = tx.clients_unseen(before, after, _PAGE)
+        for user in dict.fromkeys(client[1] for client in clients):
+            effects = forget(tx.load_user(user), now, keeps.follows_s, keeps.clients_s)
+            self._outbox.write(tx, user, effects, news=news)
+            dropped = sum(isinstance(effect, DropRegister) for effect in effects)
+            ended = sum(isinstance(effect, PutHandover) for effect in effects)
+            metrics.forgotten.labels("client").inc(dropped)
+            metrics.forgotten.labels("follow").inc(ended)
+        last = clients[-1] if len(clients) == _PAGE else _FIRST
+        return news, last, len(clients)
 
     async def _prune_follows(self) -> None:
         """Look at the next page of subjects with ended follows; the next pass goes on after it."""

@@ -25,7 +25,7 @@ from services.presence.status import Status
 from services.presence.store import Store
 from services.presence.stories import Stories
 from services.presence.timers import Timers, TimerSettings
-from services.presence.upkeep import Upkeep
+from services.presence.upkeep import Keeps, Upkeep
 
 
 class Workers:
@@ -93,6 +93,7 @@ class Workers:
             outbox,
             settings.handovers_max,
             settings.handover_messages_max,
+            settings.records_keep_s,
             self._tell,
         )
         self._fanouts = FanOuts(store, processing, self._tell)
@@ -105,7 +106,14 @@ class Workers:
             edge_is_alive,
             self._tell,
         )
-        self._upkeep = Upkeep(store, self._reader, settings.records_keep_s, live_edges)
+        self._upkeep = Upkeep(
+            store,
+            self._reader,
+            outbox,
+            Keeps(settings.records_keep_s, settings.follows_keep_s, settings.clients_keep_s),
+            live_edges,
+            self._tell,
+        )
 
     def _answer(
         self, settings: Settings, contents: Contents, processing: Processing, partitions: int

@@ -7,6 +7,7 @@ start it again on the same store.
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -58,7 +59,10 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
         log.append(entry)
         return entry
 
-    def publish(self, subject: str, text: str, publisher: str = "bob") -> int:
+    def publish(
+        self, subject: str, text: str, publisher: str = "bob", age_s: float | None = None
+    ) -> int:
+        """Returns the seq. `age_s`: accepted so long ago; None: it does not say when."""
         seq = len(self.subjects[subject]) + 1
         message = entry_pb2.Message(
             subject=subject,
@@ -67,6 +71,8 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
             publisher=publisher,
             content=entry_pb2.Content(text=text),
         )
+        if age_s is not None:
+            message.accepted_at.FromSeconds(int(time.time() - age_s))
         entry = self.append(subject, message=message)
         self.subjects[subject].append((entry.pos, message))
         return seq

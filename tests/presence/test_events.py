@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from services.presence import events
+from services.presence.change import ENDED_FOLLOWS_MAX
 from services.presence.state import (
     DropEndpoint,
     DropWaiting,
@@ -304,3 +305,45 @@ def test_revoking_ends_the_follows_of_all_clients() -> None:
     assert not ann.follow("/t", "a").ended
     ann.apply(events.revoke(ann.state))
     assert all(f.ended for f in ann.rows.follows)
+
+
+def test_a_client_that_follows_and_leaves_for_ever_keeps_so_many_of_its_follows() -> None:
+    ann = Ann()
+    ann.take(connected("a", 1, {}))
+    for turn in range(100):
+        ann.take(
+            followed("a", 1, {"/s": turn}, number=2 * turn + 2),
+            unfollowed("a", 1, {"/s": turn}, number=2 * turn + 3),
+        )
+        # The backlog of each is decided before the next.
+        ann.rows = ann.rows._replace(handovers=())
+    kept = sorted(follow.base for follow in ann.state.follows.values())
+    assert kept == list(range(100 - ENDED_FOLLOWS_MAX, 100))
+
+
+def test_a_follow_that_is_being_handed_over_is_kept_however_many_there_are() -> None:
+    ann = Ann()
+    ann.take(connected("a", 1, {}))
+    for turn in range(40):
+        ann.take(
+            followed("a", 1, {"/s": turn}, number=2 * turn + 2),
+            unfollowed("a", 1, {"/s": turn}, number=2 * turn + 3),
+        )
+    assert len(ann.state.follows) == 40
+
+
+def test_an_entry_that_forgets_a_client_is_a_logout_of_a_session_above_all_others() -> None:
+    ann = Ann()
+    ann.take(connected("a", 4, {"/s": 0}, endpoints=["mailto:ann@example.org"]))
+    ann.take(disconnected("a", 4, {"/s": 2}))
+    ann.end_graces()
+    forgotten = logged_out("a", 5, {}, number=1)
+    forgotten.edge_id = 0
+    ann.take(forgotten)
+    assert ann.standing("a") is Standing.OFFLINE
+    assert ann.follow("/s", "a").ended
+    assert not ann.state.endpoints
+    assert ann.state.handovers, "its backlog is decided"
+    assert ann.take(connected("a", 4, {"/s": 0})) == [], "an older session brings nothing back"
+    ann.take(connected("a", 6, {"/s": 9}))
+    assert ann.standing("a") is Standing.ONLINE

@@ -87,3 +87,31 @@ def test_a_range_is_told_without_what_was_acknowledged_since(run, tmp_path):
 
 async def decided(stage, seq: int) -> bool:
     return bool(await stage.store.read(lambda tx: tx.decided_in("ann", "/a", seq, seq)))
+
+
+def test_what_is_older_than_the_records_is_not_notified_a_second_time(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        async with staged(tmp_path, plugin, records_keep_s=60, handover_messages_max=3) as stage:
+            ann = Client(stage.log, "ann")
+            ann.connect("/a", endpoints=["mailto:ann@example.org"])
+            for _ in range(7):
+                stage.log.publish("/a", "old", age_s=100)
+            stage.log.publish("/a", "new", age_s=10)
+            ann.disconnect()
+            await stage.report()
+            await until(lambda: plugin.deliveries)
+            [sent] = plugin.deliveries
+            assert (sent.first_seq, sent.count) == (8, 1)
+            states = await stage.states("ann", "/a")
+            assert states[0] == "SUPPRESSED"
+            await until(_notified(stage))
+
+    run(claim())
+
+
+def _notified(stage):
+    async def reached() -> bool:
+        return (await stage.states("ann", "/a"))[-1] == "NOTIFIED"
+
+    return reached

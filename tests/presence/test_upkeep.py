@@ -2,28 +2,45 @@
 
 from services.presence import state
 from services.presence.log_reader import LogReader
-from services.presence.notifications import Span
-from services.presence.state import Follow, FollowKey, Handover
+from services.presence.notifications import Limits, Span
+from services.presence.outbox import Outbox
+from services.presence.state import (
+    Endpoint,
+    Follow,
+    FollowKey,
+    Handover,
+    Register,
+    Standing,
+)
 from services.presence.store import Decided
-from services.presence.upkeep import Upkeep
+from services.presence.upkeep import CLOCKS_APART_S, Keeps, Upkeep
 from tests.presence.stage import SECRET, FakeLog
 from tests.presence.test_sqlite_store import with_store, wrote
 
+DAY = 86_400.0
 
-def upkept(run, tmp_path, body, keep_s=100.0):
-    """Run `await body(store, log, step)` around passes of the upkeep, at time 1,000."""
+
+def upkept(run, tmp_path, body, keep_s=100.0, told=None, now=1_000.0):
+    """Run `await body(store, log, step)` around passes of the upkeep, at time `now`."""
 
     async def with_log(store):
         log = FakeLog()
         address = await log.start()
         reader = LogReader(lambda: [address], SECRET, 2.0)
         try:
-            await body(store, log, Upkeep(store, reader, keep_s, lambda: [7]).step)
+            await body(store, log, upkeep(store, reader, keep_s, told).step)
         finally:
             await reader.close()
             await log.stop()
 
-    with_store(run, tmp_path, with_log)
+    with_store(run, tmp_path, with_log, now)
+
+
+def upkeep(store, reader, keep_s, told=None) -> Upkeep:
+    outbox = Outbox(Limits(), 3600.0)
+    keeps = Keeps(keep_s, follows_s=30 * DAY, clients_s=7 * DAY)
+    tell = (told if told is not None else []).append
+    return Upkeep(store, reader, outbox, keeps, lambda: [7], tell)
 
 
 def ended(opened: int, acked: int) -> Follow:
@@ -94,4 +111,86 @@ def test_records_go_after_their_time(run, tmp_path):
         left = await store.read(lambda tx: tx.decided_in("ann", "/a", 1, 9))
         assert [row.span.to_seq for row in left] == [2]
 
-    upkept(run, tmp_path, body)
+    upkept(run, tmp_path, body, now=1_000.0 + CLOCKS_APART_S)
+
+
+# -- clients and follows that time has passed by --------------------------------------------------
+
+NOW = 400 * DAY
+
+
+def offline(client: str, days_ago: float) -> state.PutRegister:
+    since = NOW - days_ago * DAY
+    return state.PutRegister(
+        Register(client, 1, f"{client}/1", 7, Standing.OFFLINE, ended=True, since=since)
+    )
+
+
+async def clients(store, user="ann") -> list[str]:
+    return sorted((await store.read(lambda tx: tx.load_user(user))).registers)
+
+
+def test_the_follows_of_a_user_who_stays_away_end_and_are_handed_over(run, tmp_path):
+    told = []
+
+    async def body(store, log, step):
+        follow = state.PutFollow(Follow("/a", "c", 1, 0, 3))
+        rows = (offline("c", 31), follow, state.PutWaiting("/a", "c"))
+        await store.write(wrote("ann", *rows))
+        await store.write(wrote("bob", offline("c", 29), follow, state.PutWaiting("/a", "c")))
+        await store.write(wrote("eve", *rows, state.PutRegister(
+            Register("d", 1, "d/1", 7, Standing.ONLINE, since=NOW - 60 * DAY)
+        )))  # fmt: skip
+        await step()
+        assert [f.ended for f in (await loaded(store, "ann")).follows.values()] == [True]
+        assert list((await loaded(store, "ann")).handovers) == [FollowKey("/a", "c", 1)]
+        assert any(news.handovers for news in told)
+        for user in ("bob", "eve"):
+            assert [f.ended for f in (await loaded(store, user)).follows.values()] == [False]
+        assert await store.read(lambda tx: tx.users_waiting("/a")) == ["bob", "eve"]
+
+    upkept(run, tmp_path, body, told=told, now=NOW)
+
+
+async def loaded(store, user):
+    return await store.read(lambda tx: tx.load_user(user))
+
+
+def test_a_client_with_nothing_left_is_forgotten_and_one_with_anything_is_not(run, tmp_path):
+    async def body(store, log, step):
+        await store.write(
+            wrote(
+                "ann",
+                offline("nothing", 8),
+                offline("young", 6),
+                offline("follows", 8),
+                state.PutFollow(Follow("/a", "follows", 1, 0, 3)),
+                offline("notified", 8),
+                state.PutEndpoint(Endpoint("mailto:ann@example.org", ("notified",), 0.0)),
+                state.PutRegister(Register("here", 1, "s", 7, Standing.ONLINE, since=0.0)),
+            )
+        )
+        await step()
+        assert await clients(store) == ["follows", "here", "notified", "young"]
+        counts = await store.read(lambda tx: tx.counts())
+        assert counts.clients_known == 4
+
+    upkept(run, tmp_path, body, now=NOW)
+
+
+def test_more_clients_than_one_page_are_looked_at(run, tmp_path):
+    async def body(store, log, step):
+        def crowd(tx):
+            for number in range(1_200):
+                row = offline("c", 8) if number % 2 else offline("c", 100)
+                tx.write_user(f"user{number}", row)
+                if not number % 3:
+                    tx.write_user(f"user{number}", state.PutEndpoint(
+                        Endpoint(f"mailto:{number}@example.org", ("c",), 0.0)
+                    ))  # fmt: skip
+
+        await store.write(crowd)
+        await step()
+        assert (await store.read(lambda tx: tx.counts())).clients_known == 400
+
+    upkept(run, tmp_path, body, now=NOW)
