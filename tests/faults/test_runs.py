@@ -18,7 +18,7 @@ SEEDS = [int(seed) for seed in os.environ.get("FAULT_SEEDS", "1").split(",")]
 READY_S_MAX = 3.0  # from the start after everything was killed
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("row", ASKED)
 def test_a_run_keeps_every_promise(row: str, seed: int, tmp_path: Path) -> None:
