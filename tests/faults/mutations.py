@@ -158,10 +158,11 @@ MUTATIONS = {
         ),
         Edit(
             f"{PRESENCE}/handovers.py",
-            """        response = await self._reader.messages(subject, after, \
-self._messages_max, _READ_BYTES_MAX)
+            """            response = await self._reader.messages(
+                subject, after, self._messages_max, _READ_BYTES_MAX
+            )
 """,
-            """        response = self._reader.early.pop(subject)
+            """            response = self._reader.early.pop(subject)
 """,
         ),
         stretch=(
@@ -190,11 +191,9 @@ self._messages_max, _READ_BYTES_MAX)
         stretch=(
             Edit(
                 f"{PRESENCE}/handovers.py",
-                """        backlog = await self._read(key.subject, after)
-""",
+                """        backlog = await self._read(""",
                 """        await asyncio.sleep(1.0)
-        backlog = await self._read(key.subject, after)
-""",
+        backlog = await self._read(""",
             ),
         ),
     ),
