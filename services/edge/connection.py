@@ -194,6 +194,7 @@ class Connection:
         elif isinstance(effect, Ping):
             socket.ping(b"%d" % effect.round)
         elif isinstance(effect, Begin):
+            exchange.lookups.settled(self.session.session_id)
             subscription = self._held[effect.subject]
             exchange.carry_out(exchange.hub.begin(subscription, effect, _now()))
         elif isinstance(effect, Watch):
@@ -214,6 +215,7 @@ class Connection:
                 if (halted := self._held.get(subject)) is not None:
                     exchange.hub.halt(halted)
         elif isinstance(effect, Leave):
+            exchange.lookups.settled(self.session.session_id)
             for subject in effect.subjects:
                 self._leave(subject)
         elif isinstance(effect, Close):

@@ -3,7 +3,8 @@
 Knows how many may ask at once and what becomes of the others; must not know what answers mean.
 Everything returns at once, and the answer comes as a call. At most `READS_MAX` reads of the store
 are under way; others wait their turn, a bounded number of them, and beyond it sessions are told
-that nobody can read now. Holes always wait: there is at most one for each subject.
+that nobody can read now. So they are while what was read for sessions that are not durable yet is
+more than `FORMING_BYTES_MAX`. Holes always wait: there is at most one for each subject.
 """
 
 import asyncio
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 READS_MAX: Final = 32  # of the store at once
 WAITING_MAX: Final = 20_000  # reads that wait; above: the session is told that nobody can read
+# Read for subscriptions whose event is not durable yet; above: nobody can read now.
+FORMING_BYTES_MAX: Final = 256 * 1024 * 1024
 GONE_MAX: Final = 256  # questions to presence at once; above: told at a later connect
 _FILL_RETRY_S: Final = 0.2
 _HOLE_PAGE: Final = 1_000
@@ -44,6 +47,8 @@ class Lookups:
         self._clients: dict[int, Connection] = {}  # look-ups of clients, by request
         self._by_session: dict[str, int] = {}
         self._waiting: deque[_Work] = deque()
+        self._forming: dict[str, int] = {}  # session → bytes read for it
+        self.forming_bytes = 0
         self.reading = 0  # reads under way
         self.asking_gone = 0
         self.turned_away = 0  # ever
@@ -76,8 +81,13 @@ class Lookups:
             self._by_session.pop(connection.session.session_id, None)
         return connection
 
+    def settled(self, session_id: str) -> None:
+        """The session holds nothing any more of what was read for it."""
+        self.forming_bytes -= self._forming.pop(session_id, 0)
+
     def forget(self, session_id: str) -> None:
         """The session waits for nothing any more."""
+        self.settled(session_id)
         if (request := self._by_session.get(session_id)) is not None:
             self.end_client(request)
 
@@ -110,13 +120,13 @@ class Lookups:
         channel = hub.channel(subject)
         if not effect.fresh and channel is not None:
             entries = hub.after(subject, after_seq, effect.up_to, limit)
-            if entries:
-                connection.on_history(subject, Read(entries, channel.last, channel.floor))
+            if entries and self.forming_bytes <= FORMING_BYTES_MAX:
+                self._give(connection, subject, Read(entries, channel.last, channel.floor))
                 return
 
         async def read() -> None:
             if self._is_there(connection):
-                connection.on_history(subject, await self._read(subject, after_seq, limit))
+                self._give(connection, subject, await self._read(subject, after_seq, limit))
 
         self._ask_store(read, connection, subject)
 
@@ -126,7 +136,7 @@ class Lookups:
 
         async def read() -> None:
             if self._is_there(connection):
-                connection.on_history(subject, await self._read_retained(subject))
+                self._give(connection, subject, await self._read_retained(subject))
 
         self._ask_store(read, connection, subject)
 
@@ -156,8 +166,17 @@ class Lookups:
     def _is_there(self, connection: "Connection") -> bool:
         return connection.session.session_id in self._exchange.connections
 
+    def _give(self, connection: "Connection", subject: str, read: Read | None) -> None:
+        if not self._is_there(connection):
+            return
+        if read is not None and (size := sum(entry.size for entry in read.entries)):
+            session_id = connection.session.session_id
+            self._forming[session_id] = self._forming.get(session_id, 0) + size
+            self.forming_bytes += size
+        connection.on_history(subject, read)
+
     def _ask_store(self, read: _Work, connection: "Connection", subject: str) -> None:
-        if len(self._waiting) >= WAITING_MAX:
+        if len(self._waiting) >= WAITING_MAX or self.forming_bytes > FORMING_BYTES_MAX:
             self.turned_away += 1
             connection.on_history(subject, None)
         else:

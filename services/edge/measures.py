@@ -44,6 +44,9 @@ AHEAD_AGAIN = Gauge(
 )
 READING = Gauge("onward_edge_reads", "Reads of the log under way")
 READS_WAITING = Gauge("onward_edge_reads_waiting", "Reads of the log that wait their turn")
+FORMING_BYTES = Gauge(
+    "onward_edge_forming_bytes", "Bytes read for subscriptions that are not durable yet"
+)
 LOOK_UPS = Gauge("onward_edge_client_look_ups", "Returning clients whose follows are asked for")
 ASKING_GONE = Gauge("onward_edge_gone_questions", "Questions to presence for lost endpoints")
 TURNED_AWAY = Gauge(
@@ -98,6 +101,7 @@ def _of_core(exchange: Exchange) -> Shown:
         (DELAYED, lambda: exchange.delayed),
         (READING, lambda: lookups.reading),
         (READS_WAITING, lambda: lookups.waiting),
+        (FORMING_BYTES, lambda: lookups.forming_bytes),
         (LOOK_UPS, lambda: lookups.clients),
         (ASKING_GONE, lambda: lookups.asking_gone),
         (TURNED_AWAY, lambda: lookups.turned_away),

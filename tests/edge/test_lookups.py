@@ -192,3 +192,45 @@ def test_a_replaced_log_leaves_no_watch_of_the_former_behind(run: Run) -> None:
             assert edge.exchange.hub.subscriptions == 1 and len(edge.exchange.hub) == 1
 
     run(main())
+
+
+def test_what_is_read_for_sessions_that_are_not_durable_yet_is_bounded(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "FORMING_BYTES_MAX", 1)
+
+    async def main() -> None:
+        async with rig(coordinator := with_messages(2)) as edge:
+            ann, bob = edge.client(), edge.client()
+            await bob.connect(client_id="c2")
+            coordinator.mute_events = True
+            connect = {"clientId": "c1", "subscriptions": {"list": recovering(1)}}
+            ann.say(id="c", connect=connect)
+            await until(lambda: edge.exchange.lookups.forming_bytes > 1)
+            bob.say(id="2", subscribe={"subscriptions": recovering(1)})
+            error = await bob.get("error")
+            assert (error["id"], error["error"]["code"]) == ("2", "UNAVAILABLE")
+            coordinator.mute_events = False
+            coordinator.break_streams()
+            await ann.get("synced")
+            assert edge.exchange.lookups.forming_bytes == 0
+            bob.say(id="3", subscribe={"subscriptions": recovering(1)})
+            await bob.get("synced")
+            ann.connection.on_closed(True, 1000)
+            assert edge.exchange.lookups.forming_bytes == 0
+
+    run(main())
+
+
+def test_a_session_that_goes_while_it_forms_gives_back_what_was_read_for_it(run: Run) -> None:
+    async def main() -> None:
+        async with rig(coordinator := with_messages(1)) as edge:
+            ann = edge.client()
+            await ann.connect()
+            coordinator.mute_events = True
+            ann.say(id="2", subscribe={"subscriptions": recovering(1)})
+            await until(lambda: edge.exchange.lookups.forming_bytes)
+            ann.connection.on_closed(True, 1000)
+            assert edge.exchange.lookups.forming_bytes == 0
+
+    run(main())
