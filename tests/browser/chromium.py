@@ -1,7 +1,7 @@
 """A real Chromium without a window, driven by its DevTools protocol; about what a test needs.
 
-`Browser(folder)` starts one; `page()` opens a page. A page's `problems` are what its console, its
-scripts and its policy had to complain about, as far as it was told by the time of reading.
+`Browser(folder)` starts one; `page()` opens a page; `close()` either. A page's `problems` are what
+its console, its scripts and its policy had to complain about, as far as it was told so far.
 """
 
 import base64
@@ -76,7 +76,7 @@ class Browser:
         asked = {"url": "about:blank", "browserContextId": context}
         target = self.call("Target.createTarget", **asked)["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        page = self._pages[session] = Page(self, session)
+        page = self._pages[session] = Page(self, session, context)
         for domain in ("Page", "Runtime", "Log"):
             page.call(f"{domain}.enable")
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
@@ -145,9 +145,10 @@ class Browser:
 class Page:
     """One page."""
 
-    def __init__(self, browser: Browser, session: str) -> None:
+    def __init__(self, browser: Browser, session: str, context: str) -> None:
         self._browser = browser
         self._session = session
+        self._context = context
         self.problems: list[str] = []
 
     def call(self, method: str, **params: Any) -> Any:
@@ -162,6 +163,10 @@ class Page:
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             entry = params["entry"]
             self.problems.append(f"{entry['source']}: {entry['text']} {entry.get('url', '')}")
+
+    def close(self) -> None:
+        """Closes it, and forgets what it kept."""
+        self._browser.call("Target.disposeBrowserContext", browserContextId=self._context)
 
     def open(self, url: str) -> None:
         """Goes there, and waits until it is loaded."""

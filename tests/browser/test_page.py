@@ -21,6 +21,7 @@ def page(browser: Browser, suite: Suite) -> Iterator[Page]:
     opened.wait_text("#ann-pill", "online")
     opened.wait("!document.querySelector('#ann-cut').disabled")
     yield opened
+    opened.close()
     assert opened.problems == []
 
 
@@ -143,6 +144,7 @@ def test_it_fits_a_small_screen(browser: Browser, suite: Suite, dark: bool) -> N
     small.open(f"{suite.url}/")
     small.wait_text("#ann-pill", "online")
     assert small.run("document.documentElement.scrollWidth") == 360
+    small.close()
     assert small.problems == []
 
 
@@ -173,3 +175,4 @@ def test_the_script_that_the_page_shows_is_a_client_that_acknowledges(
     wait_for(lambda: way(page, 0)[-1:] == ["acknowledged by Ann"], 20, "the record of it")
     story = suite.get(f"/v1/explain?user={kept(page)['ann']}&subject={kept(page)['subject']}")
     assert "laptop" in story["outcomes"][0]["text"]
+    other.close()
