@@ -32,7 +32,7 @@ from services.edge.hub_effects import (
     StopWatch,
     TooFar,
 )
-from services.edge.identity import Identity
+from services.edge.identity import Identification, Identify
 from services.edge.limits import HubLimits, Limits
 from services.edge.lookups import Lookups
 from services.edge.marks import EventId, Marks
@@ -56,7 +56,6 @@ _ACCEPTED: Final = PUBLISH_SECONDS.labels("accepted")
 _PASSED_ON: Final = PUBLISH_SECONDS.labels("transient")
 _REFUSED: Final = PUBLISH_SECONDS.labels("refused")
 
-Identify = Callable[[str, str, str], Identity | Refusal]  # token, `?user=`, client id
 Published = Callable[[client_pb2.Published | Refusal], None]
 log = logs.get(__name__)
 
@@ -150,7 +149,7 @@ class Exchange:
 
     def accept(self, socket: Socket, handshake: Handshake) -> Connection:
         """Makes the session of a new socket."""
-        identify = _Asked(self._identify, handshake.user)
+        identify = Identification(self._identify, handshake.user)
         now = asyncio.get_running_loop().time()
         session = Session(uuid.uuid4().hex, self.place, self.limits.session, identify, now)
         connection = Connection(self, socket, session)
@@ -366,19 +365,6 @@ class Exchange:
         connection.on_appended(event, outcome)
         if not recorded and event_id not in self._delayed:
             self.marks.dropped(event_id)
-
-
-class _Asked:
-    """Who the client of one handshake is. Every session has one; a closure is larger by far."""
-
-    __slots__ = ("_identify", "_user")
-
-    def __init__(self, identify: Identify, user: str) -> None:
-        self._identify = identify
-        self._user = user
-
-    def __call__(self, token: str, client_id: str) -> Identity | Refusal:
-        return self._identify(token, self._user, client_id)
 
 
 def _event_id(event: entry_pb2.PresenceEvent) -> EventId:

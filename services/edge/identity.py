@@ -4,7 +4,10 @@
 the session core asks it and knows neither tokens nor claims.
 """
 
+from collections.abc import Callable
 from typing import Protocol
+
+from services.chassis.refusals import Refusal
 
 
 class Identity(Protocol):
@@ -26,3 +29,19 @@ class Identity(Protocol):
 
     def may_register(self, uri: str) -> bool:
         """Whether it may register the external token `uri`."""
+
+
+Identify = Callable[[str, str, str], Identity | Refusal]  # token, `?user=`, client id
+
+
+class Identification:
+    """Who the client of one handshake is. Every session has one; a closure is larger by far."""
+
+    __slots__ = ("_identify", "_user")
+
+    def __init__(self, identify: Identify, user: str) -> None:
+        self._identify = identify
+        self._user = user
+
+    def __call__(self, token: str, client_id: str) -> Identity | Refusal:
+        return self._identify(token, self._user, client_id)
