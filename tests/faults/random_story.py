@@ -20,6 +20,7 @@ USERS = 6
 SERVICES = ["edge", "coordinator", "presence", "notifier"]
 PUBLISHERS = ["pub-0", "pub-1", "user-0"]  # the last is told nothing of its own messages
 PER_SECOND = 10.0  # of each publisher
+ASKED = len(PUBLISHERS) * PER_SECOND
 LENGTH_S = 15.0
 LAST_S = 2.0  # before the end of the publishing half of the users leave
 WITHIN_GRACE_S, AFTER_GRACE_S = (0.1, 1.0), (2.5, 4.5)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults import kill_run
+from tests.faults import kill_run, random_story
 from tests.faults.checker import Broken, Checker
 from tests.faults.history import Event, History, read
 from tests.faults.kill_run import KillRun, Size
@@ -83,7 +83,7 @@ def play(row: str, seed: int, folder: Path, tree: Path | None = None) -> Verdict
     size = ROWS[row]
     # A machine that is busy with other things cannot carry the whole load; what is asked is told.
     per_second = kill_run.PER_SECOND / max(1.0, slowness() / SLOW)
-    asked = size.publishers * per_second if size else 0.0
+    asked = size.publishers * per_second if size else random_story.ASKED
     history.write("run", row=row, seed=seed, asked=asked)
     with Post() as post:
         theatre = Theatre(folder, post, kill_run.SETTINGS if size else {}, tree)
