@@ -1044,7 +1044,7 @@ Global___Subscribed: _TypeAlias = Subscribed  # noqa: Y015
 
 @_typing.final
 class Gap(_message.Message):
-    """A hole that will not be filled."""
+    """A hole that will not be filled. Acknowledge `to_seq` as if it were a message's seq."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
