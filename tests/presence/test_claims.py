@@ -1,12 +1,14 @@
 """Claims in a real store: what is claimed, and which holds are counted."""
 
+import pytest
+
 from services.presence import state
 from services.presence.claims import claim_deliveries
 from services.presence.notifications import Delivery, DeliveryState, Notification, Span
 from services.presence.plugins import Description
 from services.presence.sqlite_store import SqliteStore
 from services.presence.state import Endpoint, Follow, Register, Standing
-from services.presence.store import Decided
+from services.presence.store import Attempt, Decided
 
 HOLD_S, CHECK_S = 120.0, 1.0
 MAIL, PHONE = "mailto:ann@example.org", "tel:+491700000000"
@@ -57,6 +59,36 @@ def test_a_hold_that_has_ended_has_ended_for_every_endpoint(run, tmp_path):
             now[0] = HOLD_S
             two = [Span(2, 2, 2)]
             assert await claimed() == [(MAIL, two), (PHONE, two)]
+        finally:
+            await store.close()
+
+    run(body())
+
+
+@pytest.mark.parametrize(("outcome", "left"), [("RETRY", [2]), ("UNKNOWN", [1, 2])])
+def test_what_is_acknowledged_after_a_try_is_taken_out_if_nothing_was_sent(
+    run, tmp_path, outcome, left
+):
+    async def body():
+        store = SqliteStore(str(tmp_path), clock=lambda: 1_000.0)
+        await store.open()
+        await store.claim(1, 4)
+
+        def tried(tx) -> None:
+            prepare(tx)
+            tx.close_notifications(["n"], sent=True)
+            tx.put_attempts([Attempt(MAIL, 1, 0.0, "p", outcome)])
+            gone = Register("c", 2, "s", 7, Standing.OFFLINE, connected=True)
+            tx.write_user("ann", state.PutRegister(gone))
+
+        try:
+            await store.write(tried)
+            claims = await store.write(
+                lambda tx: claim_deliveries(tx, tx.deliveries([MAIL]), PLUGIN, HOLD_S, CHECK_S)
+            )
+            assert [list(one.spans) for one in claims] == [[Span(2, 2, 2)]]
+            members = await store.read(lambda tx: tx.members("n"))
+            assert [span.to_seq for span in members] == left
         finally:
             await store.close()
 

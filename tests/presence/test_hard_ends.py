@@ -60,12 +60,15 @@ class Person:
 
 
 def told_counts(plugin: FakePlugin, person: Person, subject: str) -> dict[str, int]:
-    """How many messages the plugin was told that each notification stands for."""
+    """How many messages the plugin was told, at the last try, that each notification stands for.
+
+    Earlier tries may have told of more: what was acknowledged since, and had not been sent, is
+    taken out.
+    """
     counts: dict[str, int] = {}
     for delivery in plugin.deliveries:
         if (delivery.user, delivery.subject) == (person.name, subject):
-            known = counts.get(delivery.notification_id, 0)
-            counts[delivery.notification_id] = max(known, delivery.count)
+            counts[delivery.notification_id] = delivery.count
     return counts
 
 
