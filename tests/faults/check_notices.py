@@ -75,8 +75,8 @@ class NoticeRules:
         self._endpoints: dict[str, dict[str, float]] = defaultdict(dict)
         self._mails: dict[str, Mail] = {}
         self._mailed: dict[tuple[str, str], str] = {}  # (address, text): mail id
-        self._repeats: list[tuple[str, float]] = []
-        self._faults: list[tuple[float, str]] = []
+        self._repeats: list[str] = []
+        self._faults: list[float] = []
         # Ranges that explain called acknowledged, with the time when it first did.
         self._told: dict[tuple[str, str], list[tuple[float, int, int]]] = defaultdict(list)
         self._deliveries: dict[str, str] = {}  # id: "doubt" if an outcome of it is in doubt
@@ -127,11 +127,11 @@ class NoticeRules:
     # -- sending ------------------------------------------------------------------------------
 
     def on_fault(self, e: Event) -> None:
-        self._faults.append((e["at"], e["service"]))
+        self._faults.append(e["at"])
 
     def on_mail(self, e: Event) -> None:
         if e["id"] in self._mails:
-            self._repeats.append((e["id"], e["at"]))
+            self._repeats.append(e["id"])
             self._mails[e["id"]].last_texts = e["texts"]
             return
         self._mails[e["id"]] = Mail(e["address"], e["count"], e["texts"], e["texts"])
@@ -236,7 +236,7 @@ class NoticeRules:
         return float(attempts[-1 if again and delivery["state"] in _SENT else 0]["at"])
 
     def _calm(self, begin: float, end: float) -> bool:
-        return not any(begin <= at <= end for at, _ in self._faults)
+        return not any(begin <= at <= end for at in self._faults)
 
     def _check_mail(self, place: Place, delivery_id: str, seqs: Sequence[int]) -> None:
         """The mail of a delivery says what explain says of it."""
@@ -264,12 +264,8 @@ class NoticeRules:
 
     def finish(self) -> None:
         """A mail came again only where its outcome was in doubt."""
-        for mail, at in self._repeats:
-            restarts = any(
-                when <= at and who in ("presence", "notifier", "everything")
-                for when, who in self._faults
-            )
-            if self._deliveries.get(mail) != "doubt" and not restarts:
+        for mail in self._repeats:
+            if self._deliveries.get(mail) != "doubt":
                 self._break("N2", f"the mail {mail} was sent again without a doubt")
 
     def _place(self, user: str, subject: str) -> Place:

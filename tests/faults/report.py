@@ -64,8 +64,9 @@ def _runs(runs: list[Record]) -> list[str]:
         "Reordered: against their publisher's order (L5). To readers: duplicates, reordering and",
         "silent holes (D1, D2). Missing: neither acknowledged nor notified nor suppressed (N1);",
         "doubled: notified twice (N2, P2); late: sent though known to be acknowledged (N3).",
-        "Repeated: mails whose",
-        "outcome was unknown when a process died, sent again with the same id, as `explain` shows.",
+        "Published: over the whole run; a publisher with 150 unanswered messages makes no new ones",
+        "until the fault is over. Repeated: mails whose outcome was unknown when a process died,",
+        "sent again with the same id, as `explain` shows.",
         "",
         "| row | seed | published/s of | accepted | lost | duplicated | reordered | delivered "
         "| wrong to readers | decisions checked | missing | doubled | late | mails | repeated |",

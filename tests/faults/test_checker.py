@@ -261,10 +261,11 @@ def test_a_mail_repeated_after_a_doubt_is_no_double() -> None:
     assert check(history) == []
 
 
-def test_a_mail_repeated_after_a_restart_is_no_double() -> None:
+def test_a_restart_alone_is_no_reason_to_repeat_a_mail() -> None:
     history = good()
-    insert_before(history, "log", event("fault", 21, service="presence", fault="SIGKILL"), mail(22))
-    assert check(history) == []
+    fault = event("fault", 21, service="presence", fault="SIGKILL")
+    insert_before(history, "log", fault, mail(22))
+    assert [line[:2] for line in check(history)] == ["N2"]
 
 
 def test_what_was_accepted_after_an_unsubscribe_may_be_suppressed() -> None:
