@@ -154,6 +154,8 @@ class Dispatcher:
             if found.claimed:
                 self._start(lane, group, self._send(lane, found.claimed))
             elif found.unread:
+                # Before the next look, which may run before the new task does.
+                lane.in_hand |= {delivery.id for delivery, _ in found.unread}
                 self._start(lane, group, self._send_unread(lane, found.unread))
             lane.hungry = found.more
             if not (found.more and (found.claimed or found.unread)):
@@ -251,9 +253,8 @@ class Dispatcher:
             await self._faulty(lane, fault)
 
     async def _send_unread(self, lane: Lane, batch: Sequence[DueDelivery]) -> None:
-        """Read, claim and send; what is at fault before the claim is still due."""
-        ids = {delivery.id for delivery, _ in batch}
-        lane.in_hand |= ids
+        """Read, claim and send what the lane has in hand; what is at fault before the claim is
+        still due."""
         try:
             contents = await self._caller.read(lane, batch)
             claimed = await self._store.write(
@@ -268,7 +269,7 @@ class Dispatcher:
         except Fault as fault:
             await self._faulty(lane, fault)
         finally:
-            lane.in_hand -= ids
+            lane.in_hand -= {delivery.id for delivery, _ in batch}
 
     @staticmethod
     async def _faulty(lane: Lane, fault: Fault) -> None:

@@ -1,6 +1,7 @@
 """Deliveries against a real plugin on the wire that answers well, badly, or not at all."""
 
 import asyncio
+import time
 
 import grpc
 import grpc.aio
@@ -443,5 +444,35 @@ def test_messages_that_join_between_the_read_and_the_claim_are_listed(run, tmp_p
             [sent] = plugin.deliveries
             assert sent.count == 2
             assert [message.text for message in sent.messages] == ["hello", "late"]
+
+    run(claim())
+
+
+def test_what_is_being_read_is_not_read_again_by_the_next_look(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        async with staged(tmp_path, plugin) as stage:
+            contents = stage.workers._dispatcher._contents
+            contents.size_at_hand = lambda subject, spans: None
+            newest, read = contents.newest, []
+
+            async def counted(subject, spans):
+                read.append(subject)
+                return await newest(subject, spans)
+
+            contents.newest = counted
+            loop = asyncio.get_running_loop()
+            in_executor = loop.run_in_executor
+
+            def late_loop(*args):
+                # The store's thread is done before the loop begins what it has just started.
+                future = in_executor(*args)
+                time.sleep(0.01)
+                return future
+
+            loop.run_in_executor = late_loop
+            await send(stage)
+            await until(in_state(stage, "accepted"))
+            assert read == ["/a"]
 
     run(claim())
