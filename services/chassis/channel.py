@@ -14,8 +14,8 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    # In truth how long a connection may take to be made, if that is more than the backoff: with less
-    # a peer that is busy, or far away, would count as refusing. A refused one fails at once anyway.
+    # In truth how long a connection may take to be made, if that is more than the backoff: with
+    # less, a peer that is busy or far away would count as refusing. A refusal still fails at once.
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),

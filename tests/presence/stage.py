@@ -3,7 +3,8 @@
 `FakeLog` serves the coordinator's two reads and reports its entries to presence as a coordinator
 does. `FakePlugin` is a notifier plugin that answers as scripted. `Client` forms the presence events
 of one client's sessions. `Stage` puts a presence service between them, and can end it hard and
-start it again on the same store.
+start it again on the same store. `StageClock` is the store's clock: a test that needs several steps
+within one short time halts it meanwhile, so that a busy machine cannot come between them.
 """
 
 import asyncio
@@ -119,6 +120,25 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
             ],
             log_id=self.log_id,
         )
+
+
+class StageClock:
+    """The time of day, that can be halted and goes on where it was halted."""
+
+    def __init__(self) -> None:
+        self._behind_s = 0.0
+        self._halted_at: float | None = None
+
+    def __call__(self) -> float:
+        return time.time() - self._behind_s if self._halted_at is None else self._halted_at
+
+    def halt(self) -> None:
+        self._halted_at = self()
+
+    def go_on(self) -> None:
+        assert self._halted_at is not None
+        self._behind_s = time.time() - self._halted_at
+        self._halted_at = None
 
 
 class Client:
@@ -261,11 +281,12 @@ class Stage:
         self.settings = settings
         self.log = log
         self.live_edges = {7}
+        self.clock = StageClock()
         self._log_address = log_address
         self.epoch = 0
 
     async def start(self) -> None:
-        self.store = SqliteStore(self.settings.data_dir)
+        self.store = SqliteStore(self.settings.data_dir, self.clock)
         await self.store.open()
         self.workers = Workers(
             self.settings,
@@ -311,15 +332,16 @@ class Stage:
         await self.stop()
         await self.start()
 
-    async def report(self) -> None:
-        """Hand over what presence does not have yet, as a coordinator does."""
-        response = await self.presence.Report(self.log.request(), timeout=5)
+    async def report(self, request: presence_pb2.ReportRequest | None = None) -> None:
+        """Hand over what presence does not have yet, as a coordinator does; or what it did not have
+        when `request` was made."""
+        response = await self.presence.Report(request or self.log.request(), timeout=20)
         for cursor in response.cursors:
             self.log.cursors[cursor.partition] = cursor.pos
 
     async def explain(self, user: str, subject: str, seq: int = 0):
         request = presence_pb2.ExplainRequest(user=user, subject=subject, seq=seq)
-        return await self.query.Explain(request, timeout=5)
+        return await self.query.Explain(request, timeout=20)
 
     async def states(self, user: str, subject: str) -> list[str]:
         """The state of each message, in words."""

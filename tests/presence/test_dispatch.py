@@ -93,7 +93,7 @@ def test_retry_after_is_obeyed(run, tmp_path):
             await until(lambda: len(plugin.calls) == 2)
             first, second = (await deliveries(stage))[0].attempts
             waited_s = (second.at.ToNanoseconds() - first.at.ToNanoseconds()) / 1e9
-            assert 0.4 <= waited_s < 3
+            assert waited_s >= 0.4
 
     run(claim())
 
@@ -239,7 +239,7 @@ def test_a_hanging_plugin_meets_its_deadline_and_others_are_not_kept_waiting(run
     async def claim():
         slow, quick = FakePlugin("slow"), FakePlugin("quick", tel=False)
         slow.script = [hang]
-        async with staged(tmp_path, slow, quick, notify_deadline_s=0.5) as stage:
+        async with staged(tmp_path, slow, quick, notify_deadline_s=2) as stage:
             await send(stage, MAIL, PHONE)
             await until(in_state(stage, "sending", "accepted"))
             await until(in_state(stage, "accepted", "accepted"))
@@ -377,8 +377,8 @@ def test_what_nobody_could_send_expires(run, tmp_path):
 def test_a_removed_endpoint_is_not_sent_to(run, tmp_path):
     async def claim():
         plugin = FakePlugin()
-        plugin.script = [R.RETRY]
-        async with staged(tmp_path, plugin, retry_first_s=5) as stage:
+        plugin.script = [answer(outcome=R.RETRY, retry_after={"seconds": 600})]
+        async with staged(tmp_path, plugin) as stage:
             ann = Client(stage.log, "ann")
             ann.connect("/a", endpoints=[MAIL])
             stage.log.publish("/a", "hello")

@@ -20,6 +20,9 @@ from tests.presence.rows import MemoryShell
 from tests.presence.search import Violation, search
 from tests.presence.world import Bounds
 
+# Seconds of computing each; a machine that computes much else makes minutes of them.
+pytestmark = pytest.mark.timeout(900)
+
 HOLDING = {
     "one client returns, unsubscribes, follows anew": Bounds(1, (2,), unsubscribes=1, skips=1),
     "two clients, one unsubscribes": Bounds(1, (1, 1), unsubscribes=1),

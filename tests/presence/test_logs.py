@@ -40,7 +40,7 @@ def test_debug_logs_of_good_and_bad_deliveries_hold_no_token_and_no_content(run,
             await stage.new_term()
             request = stage.log.request()
             request.partitions[0].entries.add(pos=10**6)
-            await stage.presence.Report(request, timeout=5)
+            await stage.presence.Report(request, timeout=20)
 
     try:
         logs.configure("presence", "debug", said)

@@ -14,7 +14,7 @@ R = notifier_pb2.Result
 
 
 async def status(stage: Stage) -> presence_pb2.GetStatusResponse:
-    return await stage.query.GetStatus(presence_pb2.GetStatusRequest(), timeout=5)
+    return await stage.query.GetStatus(presence_pb2.GetStatusRequest(), timeout=20)
 
 
 def raising(stage: Stage, *names: str):
@@ -102,10 +102,10 @@ def test_a_hole_in_what_is_reported_is_an_alarm_until_it_is_filled(run, tmp_path
             request.partitions.add(
                 partition=3, epoch=1, entries=[entry_pb2.Entry(pos=2, mark=mark)]
             )
-            await stage.presence.Report(request, timeout=5)
+            await stage.presence.Report(request, timeout=20)
             await until(raising(stage, "CURSOR_BLOCKED"))
             request.partitions[0].entries.insert(0, entry_pb2.Entry(pos=1, mark=mark))
-            await stage.presence.Report(request, timeout=5)
+            await stage.presence.Report(request, timeout=20)
             await until(raising(stage))
 
     run(claim())
@@ -118,7 +118,7 @@ def test_another_log_is_an_alarm(run, tmp_path):
             await stage.report()
             request = presence_pb2.ReportRequest(log_id="another")
             with pytest.raises(grpc.aio.AioRpcError):
-                await stage.presence.Report(request, timeout=5)
+                await stage.presence.Report(request, timeout=20)
             await until(raising(stage, "LOG_REPLACED"))
 
     run(claim())
