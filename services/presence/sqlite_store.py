@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from services.chassis.errors import Deposed, StartError, StoreFull
 from services.presence import metrics
+from services.presence.sqlite_migration import change_from
 from services.presence.sqlite_outbox import SqliteOutboxRows
 from services.presence.sqlite_users import SqliteUserRows
 from services.presence.state import Standing
@@ -164,14 +165,16 @@ class SqliteStore:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, _SCHEMA_VERSION):
+            if version > _SCHEMA_VERSION:
                 raise StartError(
                     f"{self._path} was written by another version of Onward (schema {version}, "
                     f"this one knows {_SCHEMA_VERSION}); run the version that wrote it"
                 )
-            if version == 0:
+            if version < _SCHEMA_VERSION:
+                before, after = change_from(version, self._clock())
                 self._db.executescript(
-                    f"BEGIN; {_SCHEMA.read_text()} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT"
+                    f"BEGIN; {before} {_SCHEMA.read_text()} {after}"
+                    f" PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT"
                 )
         except sqlite3.Error as error:
             raise StartError(

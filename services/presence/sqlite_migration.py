@@ -1,0 +1,41 @@
+"""What a presence store of a former schema needs to become one of the present schema.
+
+The present schema stands in `schema.sql`, and creates what is missing; here is what it cannot do.
+"""
+
+from typing import NamedTuple
+
+
+class Change(NamedTuple):
+    """SQL to be run before and after `schema.sql`, in one transaction with it."""
+
+    before: str = ""
+    after: str = ""
+
+
+def change_from(version: int, now: float) -> Change:
+    """What a store of this version needs; 0: a new one, which needs nothing. `now`: the store's
+    clock, in seconds."""
+    return _from_1(now) if version == 1 else Change()
+
+
+def _from_1(now: float) -> Change:
+    # When clients went away was not known; they count as gone since the change.
+    before = f"""
+        ALTER TABLE registers ADD COLUMN active INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE registers ADD COLUMN since REAL NOT NULL DEFAULT 0;
+        UPDATE registers SET active = standing = 'online', since = {now:f};
+        DROP INDEX waiting_by_user;
+        ALTER TABLE marks RENAME TO marks_1;
+        """
+    after = """
+        INSERT INTO marks (edge_id, partition, round, pos, at)
+          SELECT edge_id, partition, round, pos, at FROM marks_1;
+        DROP TABLE marks_1;
+        INSERT INTO counts
+          SELECT 'delivery/' || iif(held, 'held', state), count(*) FROM deliveries GROUP BY 1;
+        INSERT INTO counts SELECT 'client/' || standing, count(*) FROM registers GROUP BY 1;
+        INSERT INTO counts SELECT 'client/waiting', count(*) FROM
+          (SELECT DISTINCT user, client_id FROM waiting);
+        """
+    return Change(before, after)
