@@ -44,7 +44,7 @@ _BACKOFF_MAX_S = 1.0
 class _Followed:
     tail: int
     cursor: int | None = None  # None: presence has not been asked yet
-    missed: bool = False  # the log no longer has what presence wants next; an alarm was given
+    missed: bool = False  # the log no longer has what presence wants next, as was told
 
 
 class Reporter:
@@ -128,10 +128,7 @@ class Reporter:
                 await self._wake.wait()
                 if await self._report():
                     backoff_s = _BACKOFF_S
-                    self._failing_since = None
                     continue
-                if self._failing_since is None:
-                    self._failing_since = boottime()
                 backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
                 await self._back_off(backoff_s)
         finally:
@@ -154,10 +151,11 @@ class Reporter:
         """One call, if there is anything to say; False: wait before the next one."""
         stub = await self._presence()
         if stub is None:
-            return False
+            return self._fail()
         try:
             request = await self._collect()
             if not request.partitions:
+                self._failing_since = None
                 return True
             began = boottime()
             response = await stub.Report(request, timeout=_REPORT_DEADLINE_S)
@@ -165,13 +163,19 @@ class Reporter:
             self._metrics.report_failures.labels(error.code().name).inc()
             log.warning("report_failed", status=error.code().name)
             self._resume(forget_cursors=error.code() is grpc.StatusCode.FAILED_PRECONDITION)
-            return False
+            return self._fail()
         except Fault as fault:
             log.warning("report_unread", fault=str(fault))
             self._resume()
-            return False
+            return self._fail()
+        self._failing_since = None
         self._measure(request, boottime() - began)
         return self._advance(response)
+
+    def _fail(self) -> bool:
+        if self._failing_since is None:
+            self._failing_since = boottime()
+        return False
 
     def _measure(self, request: presence_pb2.ReportRequest, seconds: float) -> None:
         self._metrics.report_s.observe(seconds)
@@ -232,7 +236,9 @@ class Reporter:
             followed = self._followed.get(cursor.partition)
             if followed is None:
                 continue
-            progress = progress or followed.cursor is None or cursor.pos > followed.cursor
+            if followed.cursor is None or cursor.pos > followed.cursor:
+                progress = True
+                followed.missed = False  # or soon told again
             followed.cursor = cursor.pos
             self._recent.pass_over(cursor.partition, cursor.pos)
             self._uplinks.processed(cursor.partition, cursor.pos)

@@ -221,10 +221,20 @@ def test_entries_that_presence_wants_and_the_log_no_longer_has_are_an_alarm_give
             it.reporter.take(partition, 5)
             with capture_logs() as logs:
                 async with presence(etcd.address, fake):
-                    await until(lambda: fake.calls >= 4)
+                    await until(lambda: it.reporter.missed() == 1)
+                    calls = fake.calls
+                    await until(lambda: fake.calls > calls + 1)
+                    # It answers, though it takes nothing.
+                    assert it.reporter.silent_s() == 0
             [alarm] = [line for line in logs if line["event"] == "presence_missed_entries"]
             assert (alarm["log_level"], alarm["after"], alarm["next"]) == ("error", 0, 4)
             assert fake.taken[partition] == []
+            assert it.reporter.missed() == 1
+            fake.cursors[partition] = 3  # Its newer store is back.
+            async with presence(etcd.address, fake):
+                await until(lambda: fake.taken[partition] == [4, 5])
+                await until(lambda: it.reporter.lag() == 0)
+            assert it.reporter.missed() == 0
         await store.close()
 
     run(body())
