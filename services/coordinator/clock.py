@@ -19,11 +19,13 @@ async def steady_offset_ms(store: LogStore) -> int:
 
     The steady time starts at the wall clock's, and then does not follow its jumps, nor does a
     restart of the process: a clock set forward must not make an id look old while a publisher
-    still repeats it. Only the first process of a boot asks the wall clock.
+    still repeats it. Only the first process of a boot asks the wall clock, and does not follow one
+    that has gone back, as on a machine that forgets the time: nothing would be old enough to go.
     """
-    offset_ms = int((time.time() - boottime()) * 1_000)
+    since_boot_ms = int(boottime() * 1_000)
+    offset_ms = int(time.time() * 1_000) - since_boot_ms
     try:
-        return await store.adopt_clock(_boot_id(), offset_ms)
+        return await store.adopt_clock(_boot_id(), since_boot_ms, offset_ms)
     except (Fault, OSError) as fault:
         log.warning("clock_not_adopted", fault=type(fault).__name__)
         return offset_ms

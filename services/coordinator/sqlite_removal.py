@@ -167,14 +167,29 @@ def end_probe(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM meta WHERE name = 'probe'")
 
 
-def adopt_clock(connection: sqlite3.Connection, boot_id: str, offset_ms: int) -> int:
-    """The offset of this boot; the given one, if none was adopted yet."""
+def adopt_clock(
+    connection: sqlite3.Connection, boot_id: str, since_boot_ms: int, offset_ms: int
+) -> int:
+    """The offset of this boot; if none was adopted yet, the given one, or what does not go back."""
     row = connection.execute("SELECT value FROM meta WHERE name = 'clock'").fetchone()
     if row is not None:
         adopted, _, value = row[0].rpartition(" ")
         if adopted == boot_id:
             return int(value)
+    offset_ms = max(offset_ms, _newest_ms(connection) - since_boot_ms)
     connection.execute(
         "INSERT OR REPLACE INTO meta VALUES ('clock', ?)", (f"{boot_id} {offset_ms}",)
     )
     return offset_ms
+
+
+def _newest_ms(connection: sqlite3.Connection) -> int:
+    """When something was appended last; by a clock that went back, nothing would ever be old."""
+    newest = [
+        "SELECT max((SELECT recorded_at FROM log WHERE log.p = parts.p ORDER BY pos DESC LIMIT 1))"
+        " FROM parts",
+        "SELECT max(recorded_at) FROM (SELECT recorded_at FROM publications"
+        " ORDER BY id DESC LIMIT 1)",
+        "SELECT max(recorded_at) FROM (SELECT recorded_at FROM events ORDER BY id DESC LIMIT 1)",
+    ]
+    return max(connection.execute(query).fetchone()[0] or 0 for query in newest)

@@ -141,8 +141,8 @@ class SqliteStore:
     ) -> UnseenPage:
         return await self._read(sqlite_removal.unseen_clients, after, before_ms, limit)
 
-    async def adopt_clock(self, boot_id: str, offset_ms: int) -> int:
-        return await self._write(sqlite_removal.adopt_clock, boot_id, offset_ms)
+    async def adopt_clock(self, boot_id: str, since_boot_ms: int, offset_ms: int) -> int:
+        return await self._write(sqlite_removal.adopt_clock, boot_id, since_boot_ms, offset_ms)
 
     async def probe(self) -> None:
         await self._write(sqlite_removal.probe)

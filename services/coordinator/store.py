@@ -295,9 +295,10 @@ class LogStore(Protocol):
         """Look at `limit` clients above `after` (user, client id) for those that wrote nothing
         since `before_ms`."""
 
-    async def adopt_clock(self, boot_id: str, offset_ms: int) -> int:
+    async def adopt_clock(self, boot_id: str, since_boot_ms: int, offset_ms: int) -> int:
         """What is added to the time since this boot to give `steady_ms`: what was adopted first in
-        this boot, whichever process did it."""
+        this boot, whichever process did it. The first is `offset_ms`, or as much more as it takes
+        for now, `since_boot_ms`, not to be before what was appended last."""
 
     async def probe(self) -> None:
         """Write a mebibyte that means nothing. Raises StoreFull if there is no room for it: a disk
