@@ -3,6 +3,9 @@
 import sqlite3
 from pathlib import Path
 
+import pytest
+
+from services.chassis.errors import StartError
 from services.presence.notifications import Delivery, DeliveryState
 from services.presence.state import Follow, Mark, Register, Standing
 from services.presence.store import Counts, Cursor
@@ -114,3 +117,15 @@ def test_a_store_of_schema_1_becomes_like_a_new_one(run, tmp_path):
     assert with_store(run, old, counted) == {"dead": 1, "held": 1}
     assert with_store(run, new, counted) == {"dead": 1}
     assert shape(old) == shape(new)
+
+
+def test_a_store_that_cannot_be_changed_stays_as_it_was(run, tmp_path):
+    db = sqlite3.connect(tmp_path / "presence.sqlite")
+    db.executescript(SCHEMA_1 + "CREATE TABLE marks_1 (in_the_way);")
+    before = shape(tmp_path)
+    with pytest.raises(StartError, match="cannot be opened"):
+        with_store(run, tmp_path, None)
+    assert shape(tmp_path) == before
+    assert db.execute("PRAGMA user_version").fetchone() == (1,)
+    assert db.execute("SELECT count(*) FROM registers").fetchone() == (3,)
+    db.close()
