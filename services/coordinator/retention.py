@@ -125,11 +125,16 @@ class Retention:
     async def fit_bytes(self) -> None:
         """Remove the oldest entries while there are more bytes than may be."""
         stuck: set[int] = set()
+        first = None
         while (size := await self._store.log_bytes()) > self._rule.retain_bytes:
             removed = await self._remove_oldest(size - self._rule.retain_bytes, stuck)
             if removed is None:
                 break
             self._metrics.removed.labels("bytes").inc(removed)
+            if removed:
+                # Where more is accepted than goes at the same time, this never comes to its end.
+                first = first or size
+                self.refuses = size > max(first, self._rule.retain_bytes * REFUSE_RATIO)
             await asyncio.sleep(_PAUSE_S)
         self.exceeded = size > self._rule.retain_bytes
         self.refuses = size > self._rule.retain_bytes * REFUSE_RATIO

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -198,6 +199,30 @@ def test_bytes_take_nothing_young_and_nothing_that_presence_has_not_processed(
             await it.retention.fit_bytes()
             assert not it.retention.exceeded and not it.retention.refuses
             assert await it.store.log_bytes() <= BYTES
+
+    run(body())
+
+
+def test_a_log_that_grows_although_its_oldest_entries_go_takes_nothing_more(
+    run: Run, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with setting(tmp_path) as it:
+            await it.fill(0, 1, 1_300, 0, 100)
+            it.now_ms = YOUNG_S * 1_000 + 1
+            refused = []
+            sweep = it.store.sweep
+
+            async def swept(*arguments: Any) -> int:
+                refused.append(it.retention.refuses)
+                if len(refused) == 1:
+                    await it.fill(0, 1_301, 1_500, 1, 100)
+                return await sweep(*arguments[:3], 100)
+
+            it.store.sweep = swept  # type: ignore[method-assign]  # in smaller slices
+            await it.retention.fit_bytes()
+            assert refused == [False, False, True, False, False]
+            assert not it.retention.exceeded and not it.retention.refuses
 
     run(body())
 
