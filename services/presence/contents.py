@@ -7,7 +7,7 @@ usual notification needs no read at all. A message never changes, so what is rem
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from onward.types.v1 import entry_pb2
 
@@ -50,17 +50,27 @@ class Contents:
             _, (_, dropped) = self._remembered.popitem(last=False)
             self._bytes -= dropped
 
-    def size_at_hand(self, subject: str, spans: Sequence[Span]) -> int | None:
-        """The bytes of what `newest` would give; None: not all of it is remembered.
+    def size_at_hand(
+        self,
+        subject: str,
+        spans: Sequence[Span],
+        fresh: Mapping[tuple[str, int], entry_pb2.Message] | None = None,
+    ) -> int | None:
+        """The bytes of what `newest` would give; None: not all of it is remembered, or in `fresh`,
+        by subject and seq: what is about to be remembered.
 
         May be asked on the store's thread: it only looks keys up.
         """
+        fresh = fresh or {}
         size = 0
         for seq in newest_seqs(spans):
             found = self._remembered.get((subject, seq))
-            if found is None:
+            if found is not None:
+                size += found[1]
+            elif (subject, seq) in fresh:
+                size += fresh[subject, seq].ByteSize()
+            else:
                 return None
-            size += found[1]
         return size
 
     async def newest(self, subject: str, spans: Sequence[Span]) -> list[entry_pb2.Message]:

@@ -2,17 +2,20 @@
 
 Each lane has a loop of its own, with its own bound on calls and its own breaker, so that one dead
 provider keeps nobody waiting. The queue of a lane is the store: in memory are only the batches of
-the calls under way. What was just accepted is found and claimed in one transaction; what must first
-be read from the log is claimed after it was read. A crash after the claim leaves `sending`, which
-the next start finds and calls unknown.
+the calls under way. What was just accepted is found and claimed in one transaction: in that of the
+Report which makes it due, where the lane has a call to spare. What must first be read from the log
+is claimed after it was read. A crash after the claim leaves `sending`, which the next start finds
+and calls unknown.
 
 Knows plugins and the store. Must not know how a plugin sends; `calls` makes a call.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
 from services.chassis.errors import Fault
@@ -58,7 +61,7 @@ class DispatchSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
     """What one look found for a lane."""
 
     claimed: Sequence[Claimed] = ()
@@ -71,7 +74,7 @@ class _Found:
 
 
 # When nothing may be called now, whatever is due.
-_MORE = _Found(more=True)
+_MORE = Found(more=True)
 
 
 class Dispatcher:
@@ -99,6 +102,8 @@ class Dispatcher:
         )
         self._changed = asyncio.Event()
         self._stopping = False
+        # Owns the calls of this run; None: nothing may begin.
+        self._group: asyncio.TaskGroup | None = None
         plugins.on_change(self._plugins_changed)
 
     def wake(self, schemes: Collection[str] | None = None) -> None:
@@ -117,17 +122,21 @@ class Dispatcher:
         served: set[Lane] = set()
         async with asyncio.TaskGroup() as group:
             group.create_task(lasting(self._expire()))
-            while True:
-                self._changed.clear()
-                lanes = set(self._plugins.lanes)
-                for lane in lanes - served:
-                    # Those of a former run have ended with it.
-                    lane.in_hand.clear()
-                    lane.calls.clear()
-                    lane.breaker = lane.breaker.release()
-                    group.create_task(lasting(self._serve(lane, group)))
-                served = lanes
-                await self._changed.wait()
+            self._group = group
+            try:
+                while True:
+                    self._changed.clear()
+                    lanes = set(self._plugins.lanes)
+                    for lane in lanes - served:
+                        # Those of a former run have ended with it.
+                        lane.in_hand.clear()
+                        lane.calls.clear()
+                        lane.breaker = lane.breaker.release()
+                        group.create_task(lasting(self._serve(lane, group)))
+                    served = lanes
+                    await self._changed.wait()
+            finally:
+                self._group = None
 
     async def drain(self, grace_s: float) -> None:
         """Claim nothing more, and give calls under way `grace_s` to end."""
@@ -142,6 +151,51 @@ class Dispatcher:
     def _plugins_changed(self) -> None:
         self._changed.set()
         self.wake()
+
+    # -- with a Report ------------------------------------------------------------------------
+
+    def reserve(self) -> list[Lane]:
+        """A call of each lane that has one to spare, for what a Report will make due. Whatever
+        becomes of the Report, `begin` must follow."""
+        lanes: list[Lane] = []
+        if self._group is not None and not self._stopping:
+            for lane in self._plugins.lanes:
+                # One that is probing must be alone, and is left to the lane's own loop.
+                if lane.breaker.closed and lane.may_call(_loop_time()):
+                    lane.reserved += 1
+                    lanes.append(lane)
+        return lanes
+
+    def lane_for(self, scheme: str) -> Lane | None:
+        """Who serves a channel; None: nobody does, as far as is known."""
+        return self._plugins.lane_for(scheme)
+
+    def claim_new(
+        self,
+        tx: Transaction,
+        lanes: Sequence[Lane],
+        schemes: Collection[str],
+        messages: Sequence[entry_pb2.Message],
+    ) -> dict[Lane, Found]:
+        """In the Report's transaction, after its entries: claim what is due on these channels for
+        the reserved lanes. `messages` are about to be remembered."""
+        fresh = {(message.subject, message.seq): message for message in messages}
+        concerned = {self._plugins.lane_for(scheme) for scheme in schemes}
+        return {lane: self._find(tx, lane, fresh) for lane in lanes if lane in concerned}
+
+    def begin(self, lanes: Sequence[Lane], found: Mapping[Lane, Found]) -> None:
+        """After the Report's transaction: give the reserved calls back, and begin those for which
+        something was claimed."""
+        for lane in lanes:
+            lane.reserved -= 1
+        for lane, one in found.items():
+            # With no run to own the call, the next one calls unknown what was claimed.
+            if one.claimed and self._group is not None:
+                self._start(lane, self._group, self._send(lane, one.claimed))
+            if one.more or one.unread or one.next_in_s < _LOOK_EVERY_S:
+                lane.wake.set()
+        for lane in lanes:
+            self._wake_hungry(lane)
 
     # -- one lane -----------------------------------------------------------------------------
 
@@ -161,11 +215,11 @@ class Dispatcher:
             if not (found.more and (found.claimed or found.unread)):
                 await self._rest(lane, found.next_in_s)
 
-    async def _look(self, lane: Lane) -> _Found:
+    async def _look(self, lane: Lane) -> Found:
         """What is due for the lane: claimed, or at least known. A probe has begun with it."""
         # A probe must be alone, from here on: its call begins only after an await.
         lane.breaker = lane.breaker.begin(_loop_time())
-        found = _Found()
+        found = Found()
         try:
             found = await self._store.write(lambda tx: self._find(tx, lane))
         except Fault as fault:
@@ -176,7 +230,12 @@ class Dispatcher:
                 lane.breaker = lane.breaker.release()
         return found
 
-    def _find(self, tx: Transaction, lane: Lane) -> _Found:
+    def _find(
+        self,
+        tx: Transaction,
+        lane: Lane,
+        fresh: Mapping[tuple[str, int], entry_pb2.Message] | None = None,
+    ) -> Found:
         description = lane.plugin.description
         assert description is not None
         # What waits for a plugin that fails is tried one at a time.
@@ -186,18 +245,19 @@ class Dispatcher:
         due = tx.deliveries_due(schemes, count + len(in_hand))
         free = [delivery for delivery in due if delivery.id not in in_hand][:count]
         if not free:
-            return _Found(next_in_s=_next_in_s(tx, schemes))
+            return Found(next_in_s=_next_in_s(tx, schemes))
         members = tx.members_of([delivery.notification_id for delivery in free])
         sizes = [
-            self._contents.size_at_hand(one.subject, members[one.notification_id]) for one in free
+            self._contents.size_at_hand(one.subject, members[one.notification_id], fresh)
+            for one in free
         ]
         if sizes[0] is None:
             # The one that waits longest decides, so that it does not wait for ever.
             unread = [(one, members[one.notification_id]) for one in free]
-            return _Found(unread=unread, more=True)
+            return Found(unread=unread, more=True)
         at_hand = [(one, size) for one, size in zip(free, sizes, strict=True) if size is not None]
         fitting = self._caller.fitting(lane, [size for _, size in at_hand])
-        return _Found(
+        return Found(
             claimed=self._claim(tx, lane, [one for one, _ in at_hand[:fitting]]),
             more=len(free) == count or fitting < len(free),
             next_in_s=_next_in_s(tx, schemes),
@@ -238,12 +298,16 @@ class Dispatcher:
 
         def done(_: asyncio.Task[None]) -> None:
             lane.calls.discard(task)
-            # Lanes may have waited for one of the plugin's calls to end.
-            for one in lane.plugin.lanes.values():
-                if one.hungry:
-                    one.wake.set()
+            self._wake_hungry(lane)
 
         task.add_done_callback(done)
+
+    @staticmethod
+    def _wake_hungry(lane: Lane) -> None:
+        # Lanes may have waited for one of the plugin's calls to end.
+        for one in lane.plugin.lanes.values():
+            if one.hungry:
+                one.wake.set()
 
     async def _send(self, lane: Lane, claimed: Sequence[Claimed]) -> None:
         try:

@@ -96,6 +96,8 @@ class Lane:
         # Ids of deliveries between being found due and being settled.
         self.in_hand: set[str] = set()
         self.calls: set[asyncio.Task[None]] = set()
+        # Calls that may begin with what a Report under way makes due.
+        self.reserved = 0
         # More may be due than was claimed when it was last looked at.
         self.hungry = False
         # What the channel failed with as a whole, last; empty: nothing since it last worked.
@@ -115,7 +117,8 @@ class Lane:
         calls_max = description.concurrency_max
         return (
             self.plugin.calls < calls_max
-            and len(self.calls) < lane_calls_max(calls_max, len(description.channels))
+            and len(self.calls) + self.reserved
+            < lane_calls_max(calls_max, len(description.channels))
             and self.breaker.may_call(now)
         )
 
@@ -139,8 +142,8 @@ class Plugin:
 
     @property
     def calls(self) -> int:
-        """Notify calls under way."""
-        return sum(len(lane.calls) for lane in self.lanes.values())
+        """Notify calls under way, and those reserved."""
+        return sum(len(lane.calls) + lane.reserved for lane in self.lanes.values())
 
     async def notify(
         self, request: notifier_pb2.NotifyRequest, deadline_s: float

@@ -4,9 +4,9 @@ Knows the contract and maps faults to statuses. A Report is applied in transacti
 each whole: cursors and effects together.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 import grpc
@@ -18,8 +18,10 @@ from services.chassis import logs
 from services.chassis.errors import Deposed, Fault, LogReplaced
 from services.presence import metrics
 from services.presence.contents import Contents
+from services.presence.dispatch import Dispatcher, Found
 from services.presence.log_reader import LogReader
 from services.presence.outbox import News
+from services.presence.plugins import Lane
 from services.presence.processing import Processing
 from services.presence.store import Store, Transaction
 
@@ -46,6 +48,7 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
         contents: Contents,
         reader: LogReader,
         entries_max: int,
+        dispatcher: Dispatcher,
         tell: Callable[[News], None],
     ) -> None:
         self._store = store
@@ -53,7 +56,9 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
         self._contents = contents
         self._reader = reader
         self._entries_max = entries_max
+        self._dispatcher = dispatcher
         self._tell = tell
+        self._taking: set[asyncio.Task[dict[int, int]]] = set()
         self._blocked: dict[int, None] = {}
         # The last Report was of another log.
         self.log_replaced = False
@@ -89,13 +94,38 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
         metrics.report_entries.observe(sum(len(part.entries) for part in request.partitions))
         cursors: dict[int, int] = {}
         for chunk in chunks(request.partitions, self._entries_max):
-            news = News()
-            work = partial(self._apply, log_id=request.log_id, chunk=chunk, news=news)
-            cursors |= await self._store.write(work)
-            self._reader.log_id = request.log_id
+            # A caller that gives up must not come between a claim and its call.
+            taking = asyncio.create_task(self._take_chunk(request.log_id, chunk))
+            self._taking.add(taking)
+            taking.add_done_callback(self._taking.discard)
+            cursors |= await asyncio.shield(taking)
+        return cursors
+
+    async def _take_chunk(self, log_id: str, chunk: Sequence[Part]) -> dict[int, int]:
+        """Applies the entries in one transaction, and begins to send what they make due."""
+        news = News()
+        live = any(entry.HasField("message") for part in chunk for entry in part.entries)
+        lanes = self._dispatcher.reserve() if live else []
+        found: Mapping[Lane, Found] = {}
+
+        def work(tx: Transaction) -> tuple[dict[int, int], Mapping[Lane, Found]]:
+            cursors = self._apply(tx, log_id, chunk, news)
+            if not lanes or not news.schemes:
+                return cursors, {}
+            return cursors, self._dispatcher.claim_new(tx, lanes, news.schemes, news.messages)
+
+        try:
+            cursors, found = await self._store.write(work)
+            self._reader.log_id = log_id
             for message in news.messages:
                 self._contents.remember(message)
-            self._tell(news)
+        finally:
+            self._dispatcher.begin(lanes, found)
+        # Of what the dispatcher looked at in the transaction it has woken whom it must.
+        news.schemes = {
+            scheme for scheme in news.schemes if self._dispatcher.lane_for(scheme) not in found
+        }
+        self._tell(news)
         return cursors
 
     def _block(

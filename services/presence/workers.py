@@ -121,7 +121,13 @@ class Workers:
         """Builds what answers calls."""
         store = self._store
         self.servicer = PresenceServicer(
-            store, processing, contents, self._reader, settings.report_entries_max, self._tell
+            store,
+            processing,
+            contents,
+            self._reader,
+            settings.report_entries_max,
+            self._dispatcher,
+            self._tell,
         )
         self._stories = Stories(
             store,

@@ -428,7 +428,7 @@ def test_messages_that_join_between_the_read_and_the_claim_are_listed(run, tmp_p
         async with staged(tmp_path, plugin) as stage:
             contents = stage.workers._dispatcher._contents
             # As after a restart: nothing is at hand, so all is read before it is claimed.
-            contents.size_at_hand = lambda subject, spans: None
+            contents.size_at_hand = lambda *_: None
             newest, joined = contents.newest, []
 
             async def newest_then_join(subject, spans):
@@ -453,7 +453,7 @@ def test_what_is_being_read_is_not_read_again_by_the_next_look(run, tmp_path):
         plugin = FakePlugin()
         async with staged(tmp_path, plugin) as stage:
             contents = stage.workers._dispatcher._contents
-            contents.size_at_hand = lambda subject, spans: None
+            contents.size_at_hand = lambda *_: None
             newest, read = contents.newest, []
 
             async def counted(subject, spans):
