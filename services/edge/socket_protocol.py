@@ -251,7 +251,7 @@ class SocketProtocol(asyncio.Protocol):
                     self._take(event)
                 elif self._state is _CLOSING:
                     self._take_last(event)
-            if parser.frames_left > 0 < self._bytes_left:
+            if parser.frames_left > 0 < self._bytes_left and not parser.held:
                 return
         elif self._bytes_left > 0:
             return

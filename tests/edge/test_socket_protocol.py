@@ -9,6 +9,7 @@ import pytest
 from services.edge import websocket
 from services.edge.gateway import GatewayLimits
 from services.edge.intake import Intake
+from services.edge.meter import InputLimits
 from services.edge.socket import Handshake
 from services.edge.socket_protocol import SocketLimits, SocketProtocol, Ticker
 from tests.edge.door import (
@@ -344,5 +345,121 @@ def test_clients_that_vanish_in_the_middle_of_a_burst_harm_nobody_else() -> None
             assert len(received) == 30 * 10 * 1000 + 5
             kept.close()
         assert not faults
+
+    run_on_uvloop(main())
+
+
+def limited(**fields: float) -> SocketLimits:
+    """Limits of input that are soon reached."""
+    return SocketLimits(input=InputLimits(**fields))  # type: ignore[arg-type]
+
+
+def test_who_sends_more_frames_than_allowed_is_read_later_and_loses_none() -> None:
+    async def main() -> None:
+        async with open_door(sockets=limited(frames_per_s=200, frames_burst=100)) as door:
+            _, writer, flooding = await upgraded(door)
+            _, other, calm = await upgraded(door)
+            flooding.echoes = False
+            frames = [client_frame(TEXT, b"%d" % number) for number in range(300)]
+            began = asyncio.get_running_loop().time()
+            writer.write(b"".join(frames))
+            await until(lambda: door.gateway.intake.paused == 1)
+            other.write(client_frame(TEXT, b"calm"))
+            await until(lambda: calm.texts == [b"calm"])
+            assert len(flooding.texts) < 300
+            await until(lambda: len(flooding.texts) == 300)
+            assert flooding.texts == [b"%d" % number for number in range(300)]
+            assert asyncio.get_running_loop().time() - began > 0.5
+            await until(lambda: door.gateway.intake.paused == 0)
+            writer.write(client_frame(TEXT, b"again"))
+            await until(lambda: flooding.texts[-1] == b"again")
+
+    run_on_uvloop(main())
+
+
+def test_who_sends_more_bytes_than_allowed_is_read_later_and_loses_none() -> None:
+    async def main() -> None:
+        limits = limited(bytes_per_s=400_000, bytes_burst=100_000)
+        async with open_door(sockets=limits) as door:
+            _, writer, connection = await upgraded(door)
+            connection.echoes = False
+            texts = [b"%04d" % number + b"x" * 2_000 for number in range(150)]
+            began = asyncio.get_running_loop().time()
+            writer.write(b"".join(client_frame(TEXT, text) for text in texts))
+            await until(lambda: len(connection.texts) == 150)
+            assert connection.texts == texts
+            assert asyncio.get_running_loop().time() - began > 0.2
+            assert door.gateway.intake.bytes > 0
+
+    run_on_uvloop(main())
+
+
+def test_what_is_charged_for_is_waited_for() -> None:
+    async def main() -> None:
+        async with open_door(sockets=limited(frames_per_s=500, frames_burst=100)) as door:
+            _, writer, connection = await upgraded(door)
+            connection.socket.charge(300)
+            began = asyncio.get_running_loop().time()
+            writer.write(client_frame(TEXT, b"a"))
+            await until(lambda: connection.texts == [b"a"])
+            writer.write(client_frame(TEXT, b"b"))
+            await until(lambda: connection.texts == [b"a", b"b"])
+            assert asyncio.get_running_loop().time() - began > 0.2
+
+    run_on_uvloop(main())
+
+
+def test_of_many_pings_at_once_the_first_and_the_last_are_answered() -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            reader, writer, _ = await upgraded(door)
+            pings = b"".join(client_frame(PING, b"%d" % number) for number in range(50))
+            writer.write(pings + client_frame(TEXT, b"end"))
+            seen = [await read_frame(reader) for _ in range(3)]
+            assert sorted(seen) == [(0x81, b"end"), (0x8A, b"0"), (0x8A, b"49")]
+            assert seen[0] == (0x8A, b"0")
+
+    run_on_uvloop(main())
+
+
+def test_a_message_that_does_not_end_is_closed_by_the_sweep() -> None:
+    async def main() -> None:
+        limits = SocketLimits(message_s=0.2, close_s=0.3)
+        async with open_door(sockets=limits, round_s=0.05) as door:
+            reader, writer, connection = await upgraded(door)
+            other_reader, other, calm = await upgraded(door)
+            writer.write(client_frame(TEXT, b"x" * 1000)[:500])
+            for number in range(10):
+                frame = client_frame(TEXT, b"%d" % number)
+                other.write(frame[:3])
+                await asyncio.sleep(0.05)  # always in the middle of one, and never of the same
+                other.write(frame[3:])
+                assert await read_frame(other_reader) == (0x81, b"%d" % number)
+            assert await read_close(reader) == 1008
+            assert connection.closed == [(False, 1008)]
+            assert not calm.closed
+
+    run_on_uvloop(main())
+
+
+def test_who_holds_the_most_of_what_is_not_complete_goes_when_it_is_too_much() -> None:
+    async def main() -> None:
+        limits = GatewayLimits(unfinished_bytes_max=200_000, drain_s=0.1)
+        async with open_door(limits, round_s=0.05) as door:
+            small = await upgraded(door)
+            large = await upgraded(door)
+            third = await upgraded(door)
+            half = client_frame(TEXT, b"x" * 400_000)
+            small[1].write(half[:40_000])
+            large[1].write(half[:120_000])
+            await until(lambda: door.gateway.intake.unfinished_bytes > 150_000)
+            third[1].write(half[:60_000])
+            assert await read_close(large[0]) == 1008
+            assert large[2].closed == [(False, 1008)]
+            await until(lambda: 90_000 < door.gateway.intake.unfinished_bytes < 110_000)
+            for _, writer, connection in (small, third):
+                assert not connection.closed
+                writer.transport.abort()
+            await until(lambda: door.gateway.intake.unfinished_bytes == 0)
 
     run_on_uvloop(main())

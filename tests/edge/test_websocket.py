@@ -275,3 +275,44 @@ def test_mutated_frames_neither_crash_nor_leave_the_bounds(data: bytes, seed: in
                 event.payload.decode()
             if isinstance(event, TextMessage | BinaryMessage | Ping | Pong):
                 assert len(event.payload) <= 2000
+
+
+def test_what_may_not_be_read_yet_is_held_and_read_later() -> None:
+    frames = [client_frame(TEXT, b"%d" % number) for number in range(5)]
+    parser = Parser()
+    parser.frames_left = 2
+    assert parser.feed(b"".join(frames)[:-1]) == [TextMessage(b"0"), TextMessage(b"1")]
+    assert parser.unfinished == len(parser.held) == len(b"".join(frames[2:])) - 1
+    assert parser.feed(frames[4][-1:]) == []
+    parser.frames_left = 2
+    assert parser.feed(b"") == [TextMessage(b"2"), TextMessage(b"3")]
+    parser.frames_left = 2
+    assert parser.feed(b"") == [TextMessage(b"4")]
+    assert (parser.held, parser.frames_left, parser.messages) == (b"", 1, 5)
+
+
+def test_not_much_more_than_its_bound_is_read_at_once() -> None:
+    frames = [client_frame(TEXT, b"x" * 10_000) for _ in range(10)]
+    parser = Parser()
+    assert len(parser.feed(b"".join(frames))) == 4
+    assert [len(parser.feed(b"")) for _ in range(3)] == [4, 2, 0]
+
+
+def test_a_message_has_so_many_fragments() -> None:
+    first = client_frame(TEXT, b"a", fin=False)
+    further = client_frame(0, b"", fin=False)
+    last = client_frame(0, b"z")
+    good = first + further * (websocket.FRAGMENTS_MAX - 2) + last
+    assert parse(good + good) == [TextMessage(b"az")] * 2
+    [violation] = parse(first + further * websocket.FRAGMENTS_MAX)
+    assert isinstance(violation, Violation)
+    assert violation.code == 1008
+
+
+def test_a_parser_that_was_stopped_keeps_nothing() -> None:
+    parser = Parser()
+    parser.feed(client_frame(TEXT, b"x" * 1000, fin=False) + client_frame(0, b"y" * 1000)[:500])
+    assert parser.unfinished > 1400
+    parser.stop()
+    assert parser.unfinished == 0
+    assert parser.feed(client_frame(TEXT, b"more")) == []
