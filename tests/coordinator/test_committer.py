@@ -64,6 +64,7 @@ class Setting:
 
     def __init__(self, store: FaultyStore) -> None:
         self.store = store
+        self.log_full = False
         self.holdings = Holdings()
         self.uplinks = Uplinks(1_000_000)
         self.uplink: Uplink = self.uplinks.open(7)
@@ -81,6 +82,7 @@ class Setting:
             stamp=stamps(0),
             queue_max=1_000,
             batch_max=100,
+            log_full=lambda: self.log_full,
         )
 
     def ask(self, *ids: str, **more: object) -> None:
@@ -154,6 +156,44 @@ def test_a_full_store_refuses_what_is_new_and_recovers_by_itself(run: Run, tmp_p
             it.store.fault = None
             it.ask("p2")
             assert (await it.told()).appended[0].accepted.seq == 2
+
+    run(body())
+
+
+def test_a_log_with_too_many_bytes_takes_nothing_new(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with setting(tmp_path) as it:
+            it.ask("p1")
+            assert (await it.told()).appended[0].accepted.seq == 1
+            it.log_full = True
+            it.ask("p1", "p2")
+            known, new = (await it.told()).appended
+            assert known.accepted.duplicate and new.refusal.code == Code.STORE_FULL
+            assert not it.committer.disk_full, "it is the log that is full, not the disk"
+            it.log_full = False
+            it.ask("p2")
+            assert (await it.told()).appended[0].accepted.seq == 2
+
+    run(body())
+
+
+def test_a_disk_is_full_until_it_has_room_for_many_messages(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with setting(tmp_path) as it:
+            it.store.fault, it.store.only_writes = StoreFull("full"), True
+            it.ask("p1")
+            assert (await it.told()).appended[0].refusal.code == Code.STORE_FULL
+            it.store.fault = None
+            it.ask("p1")
+            assert (await it.told()).appended[0].accepted.seq == 1
+            assert it.committer.disk_full, "one small message found room"
+            pages = it.store._connection.execute("PRAGMA page_count").fetchone()[0]
+            it.store._connection.execute(f"PRAGMA max_page_count = {pages + 100}")
+            await it.committer.probe()
+            assert it.committer.disk_full
+            it.store._connection.execute("PRAGMA max_page_count = 1000000")
+            await it.committer.probe()
+            assert not it.committer.disk_full
 
     run(body())
 

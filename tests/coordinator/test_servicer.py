@@ -10,6 +10,7 @@ from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2
 
 from services.chassis.refusals import Code
+from services.coordinator.effects import Forget
 from tests.coordinator.harness import (
     DISCONNECTED,
     Edge,
@@ -400,6 +401,33 @@ def test_everything_is_there_after_a_restart_on_the_same_data(
             assert (new.accepted.seq, new.accepted.epoch) == (3, epoch)
             (again,) = await one.record(it, event(1, connected=connected("/a")))
             assert again.recorded == connect.recorded
+
+    run(body())
+
+
+def test_a_forgotten_client_is_told_to_presence_and_may_return(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with coordinator(etcd.address, tmp_path) as it, edge(it) as one:
+            await one.record(
+                it,
+                event(1, connected=connected("/a")),
+                event(2, generation=1, disconnected=DISCONNECTED),
+            )
+            epoch, partition = owned(it, "ann")
+            it.committer.forget(partition, epoch, [Forget("ann", "c", 1)])
+            await it.committer.settled()
+            stored = await it.status._store.read_entries(partition, 2, 9, 10_000)
+            (entry,) = [entry_pb2.Entry.FromString(row.entry) for row in stored]
+            assert entry.presence.WhichOneof("event") == "logged_out"
+            assert entry.presence.generation == 2
+        async with coordinator(etcd.address, tmp_path) as it, edge(it) as one:
+            back = connected(last=1, replaces=False)
+            (stale,) = await one.record(it, event(1, session="s2", connected=back))
+            assert stale.refusal.code == Code.STALE_SESSION and stale.refusal.generation == 2
+            (again,) = await one.record(it, event(1, session="s3", connected=connected("/a")))
+            assert again.recorded.generation == 3
 
     run(body())
 
