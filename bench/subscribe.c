@@ -21,6 +21,7 @@ static client_t *clients;
 static int epoll, port, count, started, opened, sample, slice, pause_us;
 static const char *user, *connect_frame, *ack_frame;
 static uint64_t deliveries, bytes, others, closed;
+static int close_code; /* the newest; 0: none has come */
 
 static void start_one(void) {
     client_t *client = &clients[started];
@@ -52,6 +53,8 @@ static void take(client_t *client, frame_t *frame, int64_t now, frame_t *newest)
         send_frame(client, PONG, frame->payload, frame->size);
     } else if (frame->opcode == CLOSE) {
         closed++;
+        if (frame->size > 1)
+            close_code = (unsigned char)frame->payload[0] << 8 | (unsigned char)frame->payload[1];
     } else if (client->state == CONNECTING) {
         take_answer(client, frame);
     } else if (begins(frame, "{\"message\"")) {
@@ -119,8 +122,8 @@ static void acknowledge(void) {
 }
 
 static void report(int64_t marked_ns, double marked_cpu_s) {
-    printf("{\"deliveries\":%lu,\"bytes\":%lu,\"others\":%lu,\"closed\":%lu,\"seconds\":%.6f,"
-           "\"cpu_s\":%.6f,", deliveries, bytes, others, closed, (now_ns() - marked_ns) / 1e9,
+    printf("{\"deliveries\":%lu,\"bytes\":%lu,\"others\":%lu,\"closed\":%lu,\"close_code\":%d,"
+           "\"seconds\":%.6f,\"cpu_s\":%.6f,", deliveries, bytes, others, closed, close_code, (now_ns() - marked_ns) / 1e9,
            cpu_s() - marked_cpu_s);
     print_samples();
     puts("}");
