@@ -181,7 +181,7 @@ class Dispatcher:
         the reserved lanes. `messages` are about to be remembered."""
         fresh = {(message.subject, message.seq): message for message in messages}
         concerned = {self._plugins.lane_for(scheme) for scheme in schemes}
-        return {lane: self._find(tx, lane, fresh) for lane in lanes if lane in concerned}
+        return {lane: self._find(tx, lane, schemes, fresh) for lane in lanes if lane in concerned}
 
     def begin(self, lanes: Sequence[Lane], found: Mapping[Lane, Found]) -> None:
         """After the Report's transaction: give the reserved calls back, and begin those for which
@@ -221,7 +221,7 @@ class Dispatcher:
         lane.breaker = lane.breaker.begin(_loop_time())
         found = Found()
         try:
-            found = await self._store.write(lambda tx: self._find(tx, lane))
+            found = await self._store.write(lambda tx: self._find(tx, lane, tx.schemes_open()))
         except Fault as fault:
             log.warning("dispatch_fault", plugin=lane.plugin.label, fault=type(fault).__name__)
             await asyncio.sleep(_FAULT_PAUSE_S)
@@ -234,6 +234,7 @@ class Dispatcher:
         self,
         tx: Transaction,
         lane: Lane,
+        open_schemes: Collection[str],
         fresh: Mapping[tuple[str, int], entry_pb2.Message] | None = None,
     ) -> Found:
         description = lane.plugin.description
@@ -241,7 +242,7 @@ class Dispatcher:
         # What waits for a plugin that fails is tried one at a time.
         count = description.batch_max if lane.breaker.closed else 1
         in_hand = frozenset(lane.in_hand)
-        schemes = self._plugins.schemes_of(lane, tx.schemes_open())
+        schemes = self._plugins.schemes_of(lane, open_schemes)
         due = tx.deliveries_due(schemes, count + len(in_hand))
         free = [delivery for delivery in due if delivery.id not in in_hand][:count]
         if not free:
