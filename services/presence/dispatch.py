@@ -73,6 +73,15 @@ class Found:
     next_in_s: float = _LOOK_EVERY_S
 
 
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A call of each of these lanes, for what a Report will make due."""
+
+    lanes: Sequence[Lane] = ()
+    # What owned calls when it was reserved.
+    group: asyncio.TaskGroup | None = None
+
+
 # When nothing may be called now, whatever is due.
 _MORE = Found(more=True)
 
@@ -154,9 +163,9 @@ class Dispatcher:
 
     # -- with a Report ------------------------------------------------------------------------
 
-    def reserve(self) -> list[Lane]:
-        """A call of each lane that has one to spare, for what a Report will make due. Whatever
-        becomes of the Report, `begin` must follow."""
+    def reserve(self) -> Reserved:
+        """A call of each lane that has one to spare. Whatever becomes of the Report, `begin` must
+        follow."""
         lanes: list[Lane] = []
         if self._group is not None and not self._stopping:
             for lane in self._plugins.lanes:
@@ -164,7 +173,7 @@ class Dispatcher:
                 if lane.breaker.closed and lane.may_call(_loop_time()):
                     lane.reserved += 1
                     lanes.append(lane)
-        return lanes
+        return Reserved(lanes, self._group)
 
     def lane_for(self, scheme: str) -> Lane | None:
         """Who serves a channel; None: nobody does, as far as is known."""
@@ -173,28 +182,32 @@ class Dispatcher:
     def claim_new(
         self,
         tx: Transaction,
-        lanes: Sequence[Lane],
+        reserved: Reserved,
         schemes: Collection[str],
         messages: Sequence[entry_pb2.Message],
     ) -> dict[Lane, Found]:
-        """In the Report's transaction, after its entries: claim what is due on these channels for
-        the reserved lanes. `messages` are about to be remembered."""
+        """In the Report's transaction, after its entries: claim what is due on these channels.
+        `messages` are about to be remembered."""
         fresh = {(message.subject, message.seq): message for message in messages}
         concerned = {self._plugins.lane_for(scheme) for scheme in schemes}
-        return {lane: self._find(tx, lane, schemes, fresh) for lane in lanes if lane in concerned}
+        return {
+            lane: self._find(tx, lane, schemes, fresh)
+            for lane in reserved.lanes
+            if lane in concerned
+        }
 
-    def begin(self, lanes: Sequence[Lane], found: Mapping[Lane, Found]) -> None:
+    def begin(self, reserved: Reserved, found: Mapping[Lane, Found]) -> None:
         """After the Report's transaction: give the reserved calls back, and begin those for which
         something was claimed."""
-        for lane in lanes:
+        for lane in reserved.lanes:
             lane.reserved -= 1
         for lane, one in found.items():
-            # With no run to own the call, the next one calls unknown what was claimed.
-            if one.claimed and self._group is not None:
-                self._start(lane, self._group, self._send(lane, one.claimed))
+            # If that run has ended, the next one calls unknown what was claimed.
+            if one.claimed and reserved.group is not None and reserved.group is self._group:
+                self._start(lane, reserved.group, self._send(lane, one.claimed))
             if one.more or one.unread or one.next_in_s < _LOOK_EVERY_S:
                 lane.wake.set()
-        for lane in lanes:
+        for lane in reserved.lanes:
             self._wake_hungry(lane)
 
     # -- one lane -----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from services.chassis import logs
 from services.chassis.errors import Deposed, Fault, LogReplaced
 from services.presence import metrics
 from services.presence.contents import Contents
-from services.presence.dispatch import Dispatcher, Found
+from services.presence.dispatch import Dispatcher, Found, Reserved
 from services.presence.log_reader import LogReader
 from services.presence.outbox import News
 from services.presence.plugins import Lane
@@ -105,14 +105,14 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
         """Applies the entries in one transaction, and begins to send what they make due."""
         news = News()
         live = any(entry.HasField("message") for part in chunk for entry in part.entries)
-        lanes = self._dispatcher.reserve() if live else []
+        reserved = self._dispatcher.reserve() if live else Reserved()
         found: Mapping[Lane, Found] = {}
 
         def work(tx: Transaction) -> tuple[dict[int, int], Mapping[Lane, Found]]:
             cursors = self._apply(tx, log_id, chunk, news)
-            if not lanes or not news.schemes:
+            if not reserved.lanes or not news.schemes:
                 return cursors, {}
-            return cursors, self._dispatcher.claim_new(tx, lanes, news.schemes, news.messages)
+            return cursors, self._dispatcher.claim_new(tx, reserved, news.schemes, news.messages)
 
         try:
             cursors, found = await self._store.write(work)
@@ -120,7 +120,7 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
             for message in news.messages:
                 self._contents.remember(message)
         finally:
-            self._dispatcher.begin(lanes, found)
+            self._dispatcher.begin(reserved, found)
         # Of what the dispatcher looked at in the transaction it has woken whom it must.
         news.schemes = {
             scheme for scheme in news.schemes if self._dispatcher.lane_for(scheme) not in found
