@@ -127,8 +127,12 @@ def _is_repeat(register: Register, event: entry_pb2.PresenceEvent) -> bool:
 
 
 def _begin(change: Change, event: entry_pb2.PresenceEvent, now: float) -> Register:
-    """The register moves to the event's session, which begins in the foreground."""
+    """The register moves to the event's session, which begins in the foreground; but that which
+    only logs out a client that is away, as when the log's owner forgets it, is nobody's presence.
+    """
     before = change.state.registers.get(event.client_id)
+    away = before is not None and before.standing is Standing.OFFLINE
+    stays_away = away and event.WhichOneof("event") == "logged_out"
     goes_on = before is not None and before.standing is Standing.ONLINE and before.active
     for follow in change.open_follows(event.client_id):
         change.raise_to_marks(follow.key)
@@ -137,9 +141,9 @@ def _begin(change: Change, event: entry_pb2.PresenceEvent, now: float) -> Regist
         generation=event.generation,
         session_id=event.session_id,
         edge_id=event.edge_id,
-        standing=Standing.ONLINE,
-        active=True,
-        since=before.since if before is not None and goes_on else now,
+        standing=Standing.OFFLINE if stays_away else Standing.ONLINE,
+        active=not stays_away,
+        since=before.since if before is not None and (goes_on or stays_away) else now,
     )
     change.put_register(register)
     for subject in change.waits_for(event.client_id):

@@ -339,8 +339,10 @@ def test_an_entry_that_forgets_a_client_is_a_logout_of_a_session_above_all_other
     ann.end_graces()
     forgotten = logged_out("a", 5, {}, number=1)
     forgotten.edge_id = 0
-    ann.take(forgotten)
+    since = ann.state.registers["a"].since
+    ann.take(forgotten, now=since + 1_000.0)
     assert ann.standing("a") is Standing.OFFLINE
+    assert ann.state.registers["a"].since == since, "to be forgotten is not to be there"
     assert ann.follow("/s", "a").ended
     assert not ann.state.endpoints
     assert ann.state.handovers, "its backlog is decided"
