@@ -35,6 +35,9 @@ log = logs.get(__name__)
 
 SERVICE = "onward.coordinator.v1.CoordinatorService"
 _ETCD_PAUSE_S = 0.3
+# A commit makes tens of thousands of objects that live until it is told, none of them in cycles.
+# To collect as often as by default was measured to take a quarter of a message's CPU.
+_GC_THRESHOLDS = (50_000, 20, 100)
 _CALLS_GRACE_S = 0.3
 
 
@@ -197,6 +200,7 @@ class Coordinator:
         address = self.settings.advertise or f"{host}:{self.server.port}"
         log.info("listening", address=address, name=self.settings.name)
         gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
         fault: BaseException | None = None
         try:
             await self._work(address, stop)
