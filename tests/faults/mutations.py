@@ -28,18 +28,19 @@ NOT_HERE = {
     "there is no rival that a missing fence would let through",
 }
 
-_BEFORE_APPLYING = """            work = partial(self._apply, log_id"""
+_EACH_PIECE = """        for chunk in chunks(request.partitions, self._entries_max):
+"""
 
 
 def _wait_before(condition: str, seconds: float) -> Edit:
     """Presence waits before it takes entries of which the condition holds for one, `e`."""
     return Edit(
         f"{PRESENCE}/servicer.py",
-        _BEFORE_APPLYING,
-        f"""            if any({condition} for part in chunk for e in part.entries):
-                await __import__("asyncio").sleep({seconds})
-"""
-        + _BEFORE_APPLYING,
+        _EACH_PIECE,
+        _EACH_PIECE
+        + f"""            if any({condition} for part in chunk for e in part.entries):
+                await asyncio.sleep({seconds})
+""",
     )
 
 

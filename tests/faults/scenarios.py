@@ -151,7 +151,7 @@ async def _comes_as_its_edge_dies(scene: Scene) -> None:
         client.abandon()
     await scene.stage.kill("edge")
     await scene.publish(A, 3)
-    await scene.standing("late", A, "late-1", "online")
+    await scene.standing("late", A, "late-1", "online", "grace", "offline")
 
 
 async def _presence_killed_while_it_sends(scene: Scene) -> None:

@@ -80,15 +80,16 @@ class Scene:
             "something was tried",
         )  # fmt: skip
 
-    async def standing(self, user: str, subject: str, client: str, wanted: str) -> None:
-        """Wait until presence says so of a client."""
+    async def standing(self, user: str, subject: str, client: str, *wanted: str) -> None:
+        """Wait until presence says one of these of a client."""
         end = time.monotonic() + PATIENCE_S
         while True:
             story = await self.stage.teller.get(f"/v1/explain?user={user}&subject={subject}")
-            if any((one["clientId"], one["state"]) == (client, wanted) for one in story["clients"]):
+            states = [one["state"] for one in story["clients"] if one["clientId"] == client]
+            if set(states) & set(wanted):
                 return
             if time.monotonic() > end:
-                raise Missed(f"{client} is {wanted}")
+                raise Missed(f"{client} is {' or '.join(wanted)}")
             await asyncio.sleep(0.02)
 
     # -- doing --------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ class Tally:
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     started_s: list[float] = field(default_factory=list)  # the whole suite, until it was ready
     asked: float = 0.0  # publishes a second that the run was to make
+    slowest: float = 1.0  # how much slower than usual the machine was then
     repeated: int = 0  # mails that came again, with the same id
     checked: int = 0  # decisions on messages of users that were checked
     first_at: float = 0.0
@@ -49,6 +50,7 @@ class Tally:
             self._mails.add(e["id"])
         elif name == "up_again":
             self.started_s.append(e["seconds"])
+            self.slowest = max(self.slowest, e["slowness"])
 
     def _accepted(self, sent_at: float, at: float) -> None:
         still = []

@@ -11,7 +11,6 @@ import pytest
 
 from tests.faults import report
 from tests.faults.run import ROWS, play
-from tests.processes import slowness
 
 ASKED = os.environ.get("FAULT_ROWS", "short,story").split(",")
 SEEDS = [int(seed) for seed in os.environ.get("FAULT_SEEDS", "1").split(",")]
@@ -29,7 +28,7 @@ def test_a_run_keeps_every_promise(row: str, seed: int, tmp_path: Path) -> None:
     counts = verdict.tally.counts
     assert counts["accepted"] and counts["mail"] and verdict.tally.checked, "nothing has happened"
     for seconds in verdict.tally.started_s:
-        assert seconds <= READY_S_MAX * slowness()
+        assert seconds <= READY_S_MAX * verdict.tally.slowest
 
 
 def test_every_row_has_a_name_that_can_be_asked_for() -> None:
