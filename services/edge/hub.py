@@ -133,10 +133,10 @@ class Hub:
         channel = subscription.channel
         if subscription not in channel.subscriptions:
             return []
-        self.halt(subscription)
-        del channel.subscriptions[subscription]
         if self._channels.get(channel.subject) is not channel:
             return []  # of a log that was replaced
+        self.halt(subscription)
+        del channel.subscriptions[subscription]
         self.subscriptions -= 1
         if channel in self._joining and subscription in self._joining[channel]:
             del self._joining[channel][subscription]
@@ -388,4 +388,5 @@ class Hub:
         frame = server_frame(ServerFrame(gap=gap))
         self.fan_outs.add_gap(channel, frame, first, floor)  # after what came before it
         channel.last = channel.floor = floor
+        self._moved.add(channel)  # pongs acknowledge what will not come, too
         self.rings.clear(channel)

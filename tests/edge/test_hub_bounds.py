@@ -2,6 +2,8 @@
 
 from onward.types.v1 import entry_pb2
 
+from services.edge.acks import acknowledge_by_pong
+from services.edge.holding import NOTHING_OWED
 from services.edge.hub import Hub
 from services.edge.hub_effects import FillHole, StopWatch, TooFar
 from services.edge.limits import HubLimits
@@ -82,6 +84,19 @@ def test_a_watch_whose_missed_messages_are_all_trimmed_is_a_gap() -> None:
     assert stage.hub.filled("/a", (), 14) == []
     stage.deliver(15)
     assert told(stage.sockets[0]) == ["gap11-14", "L15"]
+
+
+def test_a_pong_acknowledges_a_gap_behind_which_nothing_came() -> None:
+    stage = Stage()
+    stage.deliver(11)
+    stage.hub.begin_round(1.0, 2)
+    stage.hub.interrupted(P)
+    stage.hub.watched(watched(14, floor=14, epoch=9))
+    stage.hub.filled("/a", (), 14)
+    assert stage.hub.owed_from(P) is None
+    stage.hub.begin_round(3.0, 3)
+    acknowledge_by_pong(stage.subscriptions, 3)
+    assert stage.subscriptions[0].acked == 14 and stage.hub.owed_from(P) == NOTHING_OWED
 
 
 def test_a_read_that_brings_nothing_is_not_repeated_at_once() -> None:
