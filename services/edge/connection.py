@@ -154,6 +154,7 @@ class Connection:
             self._tell(self.session.on_recorded, event.number, outcome.recorded.generation)
         else:
             self._tell(self.session.on_refused, event.number, outcome.refusal, event)
+            self._exchange.lookups.recount(self)
 
     def subscription(self, subject: str) -> Subscription | None:
         """Its attachment to a subject."""
@@ -281,9 +282,10 @@ def _count_starts(states: Iterable[client_pb2.SubscriptionState]) -> None:
 def _cost(frame: ClientFrame | ServerFrame, size: int) -> int:
     """How many small frames take as long as this one of `size` bytes took to decode.
 
-    The content of a message costs next to nothing; everything else is lists.
+    The content of a message costs next to nothing, and a position of an acknowledgement little;
+    everything else is lists.
     """
-    if isinstance(frame, ClientFrame) and frame.HasField("publish"):
+    if isinstance(frame, ClientFrame) and frame.WhichOneof("frame") in (None, "publish"):
         return (len(frame.publish.headers) + len(frame.ack.positions)) // _CHARGED_ENTRIES
     return size // _CHARGED_BYTES
 

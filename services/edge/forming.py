@@ -152,9 +152,12 @@ def on_history(state: SessionState, subject: str, read: Read | None) -> list[Eff
     assert job is not None
     room = max(state.limits.recoveries_bytes_max - job.backlog_bytes, 0)
     forming.bytes_max = min(forming.bytes_max, room)
-    if more := forming.read(read):
+    before = forming.held_bytes
+    more = forming.read(read)
+    job.held_bytes += forming.held_bytes - before
+    if more:
         return [more]
-    job.backlog_bytes += forming.backlog_bytes
+    job.backlog_bytes += forming.held_bytes
     return _settle(state)
 
 

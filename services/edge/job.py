@@ -21,6 +21,7 @@ class Job:
     replaces_follows: bool = False
     activity: bool = False  # it tells of the client's activity
     backlog_bytes: int = 0  # what its subscriptions are to be sent first
+    held_bytes: int = 0  # that, and what was read of those that are not settled
     number: int = 0  # of its event; 0: not formed yet
     _unsettled: list[Forming] | None = None  # the last of them is; None: not looked yet
 

@@ -47,7 +47,7 @@ class Lookups:
         self._clients: dict[int, Connection] = {}  # look-ups of clients, by request
         self._by_session: dict[str, int] = {}
         self._waiting: deque[_Work] = deque()
-        self._forming: dict[str, int] = {}  # session → bytes read for it
+        self._forming: dict[str, int] = {}  # session → bytes that it keeps
         self.forming_bytes = 0
         self.reading = 0  # reads under way
         self.asking_gone = 0
@@ -80,6 +80,14 @@ class Lookups:
         if connection is not None:
             self._by_session.pop(connection.session.session_id, None)
         return connection
+
+    def recount(self, connection: "Connection") -> None:
+        """The session may keep more, or less, of what was read for it."""
+        session = connection.session
+        self.settled(session.session_id)
+        if size := session.forming_bytes:
+            self._forming[session.session_id] = size
+            self.forming_bytes += size
 
     def settled(self, session_id: str) -> None:
         """The session holds nothing any more of what was read for it."""
@@ -169,16 +177,13 @@ class Lookups:
     def _give(self, connection: "Connection", subject: str, read: Read | None) -> None:
         if not self._is_there(connection):
             return
-        if read is not None and (size := sum(entry.size for entry in read.entries)):
-            session_id = connection.session.session_id
-            self._forming[session_id] = self._forming.get(session_id, 0) + size
-            self.forming_bytes += size
         connection.on_history(subject, read)
+        self.recount(connection)
 
     def _ask_store(self, read: _Work, connection: "Connection", subject: str) -> None:
         if len(self._waiting) >= WAITING_MAX or self.forming_bytes > FORMING_BYTES_MAX:
             self.turned_away += 1
-            connection.on_history(subject, None)
+            self._give(connection, subject, None)
         else:
             self._enqueue(read)
 

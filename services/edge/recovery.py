@@ -76,9 +76,9 @@ class Forming:
         return self.state is not None
 
     @property
-    def backlog_bytes(self) -> int:
-        """Of what it is sent first."""
-        return _bytes(self.begin.backlog) if self.begin else 0
+    def held_bytes(self) -> int:
+        """Of what it is sent first; before it is settled, of what was read for it."""
+        return _bytes(self.begin.backlog if self.begin else self._entries)
 
     def watched(self, head: int, floor: int) -> ReadHistory | ReadRetained | None:
         """Takes the subject's last seq, and the last one no longer kept; may ask for a read."""

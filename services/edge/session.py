@@ -85,6 +85,12 @@ class Session:
         return self._state.observes
 
     @property
+    def forming_bytes(self) -> int:
+        """What was read for subscriptions that are not durable yet, and is kept for them."""
+        job = self._state.job
+        return job.held_bytes if job else 0
+
+    @property
     def subscriptions_left(self) -> int:
         """How many subscriptions it still has; none after its end."""
         return len(self._state.subscriptions)
@@ -242,18 +248,28 @@ class Session:
         # What is being subscribed to at the moment was granted by the former token.
         forming_now = tuple(state.job.subjects) if state.job else ()
         held = dict.fromkeys((*state.subscriptions, *forming_now))
-        lost = [one for one in held if not identity.may_subscribe(one)]
-        if not lost:
-            return effects
+        denied = [one for one in held if not identity.may_subscribe(one)]
+        going = self._going()
+        lost = [one for one in denied if one not in going]
         for subject in lost:
             effects += state.refuse(
                 "", refuse(Code.SUBJECT_FORBIDDEN, f"{subject} is no longer subscribed to.")
             )
-        if begun := tuple(one for one in lost if one not in forming_now):
+        if begun := tuple(one for one in denied if one not in forming_now):
             effects.append(Halt(begun))
+        if not lost:
+            return effects
         unsubscribe = client_pb2.ClientFrame(unsubscribe=client_pb2.Unsubscribe(subjects=lost))
         self._waiting = (unsubscribe, *self._waiting)
         return self._then_waiting(effects)
+
+    def _going(self) -> set[str]:
+        """Subjects whose unsubscribe is being made durable, or waits for its turn."""
+        job = self._state.job
+        going = set(job.leaving if job else ())
+        for frame in self._waiting:
+            going.update(frame.unsubscribe.subjects)
+        return going
 
     # Facts about subscriptions, as asked for.
 

@@ -31,6 +31,7 @@ class FakeSocket:
         self.sent: list[bytes] = []
         self.given: list[bytes] = []  # the same, as it was given: perhaps several frames in one
         self.pings: list[bytes] = []
+        self.charged = 0
         self.closed: list[tuple[int, str]] = []
         self.connection: Any = None
 
@@ -46,7 +47,7 @@ class FakeSocket:
                     self.connection.on_paused()
 
     def charge(self, frames: int) -> None:
-        pass
+        self.charged += frames
 
     def ping(self, payload: bytes) -> None:
         self.pings.append(payload)

@@ -609,3 +609,21 @@ def test_ends_that_were_turned_down_come_again_a_few_at_a_time(
             assert len(coordinator.log.events) == 10 and edge.exchange.delayed == 0
 
     run(main())
+
+
+def test_an_acknowledgement_of_many_subjects_costs_as_much_alone_as_on_a_publish(run: Run) -> None:
+    async def main() -> None:
+        async with rig(FakeCoordinator()) as edge:
+            ann = edge.client()
+            await ann.connect()
+            ack = {"positions": [{"subject": f"/{n:04}", "seq": "1"} for n in range(1_000)]}
+            charged = []
+            for kind in ({}, {"publish": {"subject": "/a"}}):
+                before = ann.socket.charged
+                ann.say(ack=ack, **kind)
+                charged.append(ann.socket.charged - before)
+            assert charged == [250, 250]  # of the 1,000 a second that a client may send
+            ann.say(id="2", unsubscribe={"subjects": [f"/{n:04}" for n in range(1_000)]})
+            assert ann.socket.charged - before > 500  # any other list takes longer
+
+    run(main())

@@ -8,6 +8,7 @@ import pytest
 
 from services.chassis.cluster import Keys
 from services.chassis.etcd import KeyValue, Snapshot
+from services.chassis.refusals import Code, refuse
 from services.edge import lookups
 from tests.edge.fake_coordinator import FakeCoordinator
 from tests.edge.test_exchange import Run, rig
@@ -232,5 +233,64 @@ def test_a_session_that_goes_while_it_forms_gives_back_what_was_read_for_it(run:
             await until(lambda: edge.exchange.lookups.forming_bytes)
             ann.connection.on_closed(True, 1000)
             assert edge.exchange.lookups.forming_bytes == 0
+
+    run(main())
+
+
+def test_only_what_a_session_keeps_of_what_was_read_counts(run: Run) -> None:
+    async def main() -> None:
+        async with rig(coordinator := FakeCoordinator()) as edge:
+            for _ in range(30):
+                coordinator.log.add("/a", "x" * 60_000)
+            ann = edge.client()
+            await ann.connect()
+            coordinator.mute_events = True
+            ann.say(id="2", subscribe={"subscriptions": [{"subject": "/a", "afterSeq": "1"}]})
+            # More than a recovery may be: it is dropped before the event is formed.
+            await until(lambda: any(one.HasField("followed") for one in coordinator.log.events))
+            assert edge.exchange.lookups.forming_bytes == 0
+
+    run(main())
+
+
+def test_what_is_read_after_its_frame_was_refused_does_not_count(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "READS_MAX", 1)
+
+    async def main() -> None:
+        async with rig(with_messages(3)) as edge:
+            gate, ann = Gate(edge), edge.client()
+            await ann.connect()
+            messages = edge.readers.messages
+            refusals = [refuse(Code.UNAVAILABLE, "No.")]
+
+            async def at_first_refused(*asked: Any) -> Any:
+                read = await messages(*asked)
+                return refusals.pop() if refusals else read
+
+            edge.readers.messages = at_first_refused  # type: ignore[method-assign]
+            gate.open.set()
+            ann.say(id="2", subscribe={"subscriptions": recovering(3)})
+            assert (await ann.get("error"))["error"]["code"] == "UNAVAILABLE"
+            await until(lambda: not edge.exchange.lookups.reading)
+            assert gate.reads == 3 and edge.exchange.lookups.forming_bytes == 0
+
+    run(main())
+
+
+def test_the_backlogs_of_a_replaced_log_are_not_counted_in_the_next(run: Run) -> None:
+    async def main() -> None:
+        async with rig(coordinator := with_messages(1)) as edge:
+            ann = edge.client()
+            ann.socket.paused = True
+            ann.say(id="c", connect={"clientId": "c1", "subscriptions": {"list": recovering(1)}})
+            await until(lambda: edge.exchange.hub.backlog_bytes)
+            edge.exchange.place.log_id = "former"
+            coordinator.break_streams()
+            await until(lambda: edge.exchange.place.log_id == "L")
+            ann.connection.on_closed(False, 4004)
+            await until(lambda: not edge.exchange.connections)
+            assert edge.exchange.hub.backlog_bytes == 0
 
     run(main())

@@ -64,6 +64,26 @@ def test_a_subscription_whose_end_cannot_be_recorded_is_not_gone_on_with() -> No
     assert [one.subject for one in acked] == ["/a", "/b"]
 
 
+def test_what_is_ended_already_is_not_ended_again_by_the_next_refresh() -> None:
+    script = Script()
+    script.open("/a", "/b")
+    script.say("2", refresh={"token": "less"})
+    for _ in range(3):
+        assert codes(script.say("3", refresh={"token": "less"})) == ["Answer", "Halt"]
+    assert script.session.on_recorded(2, 5) == [Leave(("/b",))]
+    assert codes(script.say("4", refresh={"token": "less"})) == ["Answer"]
+
+
+def test_what_its_client_ends_itself_does_not_come_until_then_if_it_is_not_granted() -> None:
+    script = Script()
+    script.open("/a", "/b")
+    script.say("2", setExternalToken={"uri": "fcm:1"})
+    script.say("3", unsubscribe={"subjects": ["/b"]})
+    assert script.say("", refresh={"token": "less"}) == [Halt(("/b",))]
+    assert codes(script.session.on_recorded(2, 5)) == ["Answer", "AppendPresence"]
+    assert codes(script.session.on_recorded(3, 5)) == ["Leave", "Answer"]
+
+
 def test_an_observer_that_is_granted_less_leaves_at_once() -> None:
     script = Script()
     observing = {"subscriptions": {"list": [{"subject": "/a"}, {"subject": "/b"}]}}
