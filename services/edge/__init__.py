@@ -1,7 +1,7 @@
 """The edge: holds the clients' connections.
 
-    client ── gateway (handshake, handoff) ── socket_protocol ── websocket (RFC 6455 core)
-                 │                                │ socket (the seam)
+    client ── gateway (doorstep, handshake, handoff) ── socket_protocol ── websocket (RFC 6455 core)
+                 │                                │ socket (the seam)   └─ intake, meter
               http_api                        connection ── codec (JSON) ── session (core)
                  │ backend (the seam)             │
                  └────────────────────────── exchange ── hub (channels; holes, rings, fan_outs)

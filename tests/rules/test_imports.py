@@ -77,7 +77,8 @@ def test_the_http_server_of_aiohttp_stays_in_the_edge() -> None:
 CORES = {
     "services/edge": ["websocket", "session", "entitlement", "external_token", "acks", "marks",
                       "recovery", "hub", "fan_outs", "holding", "holes", "rings", "outbox", "codec",
-                      "channel", "activity", "cluster_status"],
+                      "channel", "activity", "cluster_status", "meter", "addresses",
+                      "request_head"],
     "services/coordinator": ["partition", "registers", "rendezvous", "effects"],
     "services/presence": ["state", "events", "handover", "sending", "cover", "change", "decision",
                           "notifications", "breaker", "alarms"],
