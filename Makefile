@@ -3,6 +3,9 @@ SHELL := /bin/sh
 export PATH := $(or $(PATH),/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
 PYTHON ?= python3
 ARGS ?=
+ROW ?= kills
+SEED ?= 1,2,3,4,5
+MISTAKE ?= all
 BIN := .venv/bin
 
 .PHONY: up test faults faults-page mutations bench setup protos lint types buf lock settings metrics
@@ -14,11 +17,11 @@ test: setup  ## all tests; options in ARGS, e.g. make test ARGS="tests/edge -x"
 	@$(BIN)/python -m pytest $(ARGS)
 
 faults: setup  ## runs with kills and freezes, e.g. make faults ROW=kills,power,story SEED=1,2
-	@FAULT_ROWS=$(or $(ROW),kills) FAULT_SEEDS=$(or $(SEED),1,2,3,4,5) \
+	@FAULT_ROWS=$(ROW) FAULT_SEEDS=$(SEED) \
 	  $(BIN)/python -m pytest tests/faults/test_runs.py -rP $(ARGS)
 
-mutations: setup  ## mistakes that the checker must find, e.g. make mutations NAME=fast; all: 4 min
-	@FAULT_MUTATIONS="$(or $(NAME),all)" $(BIN)/python -m pytest tests/faults/test_mutations.py -rP $(ARGS)
+mutations: setup  ## mistakes that the checker must find, e.g. make mutations MISTAKE=fast; all: 4 min
+	@FAULT_MUTATIONS="$(MISTAKE)" $(BIN)/python -m pytest tests/faults/test_mutations.py -rP $(ARGS)
 
 faults-page: setup  ## plays all of it on a quiet machine (10 min), and writes docs/faults.md
 	@results=$$(mktemp -d) && export FAULT_RESULTS=$$results && $(MAKE) faults \
