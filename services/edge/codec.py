@@ -3,9 +3,9 @@
 Knows the proto3 JSON mapping (https://protobuf.dev/programming-guides/json): lowerCamelCase,
 64-bit integers as strings, bytes as base64. Must not know sockets, sessions, or what a frame
 means. Frames down print zero values, except a field with presence that is not set, an empty `id`,
-and an enum's UNSPECIFIED. The frequent frames (publish and ack up, message and published down)
-are written by hand, and must equal what `json_format` makes of them; whatever the hand-written
-paths do not recognise at once is left to `json_format`.
+and an enum's UNSPECIFIED. The frequent frames (publish and ack up; message, published and error
+down) are written by hand, and must equal what `json_format` makes of them; whatever the
+hand-written paths do not recognise at once is left to `json_format`.
 """
 
 from base64 import b64encode
@@ -18,7 +18,7 @@ from google.protobuf.message import Message as ProtoMessage
 from onward.client.v1 import client_pb2
 from onward.types.v1 import entry_pb2
 
-from services.chassis.refusals import Code, refuse
+from services.chassis.refusals import Code, code_name, refuse
 
 ClientFrame = client_pb2.ClientFrame
 ServerFrame = client_pb2.ServerFrame
@@ -102,11 +102,26 @@ def encode(frame: client_pb2.ServerFrame) -> bytes:
             published.epoch,
             b"true" if published.duplicate else b"false",
         )
+    if frame.WhichOneof("frame") == "error" and (error := _plain_error(frame)):
+        return error
     value = json_format.MessageToDict(frame, always_print_fields_with_no_presence=True)
     if not frame.id:
         del value["id"]
     _drop_unspecified(frame, value)
     return orjson.dumps(value)
+
+
+def _plain_error(frame: client_pb2.ServerFrame) -> bytes:
+    """An error that any client can have us write often; empty: it is not plain."""
+    error = frame.error
+    if not error.code or error.HasField("generation"):
+        return b""
+    return b'{%s"error":{"code":"%s","message":%s,"retryAfterMs":%d}}' % (
+        b'"id":' + orjson.dumps(frame.id) + b"," if frame.id else b"",
+        code_name(error).encode(),
+        orjson.dumps(error.message),
+        error.retry_after_ms,
+    )
 
 
 def encode_message(message: entry_pb2.Message) -> Encoded:

@@ -56,7 +56,7 @@ log = logs.get(__name__)
 
 # What takes as long as a small frame does: so many bytes of lists, or so many of their entries.
 _CHARGED_BYTES: Final = 32
-_CHARGED_ENTRIES: Final = 4
+_CHARGED_ENTRIES: Final = 8
 
 
 class Connection:

@@ -17,7 +17,7 @@ PORTION_BYTES: Final = 32 * 1024
 class InputLimits:
     """What a client may send over time, and at once. Beyond it the socket is not read."""
 
-    frames_per_s: float = 1_000
+    frames_per_s: float = 300
     frames_burst: int = 2_000
     bytes_per_s: float = 2 * 1024 * 1024
     bytes_burst: int = 4 * 1024 * 1024

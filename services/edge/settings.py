@@ -123,7 +123,7 @@ class Settings(SharedSettings):
         "ones are refused (429). 0: no limit, as it must be where clients come through a proxy",
     )
     frame_rate: int = setting(
-        1_000,
+        300,
         least=1,
         doc="WebSocket frames a second of one client, over time; beyond it, its socket is not read "
         "for a while. Never less than twice publish_rate",

@@ -7,7 +7,7 @@ from google.protobuf import json_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onward.client.v1 import client_pb2
-from onward.types.v1 import entry_pb2
+from onward.types.v1 import entry_pb2, refusal_pb2
 
 from services.chassis.refusals import Code, code_name, refuse
 from services.edge import codec
@@ -200,6 +200,21 @@ def test_the_hand_written_message_equals_json_format(
     )
     del expected["id"]
     assert json.loads(before + kind.encode() + after) == expected
+
+
+@given(texts, texts, st.sampled_from([1, 18, 28]), st.integers(0, 2**32 - 1), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_the_hand_written_error_equals_json_format(
+    frame_id: str, message: str, code: Any, retry_after_ms: int, stale: bool
+) -> None:
+    error = refusal_pb2.Refusal(code=code, message=message, retry_after_ms=retry_after_ms)
+    if stale:
+        error.generation = 7
+    frame = ServerFrame(id=frame_id, error=error)
+    expected = json_format.MessageToDict(frame, always_print_fields_with_no_presence=True)
+    if not frame_id:
+        del expected["id"]
+    assert as_json(frame) == expected
 
 
 @given(texts, st.integers(0, 2**64 - 1), st.booleans())

@@ -8,7 +8,8 @@
 
 Each prints lines of JSON: the edge's memory before, at its peak and after; what was refused, and by
 which limit; p50 and p99 of the clients inside, before and meanwhile. `ONWARD_FULL_PER_SECOND`
-lowers the rate of `slow` where the machine is too small for it.
+lowers the rate of `slow` where the machine is too small for it. `slow` needs a C compiler, for the
+calm clients, which must not be what is slow.
 """
 
 import os
@@ -18,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.fanout import connect_frame
+from bench.programs import build, running
 from tests.hostile.flooder import frames_of
 from tests.hostile.laggards import Laggard
 from tests.hostile.raw import RawClient, drop, source_of
@@ -37,6 +40,7 @@ from tests.path.stack import Suite
 
 PER_SECOND = int(os.environ.get("ONWARD_FULL_PER_SECOND", "1000"))
 MIB = 1 << 20
+CALM = 100
 LIMITS = (
     *("request_s", "half_open_max", "not_http", "head_bytes_max", "malformed"),
     *("address_connections_max", "requests_max"),
@@ -50,56 +54,88 @@ def window(crowd: Process, watcher: Watcher, seconds: float) -> dict[str, float]
     return crowd.ask("report")
 
 
-def slow_run(suite: Suite, number: int, slow: int) -> float:
+def head(suite: Suite, subject: str) -> int:
+    """The newest seq of a subject."""
+    return int(suite.get(f"/v1/history?subject={subject}&user=x&last=1")["head"])
+
+
+def slow_run(suite: Suite, binaries: Path, number: int, slow: int) -> float:
     """One run; returns the calm ones' p99 in ms."""
     subject = f"/full/{number}"
     watcher = Watcher(suite)
-    with process("crowd", suite.port, subject, 100, 20, PER_SECOND, 100) as crowd:
+    calm = {
+        "clients": CALM,
+        "user": "calm{i}",
+        "connect": connect_frame(subject, "PONG"),
+        "pause-us": 500,
+    }
+    load = {
+        "clients": 20,
+        "user": "p{i}",
+        "subject": subject,
+        "bytes": 100,
+        "rate": PER_SECOND // 20,
+    }
+    with (
+        running(binaries, "subscribe", port=suite.port, **calm) as subscribers,
+        running(binaries, "publish", port=suite.port, **load) as publishers,
+    ):
+        subscribers.wait_for("ready", 30)
+        publishers.wait_for("ready", 30)
+        subscribers.tell("mark")
+        publishers.tell("go")
         watcher.rest(2)
+        delivered = int(subscribers.report()["deliveries"])
         before = closed(suite, "4001")
         laggards = [Laggard(suite, subject, n) for n in range(slow)]
-        began = time.monotonic()
-        cpu = cpu_seconds(suite.child("edge"))
-        seen = window(crowd, watcher, 30)
-        cpu = cpu_seconds(suite.child("edge")) - cpu
+        began, cpu = time.monotonic(), cpu_seconds(suite.child("edge"))
+        subscribers.report()  # the samples begin anew with it
+        watcher.rest(30)
+        seen = subscribers.report()
+        cpu = (cpu_seconds(suite.child("edge")) - cpu) / (time.monotonic() - began)
         while slow and closed(suite, "4001") - before < slow and time.monotonic() - began < 60:
             watcher.rest(0.5)
-        ended = closed(suite, "4001") - before
-        took = time.monotonic() - began
-        last = crowd.ask("stop")["last"]
-        codes = [laggard.read_out() for laggard in laggards]
-        missed = [last - laggard.last for laggard in laggards]
-        recovered = 0
-        for laggard in laggards:
-            recovered += laggard.come_back()
-            laggard.catch_up(last)
+        ended, took = closed(suite, "4001") - before, time.monotonic() - began
+        publishers.tell("stop")
+        watcher.rest(3)
+        last = head(suite, subject)
+        everything = int(subscribers.report()["deliveries"]) == CALM * last
+    codes = [laggard.read_out() for laggard in laggards]
+    missed = [last - laggard.last for laggard in laggards]
+    recovered = 0
+    for laggard in laggards:
+        recovered += laggard.come_back()
+        laggard.catch_up(last)
     after = watcher.wait_back(64 * MIB, 60)
     tell(
         run=number,
         slow=slow,
-        **seen,
-        edge_cpu_share=round(cpu / 30, 2),
-        mib_before=watcher.before // MIB,
-        mib_peak=watcher.peak // MIB,
-        mib_after=after // MIB,
+        messages=last,
+        delivered_per_s=round((int(seen["deliveries"]) - delivered) / 30),
+        calm_have_everything=everything,
+        p50_ms=round(seen["p50_us"] / 1000, 2),
+        p99_ms=round(seen["p99_us"] / 1000, 2),
+        edge_cpu_share=round(cpu, 2),
+        mib=[watcher.before // MIB, watcher.peak // MIB, after // MIB],
         closed_with_4001=ended,
         after_s=round(took, 1),
         codes_read=sorted(set(codes)),
         missed=[min(missed), max(missed)] if missed else [],
         recovered_at_once=recovered,
-        have_everything=len(laggards),
+        slow_have_everything=len(laggards),
     )
-    return float(seen["p99_ms"])
+    return float(seen["p99_us"]) / 1000
 
 
 def slow(folder: Path) -> None:
     """100 slow among 100 calm."""
     with_slow, without = [], []
-    with suite_with(folder) as suite:
-        slow_run(suite, 0, 0)  # what only the first run pays
+    build(folder)
+    with suite_with(folder / "data") as suite:
+        slow_run(suite, folder, 0, 0)  # what only the first run pays
         for turn in range(3):
-            without.append(slow_run(suite, 2 * turn + 1, 0))
-            with_slow.append(slow_run(suite, 2 * turn + 2, 100))
+            without.append(slow_run(suite, folder, 2 * turn + 1, 0))
+            with_slow.append(slow_run(suite, folder, 2 * turn + 2, 100))
     middle, middle_with = statistics.median(without), statistics.median(with_slow)
     tell(
         p99_ms_without=without,
@@ -188,16 +224,16 @@ def subscriptions(folder: Path) -> None:
         calm = window(crowd, watcher, 10)
         crowd.ask("mark")
         codes: dict[str, int] = {}
-        clients = [RawClient(suite.port, f"greedy-{n}", source_of(n)) for n in range(200)]
-        for client in clients:
-            client.ask(connect={"clientId": "g", "acknowledges": "NONE"})
+        greedy = _greedy(suite, 0)
         for first in range(0, 100_000, 4_000):
-            _ask(clients[0], first, 4_000, codes)
+            _ask(greedy, first, 4_000, codes)
             watcher.look()
+        clients = [greedy]
         one = dict(codes)
         codes.clear()
-        for number, client in enumerate(clients):
-            _ask(client, number * 500, 500, codes)
+        for number in range(200):
+            clients.append(_greedy(suite, 1 + number))
+            _ask(clients[-1], number * 500, 500, codes)
             watcher.look()
         seen = crowd.ask("report")
         held = metric(suite, "onward_edge_subscriptions")
@@ -213,6 +249,12 @@ def subscriptions(folder: Path) -> None:
             meanwhile=seen,
         )
         tell(inside_got_everything_up_to=crowd.ask("stop")["last"], mib=edge_memory(suite) // MIB)
+
+
+def _greedy(suite: Suite, number: int) -> RawClient:
+    client = RawClient(suite.port, f"greedy-{number}", source_of(number))
+    client.ask(connect={"clientId": "g", "acknowledges": "NONE"})
+    return client
 
 
 def _ask(client: RawClient, first: int, count: int, codes: dict[str, int]) -> None:

@@ -110,6 +110,13 @@ class RawClient:
             assert chunk, f"closed with {self.closed_with}"
             self._buffer += chunk
 
+    def _answer(self, ping: bytes) -> None:
+        self.socket.settimeout(20)
+        try:
+            self.socket.sendall(frame(PONG, ping))
+        except OSError:
+            self.closed_with = self.closed_with or 1006  # what came before it is read all the same
+
     def _texts(self) -> Iterator[bytes]:
         buffer, at = self._buffer, 0
         while len(buffer) - at >= 2:
@@ -129,8 +136,7 @@ class RawClient:
                 yield buffer[start:at]
                 buffer, at = self._buffer, 0
             elif opcode == PING:
-                self.socket.settimeout(20)
-                self.socket.sendall(frame(PONG, buffer[start:at]))
+                self._answer(buffer[start:at])
             elif opcode == CLOSE:
                 self.closed_with = int.from_bytes(buffer[start : start + 2], "big")
         self._buffer = buffer[at:]

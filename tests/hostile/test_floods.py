@@ -8,7 +8,7 @@ from tests.hostile.scene import Process, Watcher, metric, process
 from tests.path.stack import Suite
 from tests.waiting import wait_for
 
-FRAME_RATE, FRAME_BURST = 1_000, 2_000  # the defaults of the edge
+FRAME_RATE, FRAME_BURST = 300, 2_000  # the defaults of the edge
 SECONDS = 1.2
 
 
