@@ -12,7 +12,7 @@ from tests.path.stack import QUICK, Suite, ended
 PINGED = {"ONWARD_EDGE_ROUND_S": "0.1", "ONWARD_EDGE_PONG_S": "1"}
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A real Chromium."""
     if found() is None:
@@ -22,14 +22,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     running.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def mailbox(browser: Browser) -> Iterator[Mailbox]:
     """A real SMTP server. It needs the browser, so that without one nothing is started."""
     with Mailbox() as box:
         yield box
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory, mailbox: Mailbox) -> Iterator[Suite]:
     """`onward up`, ready, with quick graces, frequent pings, and e-mail."""
     up = Suite(tmp_path_factory.mktemp("data"), QUICK | PINGED | mailbox.settings)
