@@ -624,6 +624,6 @@ def test_an_acknowledgement_of_many_subjects_costs_as_much_alone_as_on_a_publish
                 charged.append(ann.socket.charged - before)
             assert charged == [125, 125]  # of the 1,000 a second that a client may send
             ann.say(id="2", unsubscribe={"subjects": [f"/{n:04}" for n in range(1_000)]})
-            assert ann.socket.charged - before > 500  # any other list takes longer
+            assert ann.socket.charged - before > 400  # any other list takes longer
 
     run(main())
