@@ -6,9 +6,11 @@ Code = refusal_pb2.Refusal.Code
 Refusal = refusal_pb2.Refusal
 
 
-def refuse(code: "Code.ValueType", message: str, retry_after_ms: int = 0) -> Refusal:
+def refuse(
+    code: "Code.ValueType", message: str, retry_after_ms: int = 0, subject: str = ""
+) -> Refusal:
     """A refusal. `message` is one sentence for a person, without content or tokens."""
-    return Refusal(code=code, message=message, retry_after_ms=retry_after_ms)
+    return Refusal(code=code, message=message, retry_after_ms=retry_after_ms, subject=subject)
 
 
 def code_name(refusal: Refusal) -> str:

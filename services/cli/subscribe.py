@@ -24,6 +24,7 @@ from onward_sdk import (
     Subscription,
     Synced,
     TokenExpiring,
+    Unsubscribed,
 )
 from onward_sdk.protocol import claims_of
 
@@ -197,6 +198,8 @@ def _status_fields(status: Status) -> dict[str, Any]:
         case Subscribed(subject, seq, recovered):
             fields = {"event": "subscribed", "subject": subject, "seq": seq}
             return fields | {"recovered": recovered}
+        case Unsubscribed(subject, reason):
+            return {"event": "unsubscribed", "subject": subject, "reason": reason}
         case Synced(subject, seq, recovered):
             fields = {"event": "synced", "subject": subject, "seq": seq}
             return fields | {"recovered": recovered}
@@ -218,6 +221,8 @@ def _sentence(status: Status) -> str:
             # Without a retry the command ends with this reason, and says it then.
             again = f"disconnected: {reason}; trying again in {retry_in_s:.1f} s"
             return again if will_retry else ""
+        case Unsubscribed(_, reason):
+            return reason
         case Synced(subject, seq, recovered):
             return f"{subject} is up to date at {seq}, {recovered} recovered"
         case Resynced(subject, seq, reason, from_seq, to_seq):

@@ -63,7 +63,9 @@ def subscriptions_refusal(
             return refuse(Code.SUBJECT_INVALID, fault)
         if not identity.may_subscribe(one.subject):
             return refuse(
-                Code.SUBJECT_FORBIDDEN, f"The subject {one.subject} may not be subscribed to."
+                Code.SUBJECT_FORBIDDEN,
+                f"The subject {one.subject} may not be subscribed to.",
+                subject=one.subject,
             )
         if one.HasField("history") and not 1 <= one.history <= limits.history_max:
             return refuse(Code.ARGUMENT_INVALID, f"`history` is 1 to {limits.history_max}.")

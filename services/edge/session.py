@@ -252,9 +252,9 @@ class Session:
         going = self._going()
         lost = [one for one in denied if one not in going]
         for subject in lost:
-            effects += state.refuse(
-                "", refuse(Code.SUBJECT_FORBIDDEN, f"{subject} is no longer subscribed to.")
-            )
+            message = f"{subject} is no longer subscribed to."
+            refusal = refuse(Code.SUBJECT_FORBIDDEN, message, subject=subject)
+            effects += state.refuse("", refusal)
         if begun := tuple(one for one in denied if one not in forming_now):
             effects.append(Halt(begun))
         if not lost:

@@ -25,6 +25,8 @@ def test_a_refresh_that_grants_less_ends_subscriptions() -> None:
     script.open("/a", "/b")
     effects = script.say("2", refresh={"token": "less"})
     assert codes(effects) == ["Answer", "SUBJECT_FORBIDDEN", "Halt", "AppendPresence"]
+    (error,) = [one.frame.error for one in effects[:2] if one.frame.HasField("error")]
+    assert error.subject == "/b"
     assert effects[2] == Halt(("/b",))  # nothing more of it is sent, also while its end is appended
     assert [one.subject for one in effects[-1].event.unfollowed.acked] == ["/b"]
     assert script.session.on_recorded(2, 5) == [Leave(("/b",))]

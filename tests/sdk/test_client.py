@@ -18,6 +18,7 @@ from onward_sdk import (
     Options,
     Refused,
     Resynced,
+    Status,
     Subscription,
     Synced,
     Unreachable,
@@ -466,6 +467,51 @@ def test_an_expired_session_comes_back_with_a_newer_token(run: Run) -> None:
             await visit.socket.close(code=4003)
             assert (await (await edge.visit()).accept())["token"] == "token 2"
             await client.disconnect()
+
+    run(story())
+
+
+def test_a_source_of_tokens_that_fails_for_a_while_does_not_end_the_client(run: Run) -> None:
+    async def story() -> None:
+        answers: list[str | Exception] = ["1", ConnectionError("down"), TimeoutError(), "2"]
+
+        async def source() -> str:
+            answer = answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        reasons: list[str] = []
+
+        def on_status(status: Status) -> None:
+            if isinstance(status, Disconnected):
+                reasons.append(status.reason)
+
+        async with scripted_edge() as edge:
+            client = Client([edge.url], token=source, on_status=on_status, chance=lambda: 0.0)
+            connecting = asyncio.create_task(client.connect())
+            visit = await edge.visit()
+            await visit.accept()
+            await connecting
+            await visit.socket.close(code=4003)
+            assert (await (await edge.visit()).accept())["token"] == "2"
+            await client.disconnect()
+        assert reasons[1:] == [
+            "no token could be had: down",
+            "no token could be had: no answer in time",
+        ]
+
+    run(story())
+
+
+def test_a_source_of_tokens_that_fails_at_first_ends_the_client_with_its_error(run: Run) -> None:
+    async def story() -> None:
+        async def source() -> str:
+            raise LookupError("no such key")
+
+        async with scripted_edge() as edge:
+            with pytest.raises(LookupError):
+                await Client([edge.url], token=source).connect()
 
     run(story())
 

@@ -25,6 +25,7 @@ from onward_sdk.events import (
     Subscribed,
     Synced,
     TokenExpiring,
+    Unsubscribed,
 )
 from onward_sdk.protocol import Subscription
 from onward_sdk.state import Identity, Options, State
@@ -448,6 +449,40 @@ def test_a_token_refreshed_offline_goes_with_the_next_connect() -> None:
     assert isinstance(send, Send)
     assert send.frame["connect"]["token"] == "newer"
     assert state.received(connected("4"), 0)[-1] == Settle("3", {})
+
+
+def forbidden(subject: str) -> dict[str, Any]:
+    message = f"{subject} is no longer subscribed to."
+    return {"code": "SUBJECT_FORBIDDEN", "message": message, "subject": subject}
+
+
+def test_a_subscription_that_the_server_ends_is_told_and_not_asked_for_again() -> None:
+    state = online()
+    assert state.received({"error": forbidden("/a")}, 0) == [
+        Keep(Identity("c", 1, "L", {})),
+        Emit(Unsubscribed("/a", "/a is no longer subscribed to.")),
+    ]
+    assert state.received(frame_of(6), 0) == []
+    state.closed(1006, "lost", 0, 0.5, "new")
+    (send,) = state.opened("", 0)
+    assert isinstance(send, Send)
+    assert send.frame["connect"]["subscriptions"] == {"list": []}
+
+
+def test_a_granted_subscription_that_a_later_connect_is_refused_for_is_left_out() -> None:
+    state = online()
+    state.subscribe([Subscription("/b")], 0)
+    state.closed(1006, "lost", 0, 0.5, "new")
+    state.opened("less", 0)
+    keep, told, again = state.received({"id": "4", "error": forbidden("/a")}, 0)
+    assert keep == Keep(Identity("c", 1, "L", {}))
+    assert told == Emit(Unsubscribed("/a", "/a is no longer subscribed to."))
+    assert isinstance(again, Send)
+    assert again.frame["connect"]["subscriptions"] == {"list": [{"subject": "/b"}]}
+    # What was never granted was asked for by mistake, and the application hears of it.
+    assert state.received({"id": "5", "error": forbidden("/b")}, 0) == [
+        Close(1000, "connect was refused")
+    ]
 
 
 def test_an_expired_token_ends_the_client_unless_there_is_a_source_of_newer_ones() -> None:

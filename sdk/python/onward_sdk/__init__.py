@@ -36,6 +36,7 @@ from onward_sdk.events import (
     Subscribed,
     Synced,
     TokenExpiring,
+    Unsubscribed,
 )
 from onward_sdk.protocol import Published, Subscription
 from onward_sdk.state import Identity, Options
@@ -66,4 +67,5 @@ __all__ = [
     "Synced",
     "TokenExpiring",
     "Unreachable",
+    "Unsubscribed",
 ]

@@ -38,7 +38,8 @@ class Client:
 
     `edges`: where to connect (`http://host:port`). `user`: who, where anonymous access is on;
     otherwise the `token` says so, or what `token()` returns before each connect and shortly before
-    the one in use expires. `identity`: what
+    the one in use expires; where that raises, it is asked again later, but before the first session
+    it ends the client. `identity`: what
     `keep` was given last, to go on from there; without it a client id is drawn. `keep` is called
     whenever the identity changes, before the change is acknowledged; it should make it durable,
     and return soon. A message counts as received once `on_message` has returned.

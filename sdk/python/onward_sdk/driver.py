@@ -17,7 +17,7 @@ from onward_sdk import effects as do
 from onward_sdk.connection import ANSWER_WAIT_S, Connection, Lost
 from onward_sdk.edges import Edges
 from onward_sdk.effects import Identity
-from onward_sdk.errors import Closed, OnwardError, Refused, Unreachable
+from onward_sdk.errors import Closed, OnwardError, Refused, Unreachable, words_of
 from onward_sdk.events import Connected, Event, TokenExpiring
 from onward_sdk.inbox import Inbox
 from onward_sdk.protocol import expiry_of, merge_acks
@@ -174,12 +174,24 @@ class Driver:
 
     async def _renew(self, expires_in_s: float) -> None:
         """Asks the application for a newer token, and refreshes the session with it."""
-        assert not isinstance(self._token, str)
         try:
-            await self.refresh(await self._token())
-        except OnwardError:
+            await self.refresh(await self._current_token())
+        except (OnwardError, Lost):
             # The session goes on until the server ends it.
             self.inbox.put(TokenExpiring(expires_in_s))
+
+    async def _current_token(self) -> str:
+        """The token to come with. A source that fails later than before the first session may be
+        out of order for a while, like an edge: Lost, and it is asked again."""
+        if isinstance(self._token, str):
+            return self._token
+        try:
+            return await self._token()
+        except Exception as error:  # whatever the application raises
+            assert self._first is not None
+            if not self._first.done():
+                raise
+            raise Lost(f"no token could be had: {words_of(error)}") from error
 
     def _tell(self, event: Event) -> None:
         self.inbox.put(event)
@@ -251,7 +263,7 @@ class Driver:
     async def _converse(self, url: str) -> tuple[int, str]:
         """One connection from its opening to its end; returns its close code and reason."""
         renews = not isinstance(self._token, str)
-        token = self._token if isinstance(self._token, str) else await self._token()
+        token = await self._current_token()
         if self._hurry.is_set():
             return 0, "the client was closed"
         async with Connection(url, self._user) as connection:

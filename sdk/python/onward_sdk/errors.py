@@ -12,17 +12,24 @@ class Refused(OnwardError):
 
     `code` is a word of `refusal.proto`, which says what it means and whether to retry;
     `retry_after_ms` is the server's advice, 0 if it gave none. Only with STALE_SESSION:
-    `generation` is the one of the client's newest session.
+    `generation` is the one of the client's newest session. Only with SUBJECT_FORBIDDEN of a
+    subscription: `subject` is its subject, empty otherwise.
     """
 
     def __init__(
-        self, code: str, message: str, retry_after_ms: int = 0, generation: int | None = None
+        self,
+        code: str,
+        message: str,
+        retry_after_ms: int = 0,
+        generation: int | None = None,
+        subject: str = "",
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.retry_after_ms = retry_after_ms
         self.generation = generation
+        self.subject = subject
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Refused) and self._key() == other._key()
@@ -30,8 +37,8 @@ class Refused(OnwardError):
     def __hash__(self) -> int:
         return hash(self._key())
 
-    def _key(self) -> tuple[str, str, int, int | None]:
-        return (self.code, self.message, self.retry_after_ms, self.generation)
+    def _key(self) -> tuple[str, str, int, int | None, str]:
+        return (self.code, self.message, self.retry_after_ms, self.generation, self.subject)
 
 
 class Unreachable(OnwardError):

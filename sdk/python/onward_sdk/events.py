@@ -70,6 +70,14 @@ class Subscribed:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsubscribed:
+    """The server ended a subscription that it had granted: the token does not grant it now."""
+
+    subject: str
+    reason: str  # a sentence
+
+
+@dataclass(frozen=True, slots=True)
 class Synced:
     """Everything up to `seq` has been handed over."""
 
@@ -104,5 +112,14 @@ class EndpointGone:
     uri: str
 
 
-Status = Connected | Disconnected | Subscribed | Synced | Resynced | TokenExpiring | EndpointGone
+Status = (
+    Connected
+    | Disconnected
+    | Subscribed
+    | Unsubscribed
+    | Synced
+    | Resynced
+    | TokenExpiring
+    | EndpointGone
+)
 Event = Message | Status

@@ -32,7 +32,16 @@ class Verdict(enum.Enum):
 class Track:
     """One subscription's order, across connections."""
 
-    __slots__ = ("_asked", "_below", "_start", "acked", "handled", "received", "recovered")
+    __slots__ = (
+        "_asked",
+        "_below",
+        "_start",
+        "acked",
+        "granted",
+        "handled",
+        "received",
+        "recovered",
+    )
 
     def __init__(self, start: Subscription) -> None:
         self._start = start
@@ -42,6 +51,7 @@ class Track:
         self.handled = start.after_seq
         self.acked = start.after_seq or 0  # as this connection's edge knows it
         self.recovered = 0  # messages since recovery began
+        self.granted = False  # the server has let the client have the subject
 
     def subscription(self) -> Subscription:
         """How to subscribe now: after the position if there is one, else as first asked."""
@@ -91,6 +101,7 @@ class Track:
         (0, 0): what is lost cannot be told, because positions themselves have changed.
         """
         self._asked = False
+        self.granted = True
         if state.recovered or (state.recovered is None and self.received is not None):
             return None
         if self.received is None:

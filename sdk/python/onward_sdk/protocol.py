@@ -192,6 +192,7 @@ def read_refusal(error: Mapping[str, Any]) -> Refused:
         message=str(error.get("message", "")),
         retry_after_ms=int(error.get("retryAfterMs", 0)),
         generation=None if generation is None else int(generation),
+        subject=str(error.get("subject", "")),
     )
 
 

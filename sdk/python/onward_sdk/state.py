@@ -30,7 +30,14 @@ from onward_sdk.effects import (
     Stop,
 )
 from onward_sdk.errors import Closed, OnwardError, Refused
-from onward_sdk.events import Connected, Disconnected, EndpointGone, Event, Limits
+from onward_sdk.events import (
+    Connected,
+    Disconnected,
+    EndpointGone,
+    Event,
+    Limits,
+    Unsubscribed,
+)
 from onward_sdk.introduction import Introduction
 from onward_sdk.options import Options
 from onward_sdk.outgoing import Outgoing
@@ -293,7 +300,7 @@ class State:
             return self._on_connect_refused(refusal)
         request = self._outgoing.refused(request_id)
         if request is None:
-            return []
+            return [] if request_id or not refusal.subject else self._on_revoked(refusal)
         for one in request.frame.get("subscribe", {}).get("subscriptions", ()):
             self._subscriptions.refused(one["subject"])
         if "setExternalToken" in request.frame:
@@ -305,8 +312,15 @@ class State:
         stale = refusal.code == "STALE_SESSION" and refusal.generation is not None
         if stale and self._introduction.stale(refusal.generation or 0):
             return [self._connect_frame()]
+        if self._subscriptions.has_been_granted(refusal.subject):
+            # The token has changed meanwhile; the other subscriptions go on.
+            return [*self._on_revoked(refusal), self._connect_frame()]
         self._refusal = refusal
         return [Close(CLOSE_NORMAL, "connect was refused")]
+
+    def _on_revoked(self, refusal: Refused) -> list[Effect]:
+        self._subscriptions.refused(refusal.subject)
+        return [Keep(self.identity), Emit(Unsubscribed(refusal.subject, refusal.message))]
 
     # What goes out.
 

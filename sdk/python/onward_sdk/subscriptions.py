@@ -50,6 +50,11 @@ class Subscriptions:
         self._tracks.pop(subject, None)
         self._known.pop(subject, None)
 
+    def has_been_granted(self, subject: str) -> bool:
+        """Whether the server has let the client have it before."""
+        track = self._tracks.get(subject)
+        return track is not None and track.granted
+
     def still_missing(self, subject: str) -> None:
         """The server could not say what a hole held: the next message will show it again."""
         if (track := self._tracks.get(subject)) is not None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1donward/types/v1/refusal.proto\x12\x0fonward.types.v1\"\x88\x06\n\x07Refusal\x12+\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x1d.onward.types.v1.Refusal.Code\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\x12\x17\n\ngeneration\x18\x04 \x01(\x04H\x00\x88\x01\x01\"\xfe\x04\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46RAME_MALFORMED\x10\x01\x12\x11\n\rFRAME_UNKNOWN\x10\x02\x12\x14\n\x10\x43ONNECT_REQUIRED\x10\x03\x12\x15\n\x11\x41LREADY_CONNECTED\x10\x04\x12\x0f\n\x0bUNSUPPORTED\x10\x05\x12\x11\n\rTOKEN_INVALID\x10\x06\x12\x11\n\rTOKEN_EXPIRED\x10\x07\x12\x15\n\x11\x43LIENT_ID_INVALID\x10\x08\x12\x11\n\rSTALE_SESSION\x10\t\x12\x14\n\x10TOO_MANY_CLIENTS\x10\n\x12\x13\n\x0fSUBJECT_INVALID\x10\x0b\x12\x15\n\x11SUBJECT_FORBIDDEN\x10\x0c\x12\x1a\n\x16TOO_MANY_SUBSCRIPTIONS\x10\r\x12\x15\n\x11\x43ONTENT_TOO_LARGE\x10\x0e\x12\x15\n\x11HEADERS_TOO_LARGE\x10\x0f\x12\x1a\n\x16PUBLICATION_ID_INVALID\x10\x10\x12\x19\n\x15PUBLICATION_ID_REUSED\x10\x11\x12\x10\n\x0cRATE_LIMITED\x10\x12\x12\x1a\n\x16\x45XTERNAL_TOKEN_INVALID\x10\x13\x12\x1c\n\x18\x45XTERNAL_TOKEN_FORBIDDEN\x10\x14\x12\x1c\n\x18TOO_MANY_EXTERNAL_TOKENS\x10\x15\x12\r\n\tFORBIDDEN\x10\x16\x12\x14\n\x10\x41RGUMENT_INVALID\x10\x17\x12\x0f\n\x0bUNAVAILABLE\x10\x18\x12\x0e\n\nOVERLOADED\x10\x19\x12\x0e\n\nSTORE_FULL\x10\x1a\x12\r\n\tNOT_OWNER\x10\x1b\x12\x18\n\x14TOO_MANY_CONNECTIONS\x10\x1c\x42\r\n\x0b_generationB;\n\x13\x64\x65v.onward.types.v1P\x01Z\"onward.dev/onward/types/v1;typesv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1donward/types/v1/refusal.proto\x12\x0fonward.types.v1\"\x99\x06\n\x07Refusal\x12+\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x1d.onward.types.v1.Refusal.Code\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\x12\x17\n\ngeneration\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07subject\x18\x05 \x01(\t\"\xfe\x04\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46RAME_MALFORMED\x10\x01\x12\x11\n\rFRAME_UNKNOWN\x10\x02\x12\x14\n\x10\x43ONNECT_REQUIRED\x10\x03\x12\x15\n\x11\x41LREADY_CONNECTED\x10\x04\x12\x0f\n\x0bUNSUPPORTED\x10\x05\x12\x11\n\rTOKEN_INVALID\x10\x06\x12\x11\n\rTOKEN_EXPIRED\x10\x07\x12\x15\n\x11\x43LIENT_ID_INVALID\x10\x08\x12\x11\n\rSTALE_SESSION\x10\t\x12\x14\n\x10TOO_MANY_CLIENTS\x10\n\x12\x13\n\x0fSUBJECT_INVALID\x10\x0b\x12\x15\n\x11SUBJECT_FORBIDDEN\x10\x0c\x12\x1a\n\x16TOO_MANY_SUBSCRIPTIONS\x10\r\x12\x15\n\x11\x43ONTENT_TOO_LARGE\x10\x0e\x12\x15\n\x11HEADERS_TOO_LARGE\x10\x0f\x12\x1a\n\x16PUBLICATION_ID_INVALID\x10\x10\x12\x19\n\x15PUBLICATION_ID_REUSED\x10\x11\x12\x10\n\x0cRATE_LIMITED\x10\x12\x12\x1a\n\x16\x45XTERNAL_TOKEN_INVALID\x10\x13\x12\x1c\n\x18\x45XTERNAL_TOKEN_FORBIDDEN\x10\x14\x12\x1c\n\x18TOO_MANY_EXTERNAL_TOKENS\x10\x15\x12\r\n\tFORBIDDEN\x10\x16\x12\x14\n\x10\x41RGUMENT_INVALID\x10\x17\x12\x0f\n\x0bUNAVAILABLE\x10\x18\x12\x0e\n\nOVERLOADED\x10\x19\x12\x0e\n\nSTORE_FULL\x10\x1a\x12\r\n\tNOT_OWNER\x10\x1b\x12\x18\n\x14TOO_MANY_CONNECTIONS\x10\x1c\x42\r\n\x0b_generationB;\n\x13\x64\x65v.onward.types.v1P\x01Z\"onward.dev/onward/types/v1;typesv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\023dev.onward.types.v1P\001Z\"onward.dev/onward/types/v1;typesv1'
   _globals['_REFUSAL']._serialized_start=51
-  _globals['_REFUSAL']._serialized_end=827
-  _globals['_REFUSAL_CODE']._serialized_start=174
-  _globals['_REFUSAL_CODE']._serialized_end=812
+  _globals['_REFUSAL']._serialized_end=844
+  _globals['_REFUSAL_CODE']._serialized_start=191
+  _globals['_REFUSAL_CODE']._serialized_end=829
 # @@protoc_insertion_point(module_scope)

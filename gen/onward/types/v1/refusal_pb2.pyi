@@ -178,6 +178,7 @@ class Refusal(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
     code: Global___Refusal.Code.ValueType
     """Required. What a program acts on."""
     message: _builtins.str
@@ -186,6 +187,10 @@ class Refusal(_message.Message):
     """How long to wait before a retry, in milliseconds; 0: no advice."""
     generation: _builtins.int
     """Only with STALE_SESSION: the generation of the client's newest session."""
+    subject: _builtins.str
+    """Only with SUBJECT_FORBIDDEN of a subscription: its subject, in the form of SUBJECT_INVALID.
+    A client that has it in its list leaves it out when it connects again.
+    """
     def __init__(
         self,
         *,
@@ -193,10 +198,11 @@ class Refusal(_message.Message):
         message: _builtins.str = ...,
         retry_after_ms: _builtins.int = ...,
         generation: _builtins.int | None = ...,
+        subject: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "code", b"code", "generation", b"generation", "message", b"message", "retry_after_ms", b"retry_after_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_generation", b"_generation", "code", b"code", "generation", b"generation", "message", b"message", "retry_after_ms", b"retry_after_ms", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__generation: _TypeAlias = _typing.Literal["generation"]  # noqa: Y015
     _WhichOneofArgType__generation: _TypeAlias = _typing.Literal["_generation", b"_generation"]  # noqa: Y015
