@@ -72,16 +72,24 @@ def told_counts(plugin: FakePlugin, person: Person, subject: str) -> dict[str, i
     return counts
 
 
-async def at_rest(stage: Stage) -> bool:
-    def rest(tx) -> bool:
-        standing = tx.db.execute("SELECT count(*) FROM registers WHERE standing <> 'offline'")
-        open_ = tx.db.execute(
-            "SELECT count(*) FROM deliveries WHERE due_at IS NOT NULL OR state = 'sending'"
-        )
-        counts = [standing.fetchone()[0], open_.fetchone()[0]]
-        return not any(counts) and not tx.open_handovers(1) and not tx.open_fanouts(1)
+async def come_to_rest(stage: Stage) -> None:
+    """Waits until nothing is left to do; fails with what is."""
+    left: list[object] = []
 
-    return await stage.store.read(rest)
+    def look(tx) -> bool:
+        left[:] = [
+            *tx.db.execute("SELECT * FROM registers WHERE standing <> 'offline'"),
+            *tx.db.execute("SELECT * FROM deliveries WHERE due_at IS NOT NULL"),
+            *tx.db.execute("SELECT * FROM deliveries WHERE state = 'sending'"),
+            *tx.open_handovers(1),
+            *tx.open_fanouts(1),
+        ]
+        return not left
+
+    try:
+        await until(lambda: stage.store.read(look), 15)
+    except AssertionError as error:
+        raise AssertionError(f"not at rest at {stage.clock()}: {left}") from error
 
 
 async def story(stage: Stage, people: list[Person], dice: random.Random) -> None:
@@ -121,7 +129,7 @@ def test_every_message_is_acknowledged_or_notified_once(run, tmp_path, seed):
                 for client in person.clients:
                     person._connect(client)
             await story(stage, people, dice)
-            await until(lambda: at_rest(stage), 15)
+            await come_to_rest(stage)
             for person in people:
                 for subject in SUBJECTS:
                     await check(stage, plugin, person, subject)
