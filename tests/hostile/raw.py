@@ -98,8 +98,21 @@ class RawClient:
         return texts
 
     def ask(self, **value: Any) -> dict[str, Any]:
-        """Send a frame and wait for the answer to it; drops other frames."""
-        self.send({"id": "q", **value})
+        """Send a frame and wait for the answer to it; drops other frames.
+
+        Raises ConnectionError if the connection ends instead; `closed_with` says how.
+        """
+        try:
+            return self._ask({"id": "q", **value})
+        except TimeoutError:
+            raise
+        except OSError as error:
+            self.read()  # the close frame may have come before the reset
+            self.closed_with = self.closed_with or 1006
+            raise ConnectionError(f"closed with {self.closed_with}") from error
+
+    def _ask(self, value: dict[str, Any]) -> dict[str, Any]:
+        self.send(value)
         while True:
             self.socket.settimeout(20)
             for text in self._texts():
@@ -107,7 +120,8 @@ class RawClient:
                 if answer.get("id") == "q" or "error" in answer:
                     return answer
             chunk = self.socket.recv(65_536)
-            assert chunk, f"closed with {self.closed_with}"
+            if not chunk:
+                raise ConnectionResetError
             self._buffer += chunk
 
     def _answer(self, ping: bytes) -> None:
