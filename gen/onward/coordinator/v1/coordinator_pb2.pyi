@@ -22,6 +22,45 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class DrainRequest(_message.Message):
+    """Nothing to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainRequest: _TypeAlias = DrainRequest  # noqa: Y015
+
+@_typing.final
+class DrainResponse(_message.Message):
+    """It has begun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_MOST_MS_FIELD_NUMBER: _builtins.int
+    at_most_ms: _builtins.int
+    """How long it may take at most, in milliseconds."""
+    def __init__(
+        self,
+        *,
+        at_most_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_most_ms", b"at_most_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainResponse: _TypeAlias = DrainResponse  # noqa: Y015
+
+@_typing.final
 class UplinkRequest(_message.Message):
     """One write of an edge."""
 
@@ -441,23 +480,63 @@ class NotOwner(_message.Message):
 
     PARTITION_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     partition: _builtins.int
     """Required."""
     epoch: _builtins.int
     """Required. The epoch the edge had asked for."""
+    @_builtins.property
+    def owner(self) -> Global___OwnerHint:
+        """Who owns it now, as far as this coordinator knows; absent: it does not. A hint: it may be older
+        or newer than what the edge knows from etcd, and the higher epoch counts.
+        """
+
     def __init__(
         self,
         *,
         partition: _builtins.int = ...,
         epoch: _builtins.int = ...,
+        owner: Global___OwnerHint | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_owner", b"_owner", "owner", b"owner"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_owner", b"_owner", "epoch", b"epoch", "owner", b"owner", "partition", b"partition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__owner: _TypeAlias = _typing.Literal["owner"]  # noqa: Y015
+    _WhichOneofArgType__owner: _TypeAlias = _typing.Literal["_owner", b"_owner"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__owner) -> _WhichOneofReturnType__owner | None: ...
+
+Global___NotOwner: _TypeAlias = NotOwner  # noqa: Y015
+
+@_typing.final
+class OwnerHint(_message.Message):
+    """Who owns a partition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COORDINATOR_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    coordinator: _builtins.str
+    """Required. The member name of the coordinator."""
+    address: _builtins.str
+    """Required. host:port of its gRPC server."""
+    epoch: _builtins.int
+    """Required. Its term of ownership."""
+    def __init__(
+        self,
+        *,
+        coordinator: _builtins.str = ...,
+        address: _builtins.str = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "partition", b"partition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "coordinator", b"coordinator", "epoch", b"epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___NotOwner: _TypeAlias = NotOwner  # noqa: Y015
+Global___OwnerHint: _TypeAlias = OwnerHint  # noqa: Y015
 
 @_typing.final
 class Appended(_message.Message):

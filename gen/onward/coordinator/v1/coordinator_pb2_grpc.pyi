@@ -52,6 +52,10 @@ class CoordinatorServiceStub:
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.GetStatusRequest, _coordinator_pb2.GetStatusResponse]
     """How this coordinator stands, for operators. Errors: UNAVAILABLE (retry)."""
+    Drain: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.DrainRequest, _coordinator_pb2.DrainResponse]
+    """Ends this member in peace: it takes nothing new, hands over what it has, and its process ends
+    with exit code 0. Answers when that has begun; a second call changes nothing.
+    """
 
 @_typing.type_check_only
 class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
@@ -77,6 +81,10 @@ class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.GetStatusRequest, _coordinator_pb2.GetStatusResponse]  # type: ignore[assignment]
     """How this coordinator stands, for operators. Errors: UNAVAILABLE (retry)."""
+    Drain: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.DrainRequest, _coordinator_pb2.DrainResponse]  # type: ignore[assignment]
+    """Ends this member in peace: it takes nothing new, hands over what it has, and its process ends
+    with exit code 0. Answers when that has begun; a second call changes nothing.
+    """
 
 class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Served by every coordinator. Any coordinator reads the store; only a partition's owner appends."""
@@ -129,5 +137,15 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_coordinator_pb2.GetStatusResponse, _abc.Awaitable[_coordinator_pb2.GetStatusResponse]]:
         """How this coordinator stands, for operators. Errors: UNAVAILABLE (retry)."""
+
+    @_abc_1.abstractmethod
+    def Drain(
+        self,
+        request: _coordinator_pb2.DrainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.DrainResponse, _abc.Awaitable[_coordinator_pb2.DrainResponse]]:
+        """Ends this member in peace: it takes nothing new, hands over what it has, and its process ends
+        with exit code 0. Answers when that has begun; a second call changes nothing.
+        """
 
 def add_CoordinatorServiceServicer_to_server(servicer: CoordinatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

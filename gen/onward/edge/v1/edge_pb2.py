@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from onward.types.v1 import alarm_pb2 as onward_dot_types_dot_v1_dot_alarm__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19onward/edge/v1/edge.proto\x12\x0eonward.edge.v1\x1a\x1bonward/types/v1/alarm.proto\"\x12\n\x10GetStatusRequest\"\xb2\x02\n\x11GetStatusResponse\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x35\n\x05links\x18\x03 \x03(\x0b\x32&.onward.edge.v1.GetStatusResponse.Link\x12\x0f\n\x07sockets\x18\x04 \x01(\r\x12\x10\n\x08sessions\x18\x05 \x01(\r\x12\x0f\n\x07lagging\x18\x06 \x01(\r\x12\x15\n\rsubscriptions\x18\x07 \x01(\r\x12\x10\n\x08subjects\x18\x08 \x01(\r\x12\x16\n\x0eheld_publishes\x18\t \x01(\r\x12&\n\x06\x61larms\x18\n \x03(\x0b\x32\x16.onward.types.v1.Alarm\x1a\'\n\x04Link\x12\x13\n\x0b\x63oordinator\x18\x01 \x01(\t\x12\n\n\x02up\x18\x02 \x01(\x08\x32_\n\x0b\x45\x64geService\x12P\n\tGetStatus\x12 .onward.edge.v1.GetStatusRequest\x1a!.onward.edge.v1.GetStatusResponseB8\n\x12\x64\x65v.onward.edge.v1P\x01Z onward.dev/onward/edge/v1;edgev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19onward/edge/v1/edge.proto\x12\x0eonward.edge.v1\x1a\x1bonward/types/v1/alarm.proto\"\x0e\n\x0c\x44rainRequest\"#\n\rDrainResponse\x12\x12\n\nat_most_ms\x18\x01 \x01(\r\"\x12\n\x10GetStatusRequest\"\xb2\x02\n\x11GetStatusResponse\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\x04\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x35\n\x05links\x18\x03 \x03(\x0b\x32&.onward.edge.v1.GetStatusResponse.Link\x12\x0f\n\x07sockets\x18\x04 \x01(\r\x12\x10\n\x08sessions\x18\x05 \x01(\r\x12\x0f\n\x07lagging\x18\x06 \x01(\r\x12\x15\n\rsubscriptions\x18\x07 \x01(\r\x12\x10\n\x08subjects\x18\x08 \x01(\r\x12\x16\n\x0eheld_publishes\x18\t \x01(\r\x12&\n\x06\x61larms\x18\n \x03(\x0b\x32\x16.onward.types.v1.Alarm\x1a\'\n\x04Link\x12\x13\n\x0b\x63oordinator\x18\x01 \x01(\t\x12\n\n\x02up\x18\x02 \x01(\x08\x32\xa5\x01\n\x0b\x45\x64geService\x12P\n\tGetStatus\x12 .onward.edge.v1.GetStatusRequest\x1a!.onward.edge.v1.GetStatusResponse\x12\x44\n\x05\x44rain\x12\x1c.onward.edge.v1.DrainRequest\x1a\x1d.onward.edge.v1.DrainResponseB8\n\x12\x64\x65v.onward.edge.v1P\x01Z onward.dev/onward/edge/v1;edgev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,12 +33,16 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'onward.edge.v1.edge_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\022dev.onward.edge.v1P\001Z onward.dev/onward/edge/v1;edgev1'
-  _globals['_GETSTATUSREQUEST']._serialized_start=74
-  _globals['_GETSTATUSREQUEST']._serialized_end=92
-  _globals['_GETSTATUSRESPONSE']._serialized_start=95
-  _globals['_GETSTATUSRESPONSE']._serialized_end=401
-  _globals['_GETSTATUSRESPONSE_LINK']._serialized_start=362
-  _globals['_GETSTATUSRESPONSE_LINK']._serialized_end=401
-  _globals['_EDGESERVICE']._serialized_start=403
-  _globals['_EDGESERVICE']._serialized_end=498
+  _globals['_DRAINREQUEST']._serialized_start=74
+  _globals['_DRAINREQUEST']._serialized_end=88
+  _globals['_DRAINRESPONSE']._serialized_start=90
+  _globals['_DRAINRESPONSE']._serialized_end=125
+  _globals['_GETSTATUSREQUEST']._serialized_start=127
+  _globals['_GETSTATUSREQUEST']._serialized_end=145
+  _globals['_GETSTATUSRESPONSE']._serialized_start=148
+  _globals['_GETSTATUSRESPONSE']._serialized_end=454
+  _globals['_GETSTATUSRESPONSE_LINK']._serialized_start=415
+  _globals['_GETSTATUSRESPONSE_LINK']._serialized_end=454
+  _globals['_EDGESERVICE']._serialized_start=457
+  _globals['_EDGESERVICE']._serialized_end=622
 # @@protoc_insertion_point(module_scope)

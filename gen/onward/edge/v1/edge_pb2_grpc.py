@@ -40,6 +40,11 @@ class EdgeServiceStub:
                 request_serializer=onward_dot_edge_dot_v1_dot_edge__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=onward_dot_edge_dot_v1_dot_edge__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.Drain = channel.unary_unary(
+                '/onward.edge.v1.EdgeService/Drain',
+                request_serializer=onward_dot_edge_dot_v1_dot_edge__pb2.DrainRequest.SerializeToString,
+                response_deserializer=onward_dot_edge_dot_v1_dot_edge__pb2.DrainResponse.FromString,
+                _registered_method=True)
 
 
 class EdgeServiceServicer:
@@ -53,6 +58,14 @@ class EdgeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Drain(self, request, context):
+        """Ends this member in peace: it takes nothing new, hands over what it has, and its process ends
+        with exit code 0. Answers when that has begun; a second call changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EdgeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +73,11 @@ def add_EdgeServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=onward_dot_edge_dot_v1_dot_edge__pb2.GetStatusRequest.FromString,
                     response_serializer=onward_dot_edge_dot_v1_dot_edge__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=onward_dot_edge_dot_v1_dot_edge__pb2.DrainRequest.FromString,
+                    response_serializer=onward_dot_edge_dot_v1_dot_edge__pb2.DrainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +108,33 @@ class EdgeService:
             '/onward.edge.v1.EdgeService/GetStatus',
             onward_dot_edge_dot_v1_dot_edge__pb2.GetStatusRequest.SerializeToString,
             onward_dot_edge_dot_v1_dot_edge__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onward.edge.v1.EdgeService/Drain',
+            onward_dot_edge_dot_v1_dot_edge__pb2.DrainRequest.SerializeToString,
+            onward_dot_edge_dot_v1_dot_edge__pb2.DrainResponse.FromString,
             options,
             channel_credentials,
             insecure,

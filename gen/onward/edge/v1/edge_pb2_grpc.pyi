@@ -35,6 +35,10 @@ class EdgeServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EdgeServiceAsyncStub: ...
     GetStatus: _grpc.UnaryUnaryMultiCallable[_edge_pb2.GetStatusRequest, _edge_pb2.GetStatusResponse]
     """How this edge stands, for operators. Errors: UNAVAILABLE (retry)."""
+    Drain: _grpc.UnaryUnaryMultiCallable[_edge_pb2.DrainRequest, _edge_pb2.DrainResponse]
+    """Ends this member in peace: it takes nothing new, hands over what it has, and its process ends
+    with exit code 0. Answers when that has begun; a second call changes nothing.
+    """
 
 @_typing.type_check_only
 class EdgeServiceAsyncStub(EdgeServiceStub):
@@ -43,6 +47,10 @@ class EdgeServiceAsyncStub(EdgeServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_edge_pb2.GetStatusRequest, _edge_pb2.GetStatusResponse]  # type: ignore[assignment]
     """How this edge stands, for operators. Errors: UNAVAILABLE (retry)."""
+    Drain: _aio.UnaryUnaryMultiCallable[_edge_pb2.DrainRequest, _edge_pb2.DrainResponse]  # type: ignore[assignment]
+    """Ends this member in peace: it takes nothing new, hands over what it has, and its process ends
+    with exit code 0. Answers when that has begun; a second call changes nothing.
+    """
 
 class EdgeServiceServicer(metaclass=_abc_1.ABCMeta):
     """Served by every edge on its gRPC port."""
@@ -54,5 +62,15 @@ class EdgeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_edge_pb2.GetStatusResponse, _abc.Awaitable[_edge_pb2.GetStatusResponse]]:
         """How this edge stands, for operators. Errors: UNAVAILABLE (retry)."""
+
+    @_abc_1.abstractmethod
+    def Drain(
+        self,
+        request: _edge_pb2.DrainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_edge_pb2.DrainResponse, _abc.Awaitable[_edge_pb2.DrainResponse]]:
+        """Ends this member in peace: it takes nothing new, hands over what it has, and its process ends
+        with exit code 0. Answers when that has begun; a second call changes nothing.
+        """
 
 def add_EdgeServiceServicer_to_server(servicer: EdgeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -134,6 +134,11 @@ class PresenceQueryServiceStub:
                 request_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.Drain = channel.unary_unary(
+                '/onward.presence.v1.PresenceQueryService/Drain',
+                request_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.DrainRequest.SerializeToString,
+                response_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.DrainResponse.FromString,
+                _registered_method=True)
 
 
 class PresenceQueryServiceServicer:
@@ -169,6 +174,14 @@ class PresenceQueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Drain(self, request, context):
+        """Ends this member in peace: it takes nothing new, hands over what it has, and its process ends
+        with exit code 0. Answers when that has begun; a second call changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PresenceQueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -191,6 +204,11 @@ def add_PresenceQueryServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.GetStatusRequest.FromString,
                     response_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.DrainRequest.FromString,
+                    response_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.DrainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -302,6 +320,33 @@ class PresenceQueryService:
             '/onward.presence.v1.PresenceQueryService/GetStatus',
             onward_dot_presence_dot_v1_dot_presence__pb2.GetStatusRequest.SerializeToString,
             onward_dot_presence_dot_v1_dot_presence__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onward.presence.v1.PresenceQueryService/Drain',
+            onward_dot_presence_dot_v1_dot_presence__pb2.DrainRequest.SerializeToString,
+            onward_dot_presence_dot_v1_dot_presence__pb2.DrainResponse.FromString,
             options,
             channel_credentials,
             insecure,

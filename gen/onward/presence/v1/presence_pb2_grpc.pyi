@@ -86,6 +86,10 @@ class PresenceQueryServiceStub:
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_presence_pb2.GetStatusRequest, _presence_pb2.GetStatusResponse]
     """How presence stands, for operators. Errors: UNAVAILABLE (retry)."""
+    Drain: _grpc.UnaryUnaryMultiCallable[_presence_pb2.DrainRequest, _presence_pb2.DrainResponse]
+    """Ends this member in peace: it takes nothing new, hands over what it has, and its process ends
+    with exit code 0. Answers when that has begun; a second call changes nothing.
+    """
 
 @_typing.type_check_only
 class PresenceQueryServiceAsyncStub(PresenceQueryServiceStub):
@@ -102,6 +106,10 @@ class PresenceQueryServiceAsyncStub(PresenceQueryServiceStub):
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_presence_pb2.GetStatusRequest, _presence_pb2.GetStatusResponse]  # type: ignore[assignment]
     """How presence stands, for operators. Errors: UNAVAILABLE (retry)."""
+    Drain: _aio.UnaryUnaryMultiCallable[_presence_pb2.DrainRequest, _presence_pb2.DrainResponse]  # type: ignore[assignment]
+    """Ends this member in peace: it takes nothing new, hands over what it has, and its process ends
+    with exit code 0. Answers when that has begun; a second call changes nothing.
+    """
 
 class PresenceQueryServiceServicer(metaclass=_abc_1.ABCMeta):
     """What edges and operators ask presence."""
@@ -139,5 +147,15 @@ class PresenceQueryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_presence_pb2.GetStatusResponse, _abc.Awaitable[_presence_pb2.GetStatusResponse]]:
         """How presence stands, for operators. Errors: UNAVAILABLE (retry)."""
+
+    @_abc_1.abstractmethod
+    def Drain(
+        self,
+        request: _presence_pb2.DrainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_presence_pb2.DrainResponse, _abc.Awaitable[_presence_pb2.DrainResponse]]:
+        """Ends this member in peace: it takes nothing new, hands over what it has, and its process ends
+        with exit code 0. Answers when that has begun; a second call changes nothing.
+        """
 
 def add_PresenceQueryServiceServicer_to_server(servicer: PresenceQueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
