@@ -7,7 +7,7 @@ Refusal = refusal_pb2.Refusal
 
 
 def refuse(
-    code: "Code.ValueType", message: str, retry_after_ms: int = 0, subject: str = ""
+    code: "Code.ValueType", message: str, retry_after_ms: int = 0, subject: str | None = None
 ) -> Refusal:
     """A refusal. `message` is one sentence for a person, without content or tokens."""
     return Refusal(code=code, message=message, retry_after_ms=retry_after_ms, subject=subject)

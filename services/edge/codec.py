@@ -114,7 +114,7 @@ def encode(frame: client_pb2.ServerFrame) -> bytes:
 def _plain_error(frame: client_pb2.ServerFrame) -> bytes:
     """An error that any client can have us write often; empty: it is not plain."""
     error = frame.error
-    if not error.code or error.HasField("generation"):
+    if not error.code or error.HasField("generation") or error.HasField("subject"):
         return b""
     return b'{%s"error":{"code":"%s","message":%s,"retryAfterMs":%d}}' % (
         b'"id":' + orjson.dumps(frame.id) + b"," if frame.id else b"",

@@ -202,14 +202,18 @@ def test_the_hand_written_message_equals_json_format(
     assert json.loads(before + kind.encode() + after) == expected
 
 
-@given(texts, texts, st.sampled_from([1, 18, 28]), st.integers(0, 2**32 - 1), st.booleans())
+@given(
+    texts,
+    texts,
+    st.sampled_from([1, 18, 28]),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([{}, {"generation": 7}, {"subject": "/a"}]),
+)
 @settings(max_examples=100, deadline=None)
 def test_the_hand_written_error_equals_json_format(
-    frame_id: str, message: str, code: Any, retry_after_ms: int, stale: bool
+    frame_id: str, message: str, code: Any, retry_after_ms: int, more: dict[str, Any]
 ) -> None:
-    error = refusal_pb2.Refusal(code=code, message=message, retry_after_ms=retry_after_ms)
-    if stale:
-        error.generation = 7
+    error = refusal_pb2.Refusal(code=code, message=message, retry_after_ms=retry_after_ms, **more)
     frame = ServerFrame(id=frame_id, error=error)
     expected = json_format.MessageToDict(frame, always_print_fields_with_no_presence=True)
     if not frame_id:

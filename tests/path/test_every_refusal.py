@@ -210,6 +210,8 @@ def a_conversation(stage: Stage) -> None:
     assert "done" in ann.ask(removeExternalToken={"uri": "fcm:abc"})
     assert "done" in ann.ask(setActivity={"active": False})
     assert "done" in ann.ask(refresh={"token": token("ann", **grants)})
+    assert "done" in ann.ask(refresh={"token": token("ann", publish=["/*"])})
+    assert ann.receive()["error"]["subject"] == "/talk"  # it is no longer subscribed to
     assert "done" in ann.ask(logout={})
     assert ann.closed() == 4503
 
@@ -260,7 +262,8 @@ def tokens_that_do_not_allow_it(stage: Stage) -> None:
     client = Witness(stage, "")
     other = [{"uri": "mailto:somebody@example.org"}]
     client.ask(connect=connecting("ann-1", token=narrow, externalTokens=other))
-    client.ask(connect=connecting("ann-1", {"subject": "/else"}, token=narrow))
+    answer = client.ask(connect=connecting("ann-1", {"subject": "/else"}, token=narrow))
+    assert answer["error"]["subject"] == "/else"
     assert stage.http("/v1/explain?user=bob&subject=/chat/1", token=narrow) == 403
 
 
