@@ -17,9 +17,9 @@ SERVICES = ["edge", "coordinator", "presence", "notifier"]
 HEAD = """# Metrics
 
 The edge serves them at `GET /metrics` on its own port, the other services on the port that their
-`…_METRICS_PORT` names, on 127.0.0.1; both in Prometheus' text format, with the usual metrics of a
-Python process. No label holds anything that a user sent. Counters end in `_total`; a gauge said to
-count since the start does so too, and begins anew with its process.
+`…_METRICS_PORT` names, at the address `ONWARD_METRICS_HOST`; both in Prometheus' text format, with
+the usual metrics of a Python process. No label holds anything that a user sent. Counters end in
+`_total`; a gauge said to count since the start does so too, and begins anew with its process.
 
 This page is generated from the code by `make metrics`.
 """

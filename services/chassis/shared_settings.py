@@ -25,3 +25,9 @@ class SharedSettings:
         "suffers more from pauses",
     )
     log_level: str = setting("info", shared=True, doc="debug, info, warning or error")
+    metrics_host: str = setting(
+        "127.0.0.1",
+        shared=True,
+        doc="address that …_METRICS_PORT is opened on; it asks for no secret, so anything but "
+        "loopback belongs on a private network",
+    )

@@ -46,7 +46,7 @@ async def main(stop: asyncio.Event) -> None:
     settings = load(Settings, "coordinator", os.environ)
     logs.configure("coordinator", settings.log_level)
     check(settings)
-    metrics.serve(settings.metrics_port)
+    metrics.serve(settings.metrics_port, settings.metrics_host)
     store = SqliteStore.open(Path(settings.data_dir))
     etcd = Etcd(settings.etcd)
     seen = Metrics(REGISTRY)

@@ -24,7 +24,7 @@ class Settings(SharedSettings):
         "onward-data/coordinator", doc="folder of the log; one process at a time may use it"
     )
     metrics_port: int = setting(
-        0, least=0, most=65_535, doc="port of /metrics on 127.0.0.1; 0: none"
+        0, least=0, most=65_535, doc="port of /metrics; 0: none"
     )
     partitions: int = setting(
         256,

@@ -36,7 +36,7 @@ async def main(stop: asyncio.Event, environ: Mapping[str, str] = os.environ) -> 
     settings = load(Settings, "notifier", environ)
     logs.configure("notifier", settings.log_level)
     plugins = build(settings)
-    metrics.serve(settings.metrics_port)
+    metrics.serve(settings.metrics_port, settings.metrics_host)
     await harness.serve(
         plugins,
         settings.listen,

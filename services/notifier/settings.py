@@ -74,7 +74,7 @@ class Settings(SharedSettings):
         3.0, least=0, most=60, doc="seconds that calls under way get when the process is stopped"
     )
     metrics_port: int = setting(
-        0, least=0, most=65535, doc="port of /metrics on 127.0.0.1; 0: not served"
+        0, least=0, most=65535, doc="port of /metrics; 0: none"
     )
 
 

@@ -32,7 +32,7 @@ async def main(stop: asyncio.Event) -> None:
     """Build the service, own presence while it can be had, drain at the end."""
     settings = load(Settings, "presence", os.environ)
     logs.configure("presence", settings.log_level)
-    metrics_port.serve(settings.metrics_port)
+    metrics_port.serve(settings.metrics_port, settings.metrics_host)
     store = SqliteStore(settings.data_dir)
     await store.open()
     etcd, keys = Etcd(settings.etcd), Keys()

@@ -30,7 +30,7 @@ class Settings(SharedSettings):
         doc="top bits of every epoch; raise it by one after etcd lost or replaced its data",
     )
     metrics_port: int = setting(
-        0, least=0, most=65535, doc="port of /metrics on 127.0.0.1; 0: no metrics"
+        0, least=0, most=65535, doc="port of /metrics; 0: none"
     )
     plugins: tuple[str, ...] = setting(
         (), doc="host:port of each notifier plugin, parted by commas; the first wins a channel"
