@@ -14,6 +14,7 @@ up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9
 	@exec $(BIN)/onward up $(ARGS)
 
 test: setup  ## all tests; options in ARGS, e.g. make test ARGS="tests/edge -x"
+	@sh deploy/setup-tests.sh
 	@$(BIN)/python -m pytest $(ARGS)
 
 faults: setup  ## runs with kills and freezes, e.g. make faults ROW=kills,power,story SEED=1,2

@@ -12,6 +12,9 @@ import pytest
 
 from services.chassis import logs
 from tests.log_scan import Leak, leaks_in, logs_below
+from tests.real_postgres import postgres_server, postgres_url
+
+__all__ = ["postgres_server", "postgres_url"]  # fixtures
 
 T = TypeVar("T")
 
