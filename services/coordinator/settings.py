@@ -23,9 +23,7 @@ class Settings(SharedSettings):
     data_dir: str = setting(
         "onward-data/coordinator", doc="folder of the log; one process at a time may use it"
     )
-    metrics_port: int = setting(
-        0, least=0, most=65_535, doc="port of /metrics; 0: none"
-    )
+    metrics_port: int = setting(0, least=0, most=65_535, doc="port of /metrics; 0: none")
     partitions: int = setting(
         256,
         least=1,

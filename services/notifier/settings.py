@@ -73,9 +73,7 @@ class Settings(SharedSettings):
     drain_s: float = setting(
         3.0, least=0, most=60, doc="seconds that calls under way get when the process is stopped"
     )
-    metrics_port: int = setting(
-        0, least=0, most=65535, doc="port of /metrics; 0: none"
-    )
+    metrics_port: int = setting(0, least=0, most=65535, doc="port of /metrics; 0: none")
 
 
 def sender(settings: Settings) -> Sender:

@@ -29,9 +29,7 @@ class Settings(SharedSettings):
         most=32_767,
         doc="top bits of every epoch; raise it by one after etcd lost or replaced its data",
     )
-    metrics_port: int = setting(
-        0, least=0, most=65535, doc="port of /metrics; 0: none"
-    )
+    metrics_port: int = setting(0, least=0, most=65535, doc="port of /metrics; 0: none")
     plugins: tuple[str, ...] = setting(
         (), doc="host:port of each notifier plugin, parted by commas; the first wins a channel"
     )
