@@ -7,7 +7,8 @@ is done with ownership, nor messages.
     coordinators/<name>   JSON {"address"}, on the coordinator's lease
     owners/<partition>    JSON {"name", "era"}, on the owner's lease
     tails/<partition>     JSON {"log_id", "tail", "epoch"}, kept: a copy of what the store held
-    edges/<lease id>      JSON {"address", "grpc"}, on the edge's lease: for clients, for services
+    edges/<lease id>      JSON {"address", "grpc", "draining"}, on the edge's lease: where clients
+                          and services find it; true once it is stopping and takes nobody new
     presence/<name>       JSON {"address"}, on the lease of a presence service
     presence-owner        JSON {"name"}, on the lease of the one presence service that works
 
@@ -17,7 +18,7 @@ answers at any time, or be called back after each change.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,9 +131,25 @@ async def join_edge(
     `grpc_address`: where other services reach its gRPC server; empty: nowhere.
     """
     lease = await Lease.grant(etcd, ttl_s)
-    value = json.dumps({"address": address, "grpc": grpc_address})
-    await etcd.put((keys or Keys()).edge(lease.id), value, lease.id)
+    await tell_edge(etcd, lease.id, address, keys, grpc_address=grpc_address)
     return lease
+
+
+async def tell_edge(
+    etcd: Etcd,
+    edge_id: int,
+    address: str,
+    keys: Keys | None = None,
+    *,
+    grpc_address: str = "",
+    draining: bool = False,
+) -> None:
+    """Say where an edge is, as in `join_edge`; `draining`: that nobody new is to be sent there.
+
+    Its key stays until its lease ends: presence takes the sessions of an edge without one for lost.
+    """
+    value = json.dumps({"address": address, "grpc": grpc_address, "draining": draining})
+    await etcd.put((keys or Keys()).edge(edge_id), value, edge_id)
 
 
 @dataclass(slots=True)
@@ -144,6 +161,7 @@ class _View:
     presences: dict[str, str] = field(default_factory=dict)
     edges: dict[int, str] = field(default_factory=dict)
     edge_servers: dict[int, str] = field(default_factory=dict)
+    draining_edges: set[int] = field(default_factory=set)
 
 
 class Directory:
@@ -197,6 +215,11 @@ class Directory:
         """Live edges: id to the address of their gRPC server; an edge that tells none is absent."""
         return self._view.edge_servers
 
+    @property
+    def draining_edges(self) -> Set[int]:
+        """Those of the live edges that are stopping: nobody new is to be sent there."""
+        return self._view.draining_edges
+
     def owner(self, partition: int) -> Owner | None:
         """Who holds the partition now; None: nobody that can be reached."""
         return self._owners.get(partition)
@@ -246,6 +269,7 @@ class Directory:
             dict(view.presences),
             dict(view.edges),
             dict(view.edge_servers),
+            set(view.draining_edges),
         )
 
     def _compare(self, before: _View, owners_before: dict[int, Owner]) -> DirectoryChange:
@@ -288,6 +312,9 @@ class Directory:
         elif kind == "edges" and name.isdigit():
             view.edges[int(name)] = address
             view.edge_servers.pop(int(name), None)
+            view.draining_edges.discard(int(name))
+            if value.get("draining") is True:
+                view.draining_edges.add(int(name))
             if server := str(value.get("grpc") or ""):
                 view.edge_servers[int(name)] = server
         elif kind == "presence-owner":
@@ -307,6 +334,7 @@ class Directory:
         elif kind == "edges" and name.isdigit():
             view.edges.pop(int(name), None)
             view.edge_servers.pop(int(name), None)
+            view.draining_edges.discard(int(name))
         elif kind == "presence-owner":
             view.presence_owner = None
 

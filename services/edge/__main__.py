@@ -36,7 +36,10 @@ from services.edge.tokens import Authenticator
 from services.edge.uplink import Uplinks
 
 _ROUNDS: Final = 12  # a quiet socket is pinged once in so many rounds
-_LAST_EVENTS_S: Final = 3.0  # what the sessions' last events are given to become durable
+_AWAY_S: Final = 2.0  # readers of stories come back within so long
+# What the sessions' last events are given to become durable, beyond a lease's time: a coordinator
+# that dies meanwhile is followed by another.
+_LAST_EVENTS_S: Final = 2.0
 _POLL_S: Final = 0.05
 _GC_THRESHOLDS: Final = (50_000, 20, 20)
 log = logs.get(__name__)
@@ -77,7 +80,9 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
                 lambda: term.ready and not stop.is_set(),
                 body_s=settings.request_s,
                 page=settings.page,
-                stories=StoryLimits(streams_max=settings.stories_max, away_s=settings.drain_s),
+                stories=StoryLimits(
+                    streams_max=settings.stories_max, away_s=min(settings.drain_s, _AWAY_S)
+                ),
             )
             gateway = _gateway(settings, exchange, sweep, api)
             measures.follow(exchange, backend, readers, uplinks, gateway)
@@ -100,8 +105,10 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
             log.info("draining", sessions=len(exchange.connections))
             health.cancel()
             await server.set_serving(False)
+            telling = tasks.create_task(term.drain())  # etcd may be slow, and clients need not wait
             await gateway.drain()
-            await _last_events(exchange)
+            await _last_events(exchange, settings.lease_ttl_s + _LAST_EVENTS_S)
+            await telling
             await term.end()
             raise _Drained
     except* _Drained:
@@ -140,6 +147,7 @@ def _gateway(settings: Settings, exchange: Exchange, sweep: Sweep, api: HttpApi)
             request_s=settings.request_s,
             unfinished_bytes_max=settings.unfinished_bytes_max,
             drain_s=settings.drain_s,
+            drain_rate=settings.drain_rate,
             send_buffer_bytes=settings.send_buffer_bytes,
             receive_buffer_bytes=settings.receive_buffer_bytes,
             tcp_user_timeout_ms=settings.tcp_user_timeout_ms,
@@ -218,9 +226,9 @@ async def _tell_health(server: Server, term: Term) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-async def _last_events(exchange: Exchange) -> None:
+async def _last_events(exchange: Exchange, at_most_s: float) -> None:
     """Waits until every session's last event is durable, for a bounded time."""
-    for _ in range(int(_LAST_EVENTS_S / _POLL_S)):
+    for _ in range(int(at_most_s / _POLL_S)):
         if not exchange.connections and not len(exchange.outbox):
             return
         await asyncio.sleep(_POLL_S)

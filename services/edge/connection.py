@@ -40,6 +40,7 @@ from services.edge.metrics import PONGS
 from services.edge.recovery import Read
 from services.edge.session import Session
 from services.edge.socket import (
+    CLOSE_GOING_AWAY,
     CLOSE_REPLACED,
     CLOSE_SERVER_FAULT,
     CLOSE_SLOW_CONSUMER,
@@ -115,6 +116,9 @@ class Connection:
 
     def drain(self, reconnect_after_ms: int) -> None:
         self._tell(self.session.drain, reconnect_after_ms)
+
+    def dismiss(self) -> None:
+        self.close(CLOSE_GOING_AWAY, "This edge is stopping.")
 
     def on_closed(self, clean: bool, code: int) -> None:
         self._exchange.lagging.discard(self.session.session_id)

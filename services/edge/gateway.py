@@ -7,7 +7,6 @@ it: `await start()`, `tick()` several times a second, `await drain()` when the p
 """
 
 import asyncio
-import random
 import socket as tcp
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +17,7 @@ from services.chassis.errors import StartError
 from services.chassis.refusals import Code, Refusal, code_name, refuse
 from services.chassis.subjects import name_fault
 from services.edge.addresses import Addresses, address_of
+from services.edge.departures import Departures, departures
 from services.edge.doorstep import Doorstep, DoorstepLimits
 from services.edge.handoff import (
     HttpConnection,
@@ -34,7 +34,7 @@ from services.edge.http_refusal import refusals_in_json, refused
 from services.edge.intake import Intake
 from services.edge.metrics import HANDSHAKES_REFUSED
 from services.edge.request_head import HEAD_BYTES_MAX
-from services.edge.socket import Acceptor, Handshake
+from services.edge.socket import Acceptor, Connection, Handshake
 from services.edge.socket_protocol import SocketLimits, SocketProtocol, Ticker
 from services.edge.sweep import Sweep
 
@@ -42,6 +42,8 @@ _BACKLOG: Final = 4096  # connections the kernel keeps while the loop is busy
 _HEADER_BYTES_MAX: Final = 8 * 1024  # one of a request, and its first line; more: 400
 _HEADERS_MAX: Final = 64  # of a request; more: 400
 _DRAIN_SLICE: Final = 256  # goodbyes between two breaths of the event loop
+_DISMISS_S: Final = 0.02  # how often it is looked who has overstayed
+_REQUESTS_PART: Final = 0.5  # of the time of draining: what requests under way get
 _RETRY_MS: Final = 1_000
 
 
@@ -56,7 +58,8 @@ class GatewayLimits:
     body_bytes_max: int = 512 * 1024  # of a request; more: 413
     request_s: float = 15.0  # without a complete request: closed
     unfinished_bytes_max: int = 128 * 1024 * 1024  # of all sockets' incomplete messages: 1008
-    drain_s: float = 2.0  # what clients are given to go
+    drain_s: float = 10.0  # what clients are given to go, in all
+    drain_rate: int = 500  # of them leave in a second, unless there are more than fit
     send_buffer_bytes: int = 128 * 1024  # SO_SNDBUF
     receive_buffer_bytes: int = 128 * 1024  # SO_RCVBUF
     tcp_user_timeout_ms: int = 40_000  # TCP_USER_TIMEOUT
@@ -111,7 +114,7 @@ class Gateway:
             app,
             access_log=None,
             keepalive_timeout=limits.request_s,
-            shutdown_timeout=1.0,
+            shutdown_timeout=limits.drain_s * _REQUESTS_PART,
             logger=http_logger(),
             max_line_size=_HEADER_BYTES_MAX,
             max_field_size=_HEADER_BYTES_MAX,
@@ -135,25 +138,29 @@ class Gateway:
     async def drain(self) -> None:
         """Lets nobody in, tells every client to go elsewhere, and cuts who is left in the end.
 
-        Their reconnects are spread over the time of draining. Requests under way get one second of
-        the same time.
+        Each is told a time of its own, and served until then: so the edges that stay are not
+        overrun, and nobody is without an edge for longer than a reconnect takes.
         """
         self.draining = True
         if self._server is not None:
             self._server.close()
         self.doorstep.close_all()
         self._api.end_streams()
-        spread_ms = int(self._limits.drain_s * 1000)
-        for count, connection in enumerate(self._sweep.connections(), 1):
-            connection.drain(random.randint(0, spread_ms))
-            if count % _DRAIN_SLICE == 0:
-                await asyncio.sleep(0)
         requests = asyncio.create_task(self._runner.cleanup())
+        present = list(self._sweep.connections())
+        times = departures(len(present), self._limits.drain_s, self._limits.drain_rate)
+        began = asyncio.get_running_loop().time()
+        for number, connection in enumerate(present):
+            connection.drain(round(times.leaves_s(number) * 1000))
+            if number % _DRAIN_SLICE == _DRAIN_SLICE - 1:
+                await asyncio.sleep(0)
+        dismissing = asyncio.create_task(_dismiss(present, times, began))
         try:
-            async with asyncio.timeout(self._limits.drain_s):
+            async with asyncio.timeout_at(began + times.end_s):
                 await self._sweep.emptied()
         except TimeoutError:
             self._sweep.abort_all()
+        dismissing.cancel()
         await requests
 
     def _listen(self) -> tcp.socket:
@@ -237,11 +244,25 @@ class Gateway:
         transport, tail = taken
         self._addresses.enter(socket.address)
         sweep.add(socket)
-        socket.attach(transport, self._acceptor.accept(socket, handshake), tail)
+        connection = self._acceptor.accept(socket, handshake)
+        socket.attach(transport, connection, tail)
+        if self.draining:  # its handshake was under way as that began
+            connection.drain(0)
+            connection.dismiss()
 
     def _on_lost(self, socket: SocketProtocol) -> None:
         self._addresses.leave(socket.address)
         self._sweep.discard(socket)
+
+
+async def _dismiss(connections: list[Connection], times: Departures, began: float) -> None:
+    """Sends away who does not leave at its time."""
+    loop = asyncio.get_running_loop()
+    for number, connection in enumerate(connections):
+        wait_s = began + times.is_sent_away_s(number) - loop.time()
+        if wait_s > 0:
+            await asyncio.sleep(max(wait_s, _DISMISS_S))
+        connection.dismiss()
 
 
 def _refused_handshake(status: int, refusal: Refusal) -> web.Response:

@@ -41,7 +41,7 @@ from services.edge.limits import Limits
 from services.edge.publishing import Rate, publish_refusal
 from services.edge.recovery import Read
 from services.edge.session_state import Phase, Place, SessionState
-from services.edge.socket import CLOSE_GOING_AWAY, CLOSE_LOGGED_OUT, CLOSE_SERVER_FAULT
+from services.edge.socket import CLOSE_LOGGED_OUT, CLOSE_SERVER_FAULT
 from services.edge.vigil import Vigil
 
 Event = entry_pb2.PresenceEvent
@@ -56,7 +56,7 @@ _MAY_PASS: Final = frozenset({Code.STORE_FULL, Code.OVERLOADED, Code.UNAVAILABLE
 class Session:
     """A client's session from its socket's opening to its last durable event."""
 
-    __slots__ = ("_activity", "_identify", "_rate", "_state", "_vigil", "_waiting")
+    __slots__ = ("_activity", "_identify", "_rate", "_sent_away", "_state", "_vigil", "_waiting")
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class Session:
         self._rate: Rate | None = None
         self._vigil = Vigil(now)
         self._activity: Activity | None = None  # until the client says something of it
+        self._sent_away = False  # it was told that the edge is stopping
 
     @property
     def session_id(self) -> str:
@@ -376,11 +377,12 @@ class Session:
         return effects + self._tell_activity(now) if self._activity else effects
 
     def drain(self, reconnect_after_ms: int) -> list[Effect]:
-        """The edge is stopping."""
-        if self._state.closing:
+        """The edge is stopping; the session goes on until its client leaves, or is closed."""
+        if self._state.closing or self._sent_away:
             return []
+        self._sent_away = True
         frame = ServerFrame(going_away=client_pb2.GoingAway(reconnect_after_ms=reconnect_after_ms))
-        return [Answer(frame), *self._state.close(CLOSE_GOING_AWAY, "This edge is stopping.")]
+        return [Answer(frame)]
 
     def close(self, code: int, reason: str) -> list[Effect]:
         """Closes for a reason of the edge's own: replaced, lease lost, hopelessly behind."""
@@ -389,6 +391,8 @@ class Session:
     def on_closed(self, clean: bool) -> list[Effect]:
         """The socket is gone; the rest is bookkeeping."""
         state = self._state
+        # Who goes because the edge does is looking for another, and is given the time for it.
+        clean = clean and not self._sent_away
         state.gone_clean = clean
         state.closing = True
         self._waiting = ()

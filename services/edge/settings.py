@@ -214,9 +214,16 @@ class Settings(SharedSettings):
         doc="seconds an HTTP connection may be idle, and a request take to arrive; then it is cut",
     )
     drain_s: float = setting(
-        2.0,
+        10.0,
         least=0.0,
-        doc="seconds that clients are given on SIGTERM; their reconnects are spread over it too",
+        doc="seconds that clients are given on SIGTERM, in all; their reconnects are spread over "
+        "most of it. Longer is gentler to the edges that stay, and makes a restart take longer",
+    )
+    drain_rate: int = setting(
+        500,
+        least=1,
+        doc="clients a second that are sent away on SIGTERM, as far as drain_s allows; with few "
+        "clients a stop takes less than drain_s",
     )
     tcp_user_timeout_ms: int = setting(
         40_000,
@@ -270,7 +277,7 @@ _JWT_SECRET_BYTES_MIN = 32  # RFC 7518, section 3.2: as long as the hash
 
 def check(settings: Settings) -> None:
     """Raises SettingError for what no single setting shows."""
-    if len(settings.secret.encode()) < _SECRET_BYTES_MIN:
+    if 0 < len(settings.secret.encode()) < _SECRET_BYTES_MIN:
         raise SettingError(
             f"ONWARD_SECRET is too short; set it to {_SECRET_BYTES_MIN} characters or more"
         )

@@ -94,7 +94,10 @@ class Connection(Protocol):
         """
 
     def drain(self, reconnect_after_ms: int) -> None:
-        """The edge is stopping: tells the client when to reconnect, and closes with 4000."""
+        """The edge is stopping: tells the client when to connect elsewhere. It is served on."""
+
+    def dismiss(self) -> None:
+        """That time has passed, and the client is still here: closes with 4000."""
 
     def on_closed(self, clean: bool, code: int) -> None:
         """The socket is over; called exactly once, and nothing is called after it.

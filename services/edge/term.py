@@ -8,7 +8,7 @@ import asyncio
 from typing import Final
 
 from services.chassis import logs
-from services.chassis.cluster import Directory, DirectoryChange, join_edge
+from services.chassis.cluster import Directory, DirectoryChange, join_edge, tell_edge
 from services.chassis.errors import Unavailable
 from services.chassis.etcd import Etcd, Lease
 from services.edge.exchange import Exchange
@@ -20,17 +20,19 @@ log = logs.get(__name__)
 
 
 class Term:
-    """Keeps the edge a member at `address`, and its uplinks where the directory says."""
+    """Keeps the edge a member, and its uplinks where the directory says."""
 
     def __init__(
         self, etcd: Etcd, directory: Directory, exchange: Exchange, uplinks: Uplinks, ttl_s: int
     ) -> None:
+        self._address = self._grpc_address = ""
         self._etcd = etcd
         self._directory = directory
         self._exchange = exchange
         self._uplinks = uplinks
         self._ttl_s = ttl_s
         self._lease: Lease | None = None
+        self._draining = False
         self._ending = False
         directory.on_change(self._on_change)
 
@@ -49,7 +51,8 @@ class Term:
 
         `address` is for clients, `grpc_address` for other services.
         """
-        while True:
+        self._address, self._grpc_address = address, grpc_address
+        while not self._draining:
             try:
                 lease = await join_edge(self._etcd, address, self._ttl_s, grpc_address=grpc_address)
             except Unavailable:
@@ -63,9 +66,25 @@ class Term:
             await lease.keep()
             if self._ending:
                 return
+            # One that drains ends without a lease: its sessions are closed, and none may begin.
             log.error("lease_lost", edge_id=lease.id)
             self._exchange.end_term()
             self._follow()
+
+    async def drain(self) -> None:
+        """Tells who looks for an edge that this one is stopping; no other lease is asked for."""
+        self._draining = True
+        if self._lease is not None and not self._lease.lost.is_set():
+            try:
+                await tell_edge(
+                    self._etcd,
+                    self._lease.id,
+                    self._address,
+                    grpc_address=self._grpc_address,
+                    draining=True,
+                )
+            except Unavailable:
+                log.warning("draining_not_told", edge_id=self._lease.id)
 
     async def end(self) -> None:
         """Gives the lease back, if there is one; no other is asked for."""

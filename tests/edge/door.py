@@ -72,7 +72,10 @@ class Echo:
         self.sweeps.append((round_number, in_turn))
 
     def drain(self, reconnect_after_ms: int) -> None:
-        self.events.append("drained")
+        self.events.append(f"leave after {reconnect_after_ms}")
+
+    def dismiss(self) -> None:
+        self.events.append("dismissed")
         self.socket.close(4000, "bye")
 
     def on_closed(self, clean: bool, code: int) -> None:

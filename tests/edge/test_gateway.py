@@ -251,6 +251,43 @@ def test_draining_tells_everybody_and_cuts_who_stays() -> None:
                 await rude_reader.read()
                 await door.dial()
             assert [c.closed for c in door.connections] == [[(False, 4000)]] * 2
+            told = sorted(connection.events for connection in door.connections)
+            assert told == [["leave after 0", "dismissed"], ["leave after 2", "dismissed"]]
+
+    run_on_uvloop(main())
+
+
+def test_a_drain_serves_each_client_until_its_time_and_ends_with_the_last() -> None:
+    async def main() -> None:
+        async with open_door(GatewayLimits(drain_s=30.0, drain_rate=4)) as door:
+            clients = [await door.dial_upgraded() for _ in range(3)]
+            draining = asyncio.create_task(door.gateway.drain())
+            await until(lambda: all(one.events for one in door.connections))
+            assert sorted(one.events for one in door.connections) == [
+                ["leave after 0"],
+                ["leave after 250"],
+                ["leave after 500"],
+            ]
+            for reader, writer in clients:
+                writer.write(client_frame(TEXT, b"still here"))
+                assert await read_frame(reader) == (0x81, b"still here")
+                writer.write(client_frame(CLOSE, close_payload(1000)))
+            async with asyncio.timeout(5):
+                await draining
+            assert [one.closed for one in door.connections] == [[(True, 1000)]] * 3
+
+    run_on_uvloop(main())
+
+
+def test_a_handshake_that_was_under_way_as_the_drain_began_ends_with_a_goodbye() -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            busy, door.gateway._busy = door.gateway._busy, lambda: None  # type: ignore[method-assign]
+            door.gateway.draining = True
+            reader, _ = await door.dial_upgraded()
+            assert await read_frame(reader) == (0x88, close_payload(4000, b"bye"))
+            assert door.connections[0].events == ["leave after 0", "dismissed"]
+            door.gateway._busy = busy  # type: ignore[method-assign]
 
     run_on_uvloop(main())
 

@@ -685,17 +685,26 @@ def test_a_session_closed_while_connecting_still_tells_its_end() -> None:
     script = Script()
     script.say("c", connect={"clientId": "c1", "subscriptions": LIST})
     script.session.on_gone([])
-    script.session.drain(5)
+    script.session.close(4000, "This edge is stopping.")
     assert script.session.on_recorded(1, 5) == []
     (append,) = script.session.on_closed(False)
     assert append.event.HasField("disconnected")
 
 
-def test_draining_says_when_to_come_back() -> None:
+def test_draining_says_when_to_leave_and_serves_the_client_until_then() -> None:
     script = Script()
     script.open("/a")
-    assert script.session.drain(1830) == [
-        down(goingAway={"reconnectAfterMs": 1830}),
-        Close(4000, "This edge is stopping."),
-    ]
+    assert script.session.drain(1830) == [down(goingAway={"reconnectAfterMs": 1830})]
     assert script.session.drain(1830) == []
+    assert codes(script.say("2", publish={"subject": "/a", "text": "x"})) == ["AppendPublish"]
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_who_leaves_because_the_edge_does_has_the_time_to_find_another(told: bool) -> None:
+    """A clean end has the shorter grace, and so has only who meant to go."""
+    script = Script()
+    script.open("/a")
+    if told:
+        script.session.drain(10)
+    append, _ = script.session.on_closed(True)
+    assert append.event.disconnected.clean is not told

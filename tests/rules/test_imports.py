@@ -78,7 +78,7 @@ CORES = {
     "services/edge": ["websocket", "session", "entitlement", "external_token", "acks", "marks",
                       "recovery", "hub", "fan_outs", "holding", "holes", "rings", "outbox", "codec",
                       "channel", "activity", "cluster_status", "meter", "addresses",
-                      "request_head"],
+                      "request_head", "departures"],
     "services/coordinator": ["partition", "registers", "rendezvous", "effects"],
     "services/presence": ["state", "events", "handover", "sending", "cover", "change", "decision",
                           "notifications", "breaker", "alarms"],

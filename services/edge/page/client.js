@@ -25,6 +25,7 @@ class Client {
     this.failures = 0;
     this.lastId = 0;
     this.advisedMs = 0;
+    this.leaveAt = 0; // when to leave an edge that is stopping; 0: none is
     this.wanted = true;
     this.acked = null;
     this.socket = null;
@@ -69,7 +70,7 @@ class Client {
     else if (frame.synced) { tell("synced", { seq: Number(frame.synced.seq) }); }
     else if (frame.subscribed) { this.positions(frame.subscribed.subscriptions); }
     else if (frame.gap) { this.skip(Number(frame.gap.toSeq), frame.gap.reason); }
-    else if (frame.goingAway) { this.advisedMs = frame.goingAway.reconnectAfterMs; }
+    else if (frame.goingAway) { this.leaveAfter(frame.goingAway.reconnectAfterMs); }
     else if (frame.error) { this.refused(frame.id, frame.error); }
   }
 
@@ -143,6 +144,11 @@ class Client {
     else if (old) { this.send({ removeExternalToken: { uri: old } }); }
   }
 
+  leaveAfter(ms) { // the edge is stopping, and serves this client until then
+    this.leaveAt = Date.now() + (ms || 0);
+    this.leaving = setTimeout(() => { this.acknowledge(); this.socket.close(1000); }, ms || 0);
+  }
+
   leave() { // as a good app does: acknowledge what was shown, then close
     this.wanted = false;
     clearTimeout(this.retry);
@@ -176,6 +182,7 @@ class Client {
   closed(code) {
     this.isOpen = false;
     clearTimeout(this.ackTimer);
+    clearTimeout(this.leaving);
     tell("closed", { code });
     if (code === CLOSE_REPLACED) { // a copy of this tab is this client now: be a new one
       this.kept.clientId = `${this.user}-${crypto.randomUUID().slice(0, 8)}`;
@@ -186,8 +193,9 @@ class Client {
     }
     if (!this.wanted) { this.ended(); return; }
     const longest = Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** this.failures++);
-    const wait = Math.max(this.advisedMs || 0, Math.random() * longest);
-    this.advisedMs = 0;
+    const wait = this.leaveAt ? Math.max(0, this.leaveAt - Date.now())
+      : Math.max(this.advisedMs || 0, Math.random() * longest);
+    this.advisedMs = this.leaveAt = 0;
     tell("state", { state: "connecting" });
     this.retry = setTimeout(() => this.open(), wait);
   }
