@@ -9,10 +9,6 @@ done
 command -v initdb >/dev/null 2>&1 && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   printf 'installing PostgreSQL, for tests …\n' >&2
-  # No cluster of its own: the tests make and start theirs.
-  mkdir -p /etc/postgresql-common
-  [ -e /etc/postgresql-common/createcluster.conf ] \
-    || printf 'create_main_cluster = false\n' >/etc/postgresql-common/createcluster.conf
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; } \
     || printf 'PostgreSQL could not be installed; its tests are skipped\n' >&2
 fi

@@ -4,12 +4,11 @@ Each function works within the transaction that its caller began. Knows SQL and 
 how anything is decided.
 """
 
-import json
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from services.coordinator.sqlite_schema import row_bytes
+from services.coordinator.sql_rows import REGISTER_COLUMNS, register_of, register_row, row_bytes
 from services.coordinator.store import (
     Facts,
     Head,
@@ -17,14 +16,8 @@ from services.coordinator.store import (
     Part,
     Publication,
     RecordedEvent,
-    Register,
     StoredMessage,
     Writes,
-)
-
-_REGISTER_COLUMNS = (
-    "user, client_id, generation, session_id, edge_id, online, observer, forgotten, follows, "
-    "endpoints"
 )
 
 
@@ -82,36 +75,19 @@ def read_facts(connection: sqlite3.Connection, part: Part, lookup: Lookup) -> Fa
             facts.events[event] = RecordedEvent(*row)
     for user in {user for user, _ in lookup.clients}:
         rows = execute(
-            f"SELECT {_REGISTER_COLUMNS} FROM registers "
+            f"SELECT {REGISTER_COLUMNS} FROM registers "
             "WHERE user = ? AND forgotten = 0 AND observer = 0",
             (user,),
         )
-        facts.registers[user] = {row[1]: _register(row) for row in rows}
+        facts.registers[user] = {row[1]: register_of(row) for row in rows}
     for user, client_id in lookup.clients:
         row = execute(
-            f"SELECT {_REGISTER_COLUMNS} FROM registers WHERE user = ? AND client_id = ?",
+            f"SELECT {REGISTER_COLUMNS} FROM registers WHERE user = ? AND client_id = ?",
             (user, client_id),
         ).fetchone()
         if row:
-            facts.registers[user][client_id] = _register(row)
+            facts.registers[user][client_id] = register_of(row)
     return facts
-
-
-def _register(row: Sequence[Any]) -> Register:
-    user, client_id, generation, session_id, edge_id, *flags, follows, endpoints = row
-    online, observer, forgotten = map(bool, flags)
-    return Register(
-        user,
-        client_id,
-        generation,
-        session_id,
-        edge_id,
-        online,
-        observer,
-        forgotten,
-        tuple(json.loads(follows)),
-        tuple(json.loads(endpoints)),
-    )
 
 
 def apply(connection: sqlite3.Connection, at_ms: int, decided: Sequence[Decided]) -> None:
@@ -183,10 +159,10 @@ def _write_registers(
     connection: sqlite3.Connection, at_ms: int, decided: Sequence[Decided]
 ) -> None:
     connection.executemany(
-        f"INSERT OR REPLACE INTO registers (p, {_REGISTER_COLUMNS}, seen_at) "
+        f"INSERT OR REPLACE INTO registers (p, {REGISTER_COLUMNS}, seen_at) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            _register_row(p, register, at_ms)
+            register_row(p, register, at_ms)
             for p, _, writes in decided
             for register in writes.registers.values()
         ],
@@ -203,26 +179,3 @@ def _write_registers(
             if writes.generation_floor > part.generation_floor
         ],
     )
-
-
-def _register_row(p: int, register: Register, at_ms: int) -> tuple[object, ...]:
-    return (
-        p,
-        register.user,
-        register.client_id,
-        register.generation,
-        register.session_id,
-        _signed(register.edge_id),
-        register.online,
-        register.observer,
-        register.forgotten,
-        json.dumps(register.follows),
-        json.dumps(register.endpoints),
-        at_ms,
-    )
-
-
-def _signed(number: int) -> int:
-    """etcd's lease ids are positive 64-bit signed numbers; SQLite's integers are signed too."""
-    assert number < 2**63
-    return number

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.coordinator.sqlite_schema import ROW_BYTES_SQL
+from services.coordinator.sql_rows import ROW_BYTES_SQL
 from services.coordinator.store import Keep, Unseen, UnseenPage
 
 

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from services.chassis.errors import StartError
+from services.coordinator.sql_rows import ROW_BYTES_SQL
 from services.coordinator.store import publication_key
 
 FILE = "log.sqlite3"
@@ -56,10 +57,6 @@ CREATE TABLE IF NOT EXISTS registers (
     PRIMARY KEY (user, client_id)) WITHOUT ROWID;
 """
 
-# What a row of the log takes besides its entry and, twice, its subject.
-_ROW_BYTES = 64
-ROW_BYTES_SQL = f"{_ROW_BYTES} + length(entry) + 2 * coalesce(length(subject), 0)"
-
 # From schema 1 to 2. Subjects count as used at the moment of the change.
 _MIGRATION_2 = f"""
 CREATE TABLE retained (
@@ -79,11 +76,6 @@ ALTER TABLE heads ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
 UPDATE heads SET used_at = {{now_ms}};
 UPDATE parts SET bytes = coalesce((SELECT sum({ROW_BYTES_SQL}) FROM log WHERE log.p = parts.p), 0);
 """
-
-
-def row_bytes(subject: str | None, entry: bytes) -> int:
-    """What a row of the log is counted as, in bytes; ROW_BYTES_SQL says the same."""
-    return _ROW_BYTES + len(entry) + 2 * len(subject or "")
 
 
 def lock(directory: Path) -> int:

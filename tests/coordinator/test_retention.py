@@ -11,7 +11,7 @@ from services.coordinator.effects import Forget
 from services.coordinator.holdings import Holdings
 from services.coordinator.metrics import Metrics
 from services.coordinator.retention import Retention, Rule
-from services.coordinator.sqlite_schema import row_bytes
+from services.coordinator.sql_rows import row_bytes
 from services.coordinator.sqlite_store import SqliteStore
 from services.coordinator.store import (
     MESSAGE,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from services.coordinator.sqlite_schema import row_bytes
+from services.coordinator.sql_rows import row_bytes
 from services.coordinator.sqlite_store import SqliteStore
 from services.coordinator.store import (
     Claimed,
