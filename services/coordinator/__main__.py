@@ -74,6 +74,7 @@ class Coordinator:
         clock_offset_ms: int,
     ) -> None:
         self.settings = settings
+        self._stop = asyncio.Event()  # set: the process is to end; that of `run` takes its place
         self.seen = seen
         self.server = Server(settings.listen, settings.secret, [SERVICE])
         self.directory = Directory(etcd)
@@ -170,6 +171,7 @@ class Coordinator:
             committer=self.committer,
             status=self.status,
             metrics=self.seen,
+            drain=self.drain,
         )
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(servicer, self.server.grpc)
 
@@ -193,8 +195,14 @@ class Coordinator:
             }
         )
 
+    def drain(self) -> float:
+        """Ends this process as SIGTERM does; returns the seconds that it may take."""
+        self._stop.set()
+        return self.settings.drain_s + _CALLS_GRACE_S
+
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then drain. Raises StartError if port or name cannot be had."""
+        self._stop = stop
         await self.server.start()
         host = self.settings.listen.rpartition(":")[0]
         address = self.settings.advertise or f"{host}:{self.server.port}"

@@ -6,7 +6,7 @@ task; neither waits for the other.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn
 
 import grpc
@@ -36,7 +36,10 @@ Stream = Uplink  # inside the class below, Uplink is the name of the call
 
 
 class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
-    """Serves edges and readers."""
+    """Serves edges and readers.
+
+    `drain()` begins the end of this process, and tells how many seconds that may take.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         committer: Committer,
         status: Status,
         metrics: Metrics,
+        drain: Callable[[], float],
     ) -> None:
         self._name = name
         self._partitions = partitions
@@ -56,6 +60,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self._committer = committer
         self._status = status
         self._metrics = metrics
+        self._drain = drain
 
     async def Uplink(
         self,
@@ -153,6 +158,12 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
         except Fault as error:
             await context.abort(error.status, str(error))
             raise AssertionError("abort raises") from None
+
+    async def Drain(
+        self, request: coordinator_pb2.DrainRequest, context: Context
+    ) -> coordinator_pb2.DrainResponse:
+        log.info("drain_asked")
+        return coordinator_pb2.DrainResponse(at_most_ms=round(self._drain() * 1000))
 
     async def ReadTails(
         self, request: coordinator_pb2.ReadTailsRequest, context: Context

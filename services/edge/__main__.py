@@ -4,6 +4,7 @@ import asyncio
 import gc
 import math
 import os
+from functools import partial
 from typing import Final
 
 from onward.edge.v1 import edge_pb2_grpc
@@ -89,7 +90,9 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
             await gateway.start()
             address = f"{settings.address.rpartition(':')[0]}:{gateway.port}"
             status = Status(exchange, uplinks, directory, sweep, address, settings.sockets_max)
-            edge_pb2_grpc.add_EdgeServiceServicer_to_server(Servicer(status), server.grpc)
+            edge_pb2_grpc.add_EdgeServiceServicer_to_server(
+                Servicer(status, partial(_begin_to_drain, settings, stop)), server.grpc
+            )
             await server.start()
             grpc_address = f"{settings.grpc_address.rpartition(':')[0]}:{server.port}"
             tasks.create_task(lasting(directory.run()))
@@ -107,7 +110,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
             await server.set_serving(False)
             telling = tasks.create_task(term.drain())  # etcd may be slow, and clients need not wait
             await gateway.drain()
-            await _last_events(exchange, settings.lease_ttl_s + _LAST_EVENTS_S)
+            await _last_events(exchange, _last_events_s(settings))
             await telling
             await term.end()
             raise _Drained
@@ -116,6 +119,16 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
     await readers.close()
     await server.drain(0.1)
     await etcd.close()
+
+
+def _begin_to_drain(settings: Settings, stop: asyncio.Event) -> float:
+    """As SIGTERM does; returns the seconds that it may take."""
+    stop.set()
+    return settings.drain_s + _last_events_s(settings)
+
+
+def _last_events_s(settings: Settings) -> float:
+    return settings.lease_ttl_s + _LAST_EVENTS_S
 
 
 class _Drained(Exception):

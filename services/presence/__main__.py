@@ -77,6 +77,10 @@ async def _serve(
     async def edge_is_alive(edge_id: int) -> bool:
         return await etcd.get(keys.edge(edge_id)) is not None
 
+    def drain() -> float:
+        stop.set()
+        return 2 * settings.drain_s  # for calls to plugins, then for calls from others
+
     workers = Workers(
         settings,
         store,
@@ -84,6 +88,7 @@ async def _serve(
         coordinators=lambda: list(directory.coordinators.values()),
         live_edges=lambda: list(directory.edges) if directory.revision else None,
         edge_is_alive=edge_is_alive,
+        drain=drain,
     )
 
     def on_change(change: DirectoryChange) -> None:

@@ -3,7 +3,7 @@
 Knows the contract and maps faults to statuses; the answers are those of `stories` and `status`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 from onward.presence.v1 import presence_pb2, presence_pb2_grpc
 
+from services.chassis import logs
 from services.chassis.errors import Fault
 from services.chassis.subjects import name_fault, subject_fault
 from services.presence.servicer import abort
@@ -18,6 +19,7 @@ from services.presence.status import Status
 from services.presence.store import Store
 from services.presence.stories import Stories
 
+log = logs.get(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 # What every store can hold; no subject comes near.
@@ -25,12 +27,18 @@ _SEQ_MAX = (1 << 63) - 1
 
 
 class PresenceQueryServicer(presence_pb2_grpc.PresenceQueryServiceServicer):
-    """Answers questions."""
+    """Answers questions, and ends its process when asked.
 
-    def __init__(self, store: Store, stories: Stories, status: Status) -> None:
+    `drain()` begins that end, and tells how many seconds it may take.
+    """
+
+    def __init__(
+        self, store: Store, stories: Stories, status: Status, drain: Callable[[], float]
+    ) -> None:
         self._store = store
         self._stories = stories
         self._status = status
+        self._drain = drain
 
     async def Explain(
         self, request: presence_pb2.ExplainRequest, context: Context
@@ -66,6 +74,12 @@ class PresenceQueryServicer(presence_pb2_grpc.PresenceQueryServiceServicer):
             return await self._status.response()
         except Fault as fault:
             await abort(context, fault)
+
+    async def Drain(
+        self, request: presence_pb2.DrainRequest, context: Context
+    ) -> presence_pb2.DrainResponse:
+        log.info("drain_asked")
+        return presence_pb2.DrainResponse(at_most_ms=round(self._drain() * 1000))
 
 
 async def _check(question: presence_pb2.ExplainRequest, context: Context) -> None:

@@ -32,7 +32,8 @@ class Workers:
     """The parts of the service on one store.
 
     `coordinators()` tells where the log can be read; `live_edges()` is what the directory knows,
-    None while it knows nothing; `edge_is_alive(id)` asks etcd.
+    None while it knows nothing; `edge_is_alive(id)` asks etcd. `drain()` begins the end of this
+    process, and tells how many seconds that may take.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Workers:
         coordinators: Callable[[], Sequence[str]],
         live_edges: Callable[[], Sequence[int] | None],
         edge_is_alive: Callable[[int], Awaitable[bool]],
+        drain: Callable[[], float],
     ) -> None:
         limits = settings.limits()
         self._store = store
@@ -72,7 +74,7 @@ class Workers:
         self._come_due(
             settings, contents, outbox, processing, partitions, live_edges, edge_is_alive
         )
-        self._answer(settings, contents, processing, partitions)
+        self._answer(settings, contents, processing, partitions, drain)
 
     def _come_due(
         self,
@@ -116,7 +118,12 @@ class Workers:
         )
 
     def _answer(
-        self, settings: Settings, contents: Contents, processing: Processing, partitions: int
+        self,
+        settings: Settings,
+        contents: Contents,
+        processing: Processing,
+        partitions: int,
+        drain: Callable[[], float],
     ) -> None:
         """Builds what answers calls."""
         store = self._store
@@ -139,7 +146,7 @@ class Workers:
         self._status = Status(
             settings.name, store, self._plugins, self.servicer, self._reader, lambda: self._epoch
         )
-        self.query_servicer = PresenceQueryServicer(store, self._stories, self._status)
+        self.query_servicer = PresenceQueryServicer(store, self._stories, self._status, drain)
 
     async def run(self) -> None:
         """Resume what the store holds, then work until cancelled."""

@@ -38,12 +38,14 @@ def test_the_status_by_grpc_tells_links_sessions_and_alarms(run: Run) -> None:
             sweep = Sweep(edge.exchange.begin_round, 1.0, 12)
             status = Status(edge.exchange, edge.uplinks, edge.directory, sweep, "h:1", 0)
             server = Server("127.0.0.1:0", SECRET, [SERVICE])
-            edge_pb2_grpc.add_EdgeServiceServicer_to_server(Servicer(status), server.grpc)
+            edge_pb2_grpc.add_EdgeServiceServicer_to_server(Servicer(status, lambda: 1.5), server.grpc)
             await server.start()
             client = edge.client()
             await client.connect("/a", "/b")
             async with open_channel(f"127.0.0.1:{server.port}", SECRET) as channel:
                 stub = edge_pb2_grpc.EdgeServiceStub(channel)
+                drained = await stub.Drain(edge_pb2.DrainRequest(), timeout=5)
+                assert drained.at_most_ms == 1_500
                 told = await stub.GetStatus(edge_pb2.GetStatusRequest(), timeout=5)
                 assert (told.edge_id, told.address) == (EDGE, "h:1")
                 assert [(link.coordinator, link.up) for link in told.links] == [("c", True)]

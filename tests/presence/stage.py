@@ -296,6 +296,7 @@ class Stage:
             coordinators=lambda: [self._log_address],
             live_edges=lambda: list(self.live_edges),
             edge_is_alive=self._is_alive,
+            drain=lambda: 0.0,
         )
         self._server = Server("127.0.0.1:0", SECRET, [])
         presence_pb2_grpc.add_PresenceServiceServicer_to_server(
