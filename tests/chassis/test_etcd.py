@@ -251,4 +251,5 @@ def test_a_follower_lists_again_when_etcd_has_gone_back(run: Run, tmp_path: Path
 async def compact(etcd: Etcd, revision: int) -> None:
     from aetcd.rpc import rpc_pb2
 
-    await etcd._kv.Compact(rpc_pb2.CompactionRequest(revision=revision), timeout=2)
+    request = rpc_pb2.CompactionRequest(revision=revision)
+    await etcd._endpoints.call(lambda to: to.kv.Compact, request, repeat=False)

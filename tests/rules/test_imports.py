@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 SERVICES = ["edge", "coordinator", "presence", "notifier", "cli"]
 # A library whose use is kept to one place, and that place.
 ONLY_IN = {
-    "aetcd": ["services/chassis/etcd.py"],
+    "aetcd": ["services/chassis/etcd"],
     "aiosmtplib": ["services/notifier/"],
     "twilio": ["services/notifier/"],
     "jwt": ["services/edge/tokens.py"],
@@ -78,7 +78,7 @@ CORES = {
     "services/edge": ["websocket", "session", "entitlement", "external_token", "acks", "marks",
                       "recovery", "hub", "fan_outs", "holding", "holes", "rings", "outbox", "codec",
                       "channel", "activity", "cluster_status", "meter", "addresses",
-                      "request_head", "departures"],
+                      "request_head", "departures", "naming"],
     "services/coordinator": ["partition", "registers", "rendezvous", "effects"],
     "services/presence": ["state", "events", "handover", "sending", "cover", "change", "decision",
                           "notifications", "breaker", "alarms"],
