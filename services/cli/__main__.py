@@ -20,6 +20,7 @@ COMMANDS = {
     "history": "services.cli.history",
     "explain": "services.cli.explain",
     "status": "services.cli.status",
+    "drain": "services.cli.drain",
 }
 
 

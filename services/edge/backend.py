@@ -35,6 +35,16 @@ class History:
     log_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """A member that has begun to end in peace."""
+
+    service: str  # coordinator, presence, edge
+    name: str
+    address: str  # of its gRPC server
+    at_most_ms: int  # how long it may take
+
+
 class Backend(Protocol):
     """Implemented over the edge's uplinks."""
 
@@ -65,3 +75,6 @@ class Backend(Protocol):
 
     async def picture(self) -> Picture:
         """What every member of the cluster says of itself now; nobody's silence makes it fail."""
+
+    async def drain(self, member: str) -> Draining | refusal_pb2.Refusal:
+        """Has a member, named as in `naming`, end in peace; a second time changes nothing."""

@@ -11,7 +11,7 @@ from onward.presence.v1 import presence_pb2
 from onward.types.v1 import refusal_pb2
 
 from services.chassis.refusals import Code, Refusal, refuse
-from services.edge.backend import Accepted, History
+from services.edge.backend import Accepted, Draining, History
 from services.edge.cluster_status import Picture
 from services.edge.exchange import Exchange
 from services.edge.publishing import publish_refusal
@@ -72,3 +72,6 @@ class ExchangeBackend:
 
     async def picture(self) -> Picture:
         return await self._readers.members.picture()
+
+    async def drain(self, member: str) -> Draining | refusal_pb2.Refusal:
+        return await self._readers.members.drain(member)

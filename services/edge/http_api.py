@@ -1,4 +1,4 @@
-"""The edge over plain HTTP: publish, history, explain, and what operators ask.
+"""The edge over plain HTTP: publish, history, explain, and what operators ask and have done.
 
 Reads requests, says who may ask what, and writes JSON; the work is the `Backend`'s. Must not know
 sockets or owners. A caller is known by `Authorization: Bearer <token>`, or where anonymous access
@@ -70,6 +70,7 @@ class HttpApi:
             web.get("/v1/history", self._history),
             web.get("/v1/explain", self._explain),
             web.get("/v1/status", self._status),
+            web.post("/v1/drain", self._drain),
             web.get("/healthz", self._healthz),
             web.get("/readyz", self._readyz),
             web.get("/metrics", self._metrics),
@@ -143,6 +144,23 @@ class HttpApi:
             raise Refused(refuse(Code.FORBIDDEN, "Only an administrator may see the status."))
         return json_response(status_object(await self._backend.picture()))
 
+    async def _drain(self, request: web.Request) -> web.StreamResponse:
+        """`POST /v1/drain`: `{"member": …}` ends in peace; for operators."""
+        if not self._caller(request, "").admin:
+            raise Refused(refuse(Code.FORBIDDEN, "Only an administrator may drain a member."))
+        member = _read_object(await self._body(request)).get("member")
+        if not isinstance(member, str):
+            raise Refused(refuse(Code.ARGUMENT_INVALID, "`member` is the name of a member."))
+        draining = _unless_refused(await self._backend.drain(member))
+        return json_response(
+            {
+                "service": draining.service,
+                "name": draining.name,
+                "address": draining.address,
+                "atMostMs": draining.at_most_ms,
+            }
+        )
+
     async def _healthz(self, _: web.Request) -> web.StreamResponse:
         return json_response({"status": "alive"})
 
@@ -186,7 +204,7 @@ def _check_subject(subject: str) -> None:
         raise Refused(refuse(Code.SUBJECT_INVALID, fault))
 
 
-def _read_publish(body: bytes) -> client_pb2.Publish:
+def _read_object(body: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -194,6 +212,11 @@ def _read_publish(body: bytes) -> client_pb2.Publish:
         raise Refused(malformed) from None
     if not isinstance(value, dict):
         raise Refused(refuse(Code.FRAME_MALFORMED, "The body is a JSON object."))
+    return value
+
+
+def _read_publish(body: bytes) -> client_pb2.Publish:
+    value = _read_object(body)
     frame = codec.decode_value({"publish": value})
     if isinstance(frame, client_pb2.ServerFrame):
         raise Refused(frame.error)

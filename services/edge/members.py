@@ -1,4 +1,4 @@
-"""Asks every live member of the cluster how it stands.
+"""Asks every live member of the cluster how it stands, and one to end.
 
 Knows the directory and gRPC; must not know what is made of the answers. Each member is given
 `_DEADLINE_S`, all at once; who does not answer is part of the picture. However many ask at a time,
@@ -15,11 +15,16 @@ from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
 from onward.edge.v1 import edge_pb2, edge_pb2_grpc
 from onward.presence.v1 import presence_pb2, presence_pb2_grpc
 
+from services.chassis import logs
 from services.chassis.channel import open_channel
 from services.chassis.cluster import Directory
+from services.chassis.refusals import Code, Refusal, refuse
+from services.edge.backend import Draining
 from services.edge.cluster_status import Member, Picture
+from services.edge.naming import Named, the_one
 
 _DEADLINE_S: Final = 1.5
+_DRAIN_DEADLINE_S: Final = 5.0
 _NO_ADDRESS: Final = "NO_ADDRESS"
 # Service → its stub, and what to ask it.
 _QUESTIONS: Final[Mapping[str, tuple[Any, Any]]] = {
@@ -30,6 +35,15 @@ _QUESTIONS: Final[Mapping[str, tuple[Any, Any]]] = {
     "presence": (presence_pb2_grpc.PresenceQueryServiceStub, presence_pb2.GetStatusRequest()),
     "edge": (edge_pb2_grpc.EdgeServiceStub, edge_pb2.GetStatusRequest()),
 }
+_DRAINS: Final[Mapping[str, tuple[Any, Any]]] = {
+    "coordinator": (
+        coordinator_pb2_grpc.CoordinatorServiceStub,
+        coordinator_pb2.DrainRequest(),
+    ),
+    "presence": (presence_pb2_grpc.PresenceQueryServiceStub, presence_pb2.DrainRequest()),
+    "edge": (edge_pb2_grpc.EdgeServiceStub, edge_pb2.DrainRequest()),
+}
+log = logs.get(__name__)
 
 
 class Members:
@@ -49,6 +63,34 @@ class Members:
             self._asking.add_done_callback(self._asked)
         # Who goes away must not take the answer from the others.
         return await asyncio.shield(self._asking)
+
+    async def drain(self, text: str) -> Draining | Refusal:
+        """Has the member that `text` means end in peace."""
+        meant = the_one(text, self._named())
+        if isinstance(meant, Refusal):
+            return meant
+        stub, request = _DRAINS[meant.service]
+        try:
+            answer = await stub(self._channel(meant.address)).Drain(
+                request, timeout=_DRAIN_DEADLINE_S
+            )
+        except grpc.aio.AioRpcError as error:
+            status = error.code().name
+            return refuse(Code.UNAVAILABLE, f"That member does not answer ({status}).", 1_000)
+        log.info("drain_begun", name=meant.name, address=meant.address)
+        return Draining(meant.service, meant.name, meant.address, answer.at_most_ms)
+
+    def _named(self) -> list[Named]:
+        directory = self._directory
+        servers = directory.edge_servers
+        return [
+            *(Named("coordinator", *one) for one in directory.coordinators.items()),
+            *(Named("presence", *one) for one in directory.presences.items()),
+            *(
+                Named("edge", str(edge_id), servers.get(edge_id, ""), address)
+                for edge_id, address in directory.edges.items()
+            ),
+        ]
 
     async def close(self) -> None:
         """Ends all calls."""

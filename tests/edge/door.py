@@ -12,7 +12,7 @@ from onward.presence.v1 import presence_pb2
 from onward.types.v1 import entry_pb2, refusal_pb2
 
 from services.edge import websocket
-from services.edge.backend import Accepted, History
+from services.edge.backend import Accepted, Draining, History
 from services.edge.cluster_status import Picture
 from services.edge.gateway import Gateway, GatewayLimits
 from services.edge.http_api import HttpApi
@@ -94,6 +94,7 @@ class FakeBackend:
         self.head = 20
         self.floor = 3
         self.cluster = Picture(2, {}, "p1", [])
+        self.drained: list[str] = []
         # What each watch of a story tells; a watch waits for what is put in later.
         self.watches: list[asyncio.Queue[presence_pb2.ExplainResponse | refusal_pb2.Refusal]] = []
         self.watches_ended = 0
@@ -152,6 +153,11 @@ class FakeBackend:
     async def picture(self) -> Picture:
         self._fail()
         return self.cluster
+
+    async def drain(self, member: str) -> Draining | refusal_pb2.Refusal:
+        self._fail()
+        self.drained.append(member)
+        return self.refusal or Draining("coordinator", member, "h:1", 2_500)
 
     def _fail(self) -> None:
         if self.fault:

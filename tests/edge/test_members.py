@@ -12,7 +12,9 @@ from onward.presence.v1 import presence_pb2, presence_pb2_grpc
 
 from services.chassis.cluster import Directory
 from services.chassis.etcd import KeyValue, Snapshot
+from services.chassis.refusals import Code, Refusal
 from services.chassis.server import Server
+from services.edge.backend import Draining
 from services.edge.members import Members
 
 SECRET = "a secret of sixteen characters"
@@ -24,6 +26,7 @@ class Coordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
 
     def __init__(self) -> None:
         self.asked = 0
+        self.drained = 0
         self.let = asyncio.Event()
         self.let.set()
 
@@ -31,6 +34,10 @@ class Coordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self.asked += 1
         await self.let.wait()
         return coordinator_pb2.GetStatusResponse(name="c1")
+
+    async def Drain(self, request: Any, context: Any) -> coordinator_pb2.DrainResponse:
+        self.drained += 1
+        return coordinator_pb2.DrainResponse(at_most_ms=300)
 
 
 class Presence(presence_pb2_grpc.PresenceQueryServiceServicer):
@@ -124,6 +131,30 @@ def test_a_wrong_secret_is_a_silence_too(run: Run) -> None:
             members = Members(directory(coordinators_c1={"address": address}), "another secret")
             [member] = (await members.picture()).members
             assert member.said == grpc.StatusCode.UNAUTHENTICATED.name
+            await members.close()
+
+    run(main())
+
+
+def test_one_member_is_drained_by_its_name_and_nobody_by_an_unknown_one(run: Run) -> None:
+    async def main() -> None:
+        async with serving() as (coordinator, address):
+            members = Members(
+                directory(
+                    coordinators_c1={"address": address},
+                    coordinators_c2={"address": "127.0.0.1:1"},
+                ),
+                SECRET,
+            )
+            unknown, silent = await members.drain("c9"), await members.drain("c2")
+            assert isinstance(unknown, Refusal)
+            assert isinstance(silent, Refusal)
+            assert (unknown.code, silent.code) == (Code.ARGUMENT_INVALID, Code.UNAVAILABLE)
+            assert not coordinator.drained
+            for _ in range(2):
+                begun = await members.drain("c1")
+                assert begun == Draining("coordinator", "c1", address, 300)
+            assert coordinator.drained == 2
             await members.close()
 
     run(main())

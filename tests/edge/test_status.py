@@ -38,7 +38,9 @@ def test_the_status_by_grpc_tells_links_sessions_and_alarms(run: Run) -> None:
             sweep = Sweep(edge.exchange.begin_round, 1.0, 12)
             status = Status(edge.exchange, edge.uplinks, edge.directory, sweep, "h:1", 0)
             server = Server("127.0.0.1:0", SECRET, [SERVICE])
-            edge_pb2_grpc.add_EdgeServiceServicer_to_server(Servicer(status, lambda: 1.5), server.grpc)
+            edge_pb2_grpc.add_EdgeServiceServicer_to_server(
+                Servicer(status, lambda: 1.5), server.grpc
+            )
             await server.start()
             client = edge.client()
             await client.connect("/a", "/b")

@@ -100,6 +100,14 @@ class Api:
         """How the cluster stands, as JSON; for operators."""
         return await self._call("GET", "/v1/status", {})
 
+    async def drain(self, member: str) -> Mapping[str, Any]:
+        """Has a member of the cluster end in peace; for operators.
+
+        `member`: a name, id or address that `status` shows. Returns `service`, `name`, `address`
+        and `atMostMs`, how long it may take.
+        """
+        return await self._call("POST", "/v1/drain", {}, {"member": member})
+
     async def _call(
         self,
         method: str,
