@@ -1,4 +1,4 @@
-"""L1, L2, L3, L5: what was accepted is in the log, at one place, in its publisher's order. Pure.
+"""L1–L5: what was accepted is in the log, at one place, in its publisher's order. Pure.
 
 Keeps, of each message, who published it and which number it had, by place and by publication: some
 thirty bytes. Other rules ask it what stands at a place.
@@ -146,6 +146,16 @@ class LogRules:
             elif self._place("the log", subject, seq, text):
                 subject.flags[seq] |= _LOGGED
                 self._check_logged(subject, text)
+
+    def on_partition(self, e: Event) -> None:
+        pos = epoch = 0
+        for first, last, run_epoch in e["runs"]:
+            if pos and first != pos + 1:
+                self._break("L4", f"partition {e['partition']} goes on with {first} after {pos}")
+            if run_epoch < epoch:
+                text = f"{first} of epoch {run_epoch} stands behind {pos} of epoch {epoch}"
+                self._break("L4", f"partition {e['partition']}: {text}")
+            pos, epoch = last, run_epoch
 
     def _check_logged(self, subject: Subject, text: str) -> None:
         name, _, number_text = text.rpartition("#")

@@ -129,6 +129,9 @@ class NoticeRules:
     def on_fault(self, e: Event) -> None:
         self._faults.append(e["at"])
 
+    def on_disturbed(self, e: Event) -> None:
+        self._faults.append(e["at"])
+
     def on_mail(self, e: Event) -> None:
         if e["id"] in self._mails:
             self._repeats.append(e["id"])

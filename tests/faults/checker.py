@@ -2,9 +2,10 @@
 
 It knows the promises and the history; it knows nothing of how they are kept, and imports nothing
 that keeps them. The rules that it names: L1 accepted is kept, L2 one contiguous order, L3 one
-publication one seq, L5 a publisher's order (`check_log`); D1 in order and once, D2 recovered and
-live are the log (`check_readers`); N1 acknowledged, notified or suppressed, N2 notified once, N3
-nothing sent that was known to be acknowledged, P2 every entry took effect once (`check_notices`).
+publication one seq, L4 terms of ownership in order, L5 a publisher's order (`check_log`); D1 in
+order and once, D2 recovered and live are the log (`check_readers`); N1 acknowledged, notified or
+suppressed, N2 notified once, N3 nothing sent that was known to be acknowledged, P2 every entry took
+effect once (`check_notices`).
 
 A history is a stream of events in order of time, each with `event`, `at` (seconds) and:
 
@@ -16,6 +17,8 @@ A history is a stream of events in order of time, each with `event`, `at` (secon
     ack(user, client, subject, seq)      acknowledged(user, client, subject, seq): it was answered
     mail(address, id, count, texts)      told(user, subject, ranges): are acknowledged, says explain
     fault(fault, service): injected       settled(user, client, subject, seq)
+    disturbed(): the fault lasts         partition(partition, runs): of the store, at the end: its
+        entries in order, as runs of (first pos, last pos, epoch)
     log(subject, floor, after, texts): a page of the log at the end, in order
     explained(user, subject, first, outcomes): at the end, of the messages from `first` on, after
         the log; an outcome has from, to, state, reason, and deliveries with id, state and attempts
@@ -42,7 +45,8 @@ Event = dict[str, Any]
 # Told for whoever reads a history, or tallies it.
 REMARKS = frozenset(
     {"run", "connected", "disconnected", "unknown", "output", "done_to", "stuck", "turned_away",
-     "turned_down", "told_else", "surprised", "up_again", "settled_down"}
+     "turned_down", "told_else", "surprised", "up_again", "settled_down", "going_away",
+     "injected", "healed", "noted", "failed"}
 )  # fmt: skip
 SHOWN_MAX = 1_000  # breaches of a rule beyond this are counted only
 

@@ -7,10 +7,11 @@ happens to it is done to it: `close`, `drop`, `die`, `freeze`, …
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from tests.faults.history import History
-from tests.faults.line import ANSWER_S, Broken, Line
+from tests.faults.line import ANSWER_S, Broken, Line, Urls
 
 ACK_EVERY_S = 0.25
 
@@ -19,7 +20,7 @@ class Client:
     """One client of a user."""
 
     def __init__(
-        self, url: str, history: History, user: str, client: str, address: str,
+        self, url: str | Sequence[str], history: History, user: str, client: str, address: str,
         subjects: list[str], dice: random.Random,
     ) -> None:  # fmt: skip
         self.user, self.client, self._address = user, client, address
@@ -29,7 +30,7 @@ class Client:
         self.following = dict.fromkeys(subjects)  # in order
         self.positions: dict[str, int] = {}
         self._saved: dict[str, int] = {}  # acknowledged positions: all that outlives the program
-        self._url, self._write, self._dice = url, history.write, dice
+        self._urls, self._write, self._dice = Urls(url), history.write, dice
         self._generation, self._log_id = 0, ""
         self._wanted = asyncio.Event()
         self._thawed = asyncio.Event()
@@ -136,14 +137,15 @@ class Client:
             finally:
                 if self._line is not None:
                     self._line.socket.transport.abort()
-                    self._write("disconnected", client=self.client)
+                    code = self._line.socket.close_code
+                    self._write("disconnected", client=self.client, code=code)
                 self._line = None
                 self._sent_acks.clear()
                 self._requests.clear()
             await asyncio.sleep(self._dice.uniform(0.02, 0.3))
 
     async def _session(self) -> None:
-        line = await Line.open(self._url, self.user)
+        line = await self._urls.open(self.user)
         try:
             connected = await self._connect(line)
         except BaseException:
@@ -160,7 +162,9 @@ class Client:
             line.reset()
             return
         self._line = line
-        self._write("connected", client=self.client, generation=self._generation)
+        self._write(
+            "connected", client=self.client, generation=self._generation, url=self._urls.url
+        )
         listed = {one["subject"] for one in connected["subscriptions"]}
         for subject in [one for one in self.following if one not in listed]:
             del self.following[subject]  # it came while this connected
@@ -246,6 +250,9 @@ class Client:
             subject, to = frame["gap"]["subject"], int(frame["gap"]["toSeq"])
             self._write("gap", client=self.client, subject=subject, to=to)
             self.positions[subject] = to
+        elif "goingAway" in frame:
+            self._write("going_away", client=self.client)
+            self._urls.turn()
         elif "subscribed" in frame:
             self._requests.pop(frame["id"], None)
             for one in frame["subscribed"]["subscriptions"]:

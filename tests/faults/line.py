@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -71,3 +72,27 @@ class Line:
         if raw is not None and raw.fileno() >= 0:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.transport.abort()
+
+
+class Urls:
+    """Where a program connects: at one edge after the other, the next when one cannot be had."""
+
+    def __init__(self, urls: str | Sequence[str]) -> None:
+        self._urls = [urls] if isinstance(urls, str) else list(urls)
+
+    @property
+    def url(self) -> str:
+        """The one in use."""
+        return self._urls[0]
+
+    def turn(self) -> None:
+        """Use the next one."""
+        self._urls.append(self._urls.pop(0))
+
+    async def open(self, user: str) -> Line:
+        """Connect. Raises Broken, and uses the next one then."""
+        try:
+            return await Line.open(self.url, user)
+        except Broken:
+            self.turn()
+            raise

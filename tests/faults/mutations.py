@@ -105,7 +105,7 @@ MUTATIONS = {
     "cancel on return": _n1(
         scenarios.RETURNS_AND_DIES_UNREAD,
         Edit(
-            f"{PRESENCE}/sqlite_users.py",
+            f"{PRESENCE}/user_rows.py",
             """            case state.DropWaiting(subject, client_id):
 """,
             """            case state.DropWaiting(subject, client_id):

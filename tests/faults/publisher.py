@@ -7,9 +7,10 @@ is seen in the rate that a run has reached.
 import asyncio
 import random
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 
 from tests.faults.history import History
-from tests.faults.line import ANSWER_S, Broken, Line
+from tests.faults.line import ANSWER_S, Broken, Line, Urls
 
 WINDOW = 150  # sent and not answered, three seconds' worth; an edge takes 200 of a session at once
 LATE_MAX_S = 1.0  # what is later than that is not made up for
@@ -21,10 +22,11 @@ class Publisher:
     """A publisher on some subjects. The text of a message is its publication id."""
 
     def __init__(
-        self, url: str, history: History, name: str, subjects: list[str], dice: random.Random
-    ) -> None:
+        self, url: str | Sequence[str], history: History, name: str, subjects: list[str],
+        dice: random.Random,
+    ) -> None:  # fmt: skip
         self.name, self.subjects = name, subjects
-        self._url, self._write, self._dice = url, history.write, dice
+        self._urls, self._write, self._dice = Urls(url), history.write, dice
         self._unanswered: OrderedDict[int, str] = OrderedDict()  # number: subject
         self._unsent: deque[int] = deque()
         self._asked: dict[str, int] = {}  # frame id: number
@@ -104,7 +106,7 @@ class Publisher:
         return number
 
     async def _session(self) -> None:
-        line = await Line.open(self._url, self.name)
+        line = await self._urls.open(self.name)
         try:
             await line.send(connect={"clientId": self.name, "acknowledges": "NONE"})
             if "connected" not in await line.receive(ANSWER_S):
@@ -117,6 +119,8 @@ class Publisher:
         await self._send_what_fits()
         while True:
             frame = await line.receive(_ANSWERED_WITHIN_S if self._asked else None)
+            if "goingAway" in frame:
+                self._urls.turn()
             number = self._asked.pop(frame.get("id", ""), None)
             if number is None or number not in self._unanswered:
                 continue

@@ -21,6 +21,7 @@ from tests.faults.post import Post
 from tests.faults.random_story import RandomStory
 from tests.faults.stage import Theatre
 from tests.faults.tally import Tally
+from tests.faults.timeline import Timeline
 from tests.processes import slowness
 
 ROWS = {
@@ -44,6 +45,7 @@ class Verdict:
     broken: Broken
     strange: list[Event]  # what should not happen either, though no promise speaks of it
     tally: Tally
+    timeline: Timeline
 
     @property
     def good(self) -> bool:
@@ -103,15 +105,16 @@ def play(row: str, seed: int, folder: Path, tree: Path | None = None) -> Verdict
 
 def judge(row: str, seed: int, path: Path) -> Verdict:
     """One pass over a history."""
-    checker, tally, strange = Checker(), Tally(), []
+    checker, tally, timeline, strange = Checker(), Tally(), Timeline(), []
     for event in read(path):
         checker.take(event)
         tally.take(event)
+        timeline.take(event)
         if event["event"] in _STRANGE:
             strange.append(event)
     broken = checker.finish()
     tally.checked = checker.notices.checked
-    return Verdict(row, seed, path, broken, strange, tally)
+    return Verdict(row, seed, path, broken, strange, tally, timeline)
 
 
 def main() -> None:

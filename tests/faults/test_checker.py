@@ -135,6 +135,14 @@ def overtaken(h: list[Event]) -> None:
     find(h, "log")["texts"] += ["bob#5", "bob#4"]
 
 
+def in_an_earlier_term(h: list[Event]) -> None:
+    insert_before(h, "log", event("partition", 30, partition=7, runs=[[1, 5, 3], [6, 6, 2]]))
+
+
+def with_a_hole_between_terms(h: list[Event]) -> None:
+    insert_before(h, "log", event("partition", 30, partition=7, runs=[[1, 5, 3], [7, 9, 4]]))
+
+
 def seen_twice(h: list[Event]) -> None:
     insert_before(h, "synced", event("seen", 5, seq=2, text="bob#2"))
 
@@ -236,6 +244,7 @@ def mailed_long_after_the_acknowledgement(h: list[Event]) -> None:
         ("L2", changed_places), ("L2", with_a_hole), ("L2", seen_as_another),
         ("L2", another_for_another_reader), ("L2", one_seq_for_two),
         ("L3", two_seqs_for_one), ("L3", twice_in_the_log), ("L5", overtaken),
+        ("L4", in_an_earlier_term), ("L4", with_a_hole_between_terms),
         ("D1", seen_twice), ("D1", seen_out_of_order), ("D1", silent_hole),
         ("D2", not_all_recovered), ("D2", moved_on_without_a_reason), ("D2", at_rest_too_early),
         ("P2", counted_twice), ("P2", decided_twice),
@@ -313,6 +322,20 @@ def test_a_mail_mentions_again_what_was_acknowledged_after_its_first_try() -> No
     assert check(history) == []
     find(history, "mail", texts=[])["texts"] = ["bob#3"]
     assert [line[:2] for line in check(history)] == ["N3"]
+
+
+def test_an_acknowledgement_may_get_lost_while_a_fault_lasts() -> None:
+    history = good()
+    mailed_long_after_the_acknowledgement(history)
+    insert_before(history, "mail", event("disturbed", 12))
+    assert check(history) == []
+
+
+def test_terms_in_order_from_any_floor_break_nothing() -> None:
+    history = good()
+    runs = [[4, 5, 3], [6, 6, 3], [7, 9, 1 << 50]]
+    insert_before(history, "log", event("partition", 30, partition=7, runs=runs))
+    assert check(history) == []
 
 
 def test_an_event_that_is_not_known_is_no_history() -> None:
