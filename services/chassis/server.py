@@ -1,4 +1,7 @@
-"""A gRPC server as every service has it: health, reflection, the shared secret, metrics, draining.
+"""A gRPC server as every service has it: health, reflection, who may call, metrics, draining.
+
+Whoever shows neither certificate nor secret, as `Trust` asks, is refused, whatever the call: health
+and reflection too, since both tell what runs here, and probes can show what a peer shows.
 
 Drive it: `Server(...)`, register servicers on `.grpc`, `await start()`, `set_serving(True)` when
 the service can work, `await drain(grace_s)` at the end.
@@ -16,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 
 from services.chassis.errors import StartError
 from services.chassis.server_metrics import UNAUTHENTICATED, Measure
+from services.chassis.tls import Certificates, Trust
 
 _OPTIONS: Sequence[tuple[str, int]] = (
     # Two processes on one port would share its calls at random.
@@ -32,13 +36,18 @@ _OPTIONS: Sequence[tuple[str, int]] = (
 
 
 class Server:
-    """A gRPC server on `address` (`host:port`, port 0 draws one) that asks for `secret`.
+    """A gRPC server on `address` (`host:port`, port 0 draws one) for those who show what `trust`
+    asks for; a text is the shared secret alone.
 
     `services` are the full names of the registered services, for reflection and health.
     """
 
-    def __init__(self, address: str, secret: str, services: Sequence[str]) -> None:
-        interceptors = [_RequireSecret(secret), Measure()]
+    def __init__(self, address: str, trust: Trust | str, services: Sequence[str]) -> None:
+        trust = Trust(trust) if isinstance(trust, str) else trust
+        self._certificates = trust.certificates
+        interceptors: list[grpc.aio.ServerInterceptor] = [Measure()]
+        if trust.secret:
+            interceptors.insert(0, _RequireSecret(trust.secret))
         self.grpc = grpc.aio.server(interceptors=interceptors, options=list(_OPTIONS))
         self.port = 0
         self._address = address
@@ -57,7 +66,7 @@ class Server:
             raise StartError(f"{self._address!r} is no address to listen on; use host:port")
         try:
             _check_free(self._address)
-            self.port = self.grpc.add_insecure_port(self._address)
+            self.port = self._bind()
         except (OSError, RuntimeError):
             # A server that was never stopped prints tracebacks when the process ends.
             await self.grpc.stop(None)
@@ -66,6 +75,15 @@ class Server:
             ) from None
         await self.set_serving(False)
         await self.grpc.start()
+
+    def _bind(self) -> int:
+        if self._certificates is None:
+            return self.grpc.add_insecure_port(self._address)
+        first, fetch = _served(self._certificates)
+        # Without a certificate of one of our CAs the handshake fails, before any call. The stubs
+        # do not know that None is an answer.
+        asked = grpc.dynamic_ssl_server_credentials(first, fetch, True)  # type: ignore[arg-type]
+        return self.grpc.add_secure_port(self._address, asked)
 
     async def set_serving(self, serving: bool) -> None:
         """Tell health checks whether this process can do its work now."""
@@ -77,6 +95,28 @@ class Server:
         """Take no new calls, give those under way `grace_s`, then stop."""
         await self._health.enter_graceful_shutdown()
         await self.grpc.stop(grace_s)
+
+
+Shown = grpc.ServerCertificateConfiguration
+
+
+def _served(certificates: Certificates) -> tuple[Shown, Callable[[], Shown | None]]:
+    """What a server shows first, and what gRPC asks before each handshake: None goes on with it."""
+    pems = certificates.current()
+
+    def shown() -> Shown:
+        return grpc.ssl_server_certificate_configuration([(pems.key, pems.cert)], pems.ca)
+
+    def fetch() -> Shown | None:
+        # On a thread of gRPC's.
+        nonlocal pems
+        current = certificates.current()
+        if current is pems:
+            return None
+        pems = current
+        return shown()
+
+    return shown(), fetch
 
 
 def _check_free(address: str) -> None:

@@ -16,6 +16,7 @@ from services.chassis.etcd import Etcd
 from services.chassis.server import Server
 from services.chassis.settings import load
 from services.chassis.tasks import lasting
+from services.chassis.tls import Trust, trust_of
 from services.coordinator.clock import stamps, steady_offset_ms
 from services.coordinator.committer import Committer
 from services.coordinator.holdings import Holdings
@@ -46,6 +47,7 @@ async def main(stop: asyncio.Event) -> None:
     settings = load(Settings, "coordinator", os.environ)
     logs.configure("coordinator", settings.log_level)
     check(settings)
+    trust = trust_of(settings, "coordinator")
     metrics.serve(settings.metrics_port, settings.metrics_host)
     store = SqliteStore.open(Path(settings.data_dir))
     etcd = Etcd(settings.etcd)
@@ -54,7 +56,7 @@ async def main(stop: asyncio.Event) -> None:
         partitions = await _partitions(etcd, settings.partitions, stop)
         if partitions:
             offset_ms = await steady_offset_ms(store)
-            await Coordinator(settings, store, etcd, partitions, seen, offset_ms).run(stop)
+            await Coordinator(settings, trust, store, etcd, partitions, seen, offset_ms).run(stop)
     finally:
         seen.close()
         await etcd.close()
@@ -67,6 +69,7 @@ class Coordinator:
     def __init__(
         self,
         settings: Settings,
+        trust: Trust,
         store: LogStore,
         etcd: Etcd,
         partitions: int,
@@ -76,7 +79,7 @@ class Coordinator:
         self.settings = settings
         self._stop = asyncio.Event()  # set: the process is to end; that of `run` takes its place
         self.seen = seen
-        self.server = Server(settings.listen, settings.secret, [SERVICE])
+        self.server = Server(settings.listen, trust, [SERVICE])
         self.directory = Directory(etcd)
         self.holdings = Holdings()
         self.uplinks = Uplinks(settings.uplink_bytes_max, settings.uplink_transient_bytes_max)
@@ -86,7 +89,7 @@ class Coordinator:
             holdings=self.holdings,
             uplinks=self.uplinks,
             directory=self.directory,
-            secret=settings.secret,
+            trust=trust,
             entries_max=settings.report_entries_max,
             recent_bytes_max=settings.recent_bytes_max,
             metrics=seen,

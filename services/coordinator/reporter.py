@@ -23,6 +23,7 @@ from services.chassis.channel import open_channel
 from services.chassis.cluster import Directory, DirectoryChange
 from services.chassis.errors import Fault
 from services.chassis.etcd import boottime
+from services.chassis.tls import Trust
 from services.coordinator.holdings import Holdings
 from services.coordinator.metrics import Metrics
 from services.coordinator.recent import Recent
@@ -57,7 +58,7 @@ class Reporter:
         holdings: Holdings,
         uplinks: Uplinks,
         directory: Directory,
-        secret: str,
+        trust: Trust | str,
         entries_max: int,
         recent_bytes_max: int,
         metrics: Metrics,
@@ -66,7 +67,7 @@ class Reporter:
         self._holdings = holdings
         self._uplinks = uplinks
         self._directory = directory
-        self._secret = secret
+        self._trust = trust
         self._entries_max = entries_max
         self._recent = Recent(recent_bytes_max)
         self._metrics = metrics
@@ -264,7 +265,7 @@ class Reporter:
             await self._leave()
             self._address = address
             if address is not None:
-                self._channel = open_channel(address, self._secret)
+                self._channel = open_channel(address, self._trust)
                 self._stub = presence_pb2_grpc.PresenceServiceStub(self._channel)
                 self._resume(forget_cursors=True)
         return self._stub

@@ -16,6 +16,7 @@ from services.chassis.etcd import Etcd
 from services.chassis.server import Server
 from services.chassis.settings import load
 from services.chassis.tasks import lasting
+from services.chassis.tls import trust_of
 from services.edge import measures
 from services.edge.exchange import TICK_S, Exchange, ExchangeLimits
 from services.edge.exchange_backend import ExchangeBackend
@@ -61,16 +62,17 @@ async def main(stop: asyncio.Event) -> None:
 
 
 async def _serve(settings: Settings, stop: asyncio.Event) -> None:
+    trust = trust_of(settings, "edge")
     etcd = Etcd(settings.etcd)
     directory = Directory(etcd)
-    readers = Readers(directory, settings.secret)
+    readers = Readers(directory, trust)
     authenticator = Authenticator(settings.jwt_hs256_secret, anonymous=settings.anonymous)
 
-    server = Server(settings.grpc_address, settings.secret, [SERVICE])
+    server = Server(settings.grpc_address, trust, [SERVICE])
     try:
         async with asyncio.TaskGroup() as tasks:
             exchange = Exchange(_exchange_limits(settings), authenticator.identify, readers, tasks)
-            uplinks = Uplinks(exchange.outbox, exchange, settings.secret)
+            uplinks = Uplinks(exchange.outbox, exchange, trust)
             exchange.wake = uplinks.wake
             term = Term(etcd, directory, exchange, uplinks, settings.lease_ttl_s)
             sweep = Sweep(exchange.begin_round, settings.round_s, _ROUNDS)

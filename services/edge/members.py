@@ -18,6 +18,7 @@ from onward.presence.v1 import presence_pb2, presence_pb2_grpc
 from services.chassis import logs
 from services.chassis.channel import open_channel
 from services.chassis.cluster import Directory
+from services.chassis.tls import Trust
 from services.chassis.refusals import Code, Refusal, refuse
 from services.edge.backend import Draining
 from services.edge.cluster_status import Member, Picture
@@ -49,9 +50,11 @@ log = logs.get(__name__)
 class Members:
     """The cluster as an operator sees it. Close it when done."""
 
-    def __init__(self, directory: Directory, secret: str, deadline_s: float = _DEADLINE_S) -> None:
+    def __init__(
+        self, directory: Directory, trust: Trust | str, deadline_s: float = _DEADLINE_S
+    ) -> None:
         self._directory = directory
-        self._secret = secret
+        self._trust = trust
         self._deadline_s = deadline_s
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._asking: asyncio.Task[Picture] | None = None
@@ -135,7 +138,7 @@ class Members:
     def _channel(self, address: str) -> grpc.aio.Channel:
         channel = self._channels.get(address)
         if channel is None:
-            channel = self._channels[address] = open_channel(address, self._secret)
+            channel = self._channels[address] = open_channel(address, self._trust)
         return channel
 
     async def _forget_absent(self, addresses: set[str]) -> None:

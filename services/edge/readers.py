@@ -17,6 +17,7 @@ from services.chassis import logs
 from services.chassis.channel import credentials, open_channel
 from services.chassis.cluster import Directory, DirectoryChange
 from services.chassis.refusals import Code, Refusal, refuse
+from services.chassis.tls import Trust
 from services.edge.members import Members
 
 _READ_S: Final = 2.0
@@ -31,10 +32,10 @@ log = logs.get(__name__)
 class Readers:
     """Channels to coordinators and presence, opened when needed; `members` asks how all stand."""
 
-    def __init__(self, directory: Directory, secret: str) -> None:
-        self.members = Members(directory, secret)
+    def __init__(self, directory: Directory, trust: Trust | str) -> None:
+        self.members = Members(directory, trust)
         self._directory = directory
-        self._secret = secret
+        self._trust = trust
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._closing: set[asyncio.Task[None]] = set()
         directory.on_change(self._on_change)
@@ -100,7 +101,7 @@ class Readers:
             return
         stub = presence_pb2_grpc.PresenceQueryServiceStub(self._channel(address))
         request = presence_pb2.WatchStoryRequest(question=question)
-        call = stub.WatchStory(request, metadata=credentials(self._secret))
+        call = stub.WatchStory(request, metadata=credentials(self._trust))
         try:
             async for told in call:
                 yield told.story
@@ -158,7 +159,7 @@ class Readers:
     def _channel(self, address: str) -> grpc.aio.Channel:
         channel = self._channels.get(address)
         if channel is None:
-            channel = self._channels[address] = open_channel(address, self._secret)
+            channel = self._channels[address] = open_channel(address, self._trust)
         return channel
 
 

@@ -16,6 +16,7 @@ from prometheus_client import Counter
 
 from services.chassis import logs
 from services.chassis.channel import credentials, open_channel
+from services.chassis.tls import Trust
 from services.edge.outbox import Outbox
 from services.edge.tallies import APPENDS_SENT
 
@@ -50,10 +51,10 @@ class Receiver(Protocol):
 class Uplinks:
     """The streams to all coordinators. `run` owns their tasks; `follow` says who is there."""
 
-    def __init__(self, outbox: Outbox, receiver: Receiver, secret: str) -> None:
+    def __init__(self, outbox: Outbox, receiver: Receiver, trust: Trust | str) -> None:
         self.outbox = outbox
         self.receiver = receiver
-        self.secret = secret
+        self.trust = trust
         self._links: dict[str, _Link] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._edge_id = 0
@@ -128,11 +129,11 @@ class _Link:
 
     async def run(self) -> None:
         pause_s = _RECONNECT_S
-        secret = credentials(self._uplinks.secret)
-        async with open_channel(self.address, None) as channel:
+        metadata = credentials(self._uplinks.trust)
+        async with open_channel(self.address, self._uplinks.trust) as channel:
             stub = coordinator_pb2_grpc.CoordinatorServiceStub(channel)
             while True:
-                call: Call = stub.Uplink(metadata=secret)
+                call: Call = stub.Uplink(metadata=metadata)
                 try:
                     await self._open(call)
                     pause_s = _RECONNECT_S

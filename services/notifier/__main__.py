@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from services.chassis import logs, metrics, process
 from services.chassis.errors import SettingError
 from services.chassis.settings import load
+from services.chassis.tls import trust_of
 from services.notifier import email, harness
 from services.notifier.console import Console
 from services.notifier.email import Email
@@ -40,7 +41,7 @@ async def main(stop: asyncio.Event, environ: Mapping[str, str] = os.environ) -> 
     await harness.serve(
         plugins,
         settings.listen,
-        settings.secret,
+        trust_of(settings, "notifier"),
         stop,
         name="-".join(plugin.name for plugin in plugins),
         limits=harness.Limits(

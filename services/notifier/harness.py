@@ -39,6 +39,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from services.chassis import logs
 from services.chassis.errors import SettingError, Unavailable
 from services.chassis.server import Server
+from services.chassis.tls import Trust
 from services.notifier import results
 
 Channel = notifier_pb2.Channel
@@ -274,7 +275,7 @@ def _named(delivery_id: str, result: Result) -> Result:
 async def serve(
     plugins: Sequence[Plugin],
     listen: str,
-    secret: str,
+    trust: Trust | str,
     stop: asyncio.Event,
     *,
     name: str,
@@ -284,10 +285,11 @@ async def serve(
 ) -> None:
     """Serve plugins on `listen` (host:port, port 0 draws one) until `stop`, then drain.
 
-    `started` is told the port. Raises StartError if the address cannot be had.
+    `trust`: who may call; a text is the shared secret. `started` is told the port. Raises
+    StartError if the address cannot be had.
     """
     notifier = Notifier(plugins, name, limits)
-    server = Server(listen, secret, [SERVICE])
+    server = Server(listen, trust, [SERVICE])
     notifier_pb2_grpc.add_NotifierServiceServicer_to_server(notifier, server.grpc)
     await server.start()
     await server.set_serving(True)

@@ -12,6 +12,7 @@ from services.chassis.errors import Deposed, StartError, StoreFull, Unavailable
 from services.chassis.etcd import Etcd, Lease
 from services.chassis.server import Server
 from services.chassis.settings import load
+from services.chassis.tls import Trust, trust_of
 from services.presence import metrics
 from services.presence.owner import Ownership
 from services.presence.settings import Settings
@@ -32,6 +33,7 @@ async def main(stop: asyncio.Event) -> None:
     """Build the service, own presence while it can be had, drain at the end."""
     settings = load(Settings, "presence", os.environ)
     logs.configure("presence", settings.log_level)
+    trust = trust_of(settings, "presence")
     metrics_port.serve(settings.metrics_port, settings.metrics_host)
     store = SqliteStore(settings.data_dir)
     await store.open()
@@ -41,7 +43,7 @@ async def main(stop: asyncio.Event) -> None:
     try:
         partitions = await _partitions(directory, stop)
         if partitions:
-            await _serve(settings, store, etcd, keys, directory, partitions, stop)
+            await _serve(settings, trust, store, etcd, keys, directory, partitions, stop)
     finally:
         following.cancel()
         await store.close()
@@ -67,6 +69,7 @@ async def _partitions(directory: Directory, stop: asyncio.Event) -> int:
 
 async def _serve(
     settings: Settings,
+    trust: Trust,
     store: SqliteStore,
     etcd: Etcd,
     keys: Keys,
@@ -83,6 +86,7 @@ async def _serve(
 
     workers = Workers(
         settings,
+        trust,
         store,
         partitions,
         coordinators=lambda: list(directory.coordinators.values()),
@@ -96,7 +100,7 @@ async def _serve(
             workers.sweep_soon()
 
     directory.on_change(on_change)
-    server = Server(settings.listen, settings.secret, _SERVICES)
+    server = Server(settings.listen, trust, _SERVICES)
     presence_pb2_grpc.add_PresenceServiceServicer_to_server(workers.servicer, server.grpc)
     presence_pb2_grpc.add_PresenceQueryServiceServicer_to_server(
         workers.query_servicer, server.grpc

@@ -15,6 +15,7 @@ from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
 
 from services.chassis.channel import open_channel
 from services.chassis.errors import LogReplaced, Unavailable
+from services.chassis.tls import Trust
 
 R = TypeVar("R")
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ class LogReader:
     """Reads messages and tails. `addresses()` tells where coordinators are now."""
 
     def __init__(
-        self, addresses: Callable[[], Sequence[str]], secret: str, deadline_s: float
+        self, addresses: Callable[[], Sequence[str]], trust: Trust | str, deadline_s: float
     ) -> None:
         self._addresses = addresses
-        self._secret = secret
+        self._trust = trust
         self._deadline_s = deadline_s
         self._channels: dict[str, grpc.aio.Channel] = {}
         # The log that presence belongs to; empty: any. Reads of another are refused.
@@ -105,7 +106,7 @@ class LogReader:
 
     def _stub(self, address: str) -> "Stub":
         if address not in self._channels:
-            self._channels[address] = open_channel(address, self._secret)
+            self._channels[address] = open_channel(address, self._trust)
         # Typed for aio by the stubs' declarations alone: at run time there is one class.
         return coordinator_pb2_grpc.CoordinatorServiceStub(self._channels[address])
 

@@ -22,13 +22,16 @@ from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 
 from services.chassis import logs
 from services.chassis.channel import open_channel
+from services.chassis.errors import SettingError
 from services.chassis.tasks import lasting
+from services.chassis.tls import Trust
 from services.presence import metrics
 from services.presence.breaker import Breaker, BreakerLimits
 
 log = logs.get(__name__)
 
 ANY = "*"
+_PLAIN = "grpc://"
 _NAME = re.compile("[a-z0-9-]{1,40}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}|\*")
 _BATCH_DEFAULT, _BATCH_MAX = 100, 1_000
@@ -52,6 +55,23 @@ class Description:
     def repeats_unknown(self, scheme: str) -> bool:
         """Whether a delivery of unknown outcome on this channel may be sent again."""
         return self.channels.get(scheme, self.channels.get(ANY, False))
+
+
+def reached_at(address: str, trust: Trust | str) -> tuple[str, Trust | str]:
+    """The host:port of a plugin, and what is shown to it. Raises SettingError.
+
+    `host:port` is one like our own services; `grpc://host:port` has no TLS whatever they have, and
+    is shown the secret.
+    """
+    if not address.startswith(_PLAIN):
+        return address, trust
+    secret = trust.secret if isinstance(trust, Trust) else trust
+    if not secret:
+        raise SettingError(
+            f"ONWARD_PRESENCE_PLUGINS names {address}, which is called without TLS, and "
+            "ONWARD_SECRET is not set; set it, or give that plugin a certificate"
+        )
+    return address.removeprefix(_PLAIN), secret
 
 
 def description_of(response: notifier_pb2.DescribeResponse, address: str) -> Description:
@@ -126,14 +146,13 @@ class Lane:
 class Plugin:
     """One plugin: its gRPC channel, its description, its lanes."""
 
-    def __init__(self, address: str, secret: str, limits: BreakerLimits) -> None:
-        self.address = address
+    def __init__(self, address: str, trust: Trust | str, limits: BreakerLimits) -> None:
+        self.address, self._trust = reached_at(address, trust)
         self.description: Description | None = None
         self.connected = asyncio.Event()
         self.away_since = time.monotonic()
         self.lanes: dict[str, Lane] = {}
         self._limits = limits
-        self._secret = secret
 
     @property
     def label(self) -> str:
@@ -153,7 +172,7 @@ class Plugin:
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Connect, and ask what the plugin serves; `changed()` after each change. May run again."""
-        self._channel = open_channel(self.address, self._secret)
+        self._channel = open_channel(self.address, self._trust)
         self._stub: notifier_pb2_grpc.NotifierServiceAsyncStub = (
             notifier_pb2_grpc.NotifierServiceStub(self._channel)
         )
@@ -211,9 +230,9 @@ class Plugins:
     """All plugins of the settings, in their order."""
 
     def __init__(
-        self, addresses: Sequence[str], secret: str, limits: BreakerLimits, wait_s: float
+        self, addresses: Sequence[str], trust: Trust | str, limits: BreakerLimits, wait_s: float
     ) -> None:
-        self.list = [Plugin(address, secret, limits) for address in addresses]
+        self.list = [Plugin(address, trust, limits) for address in addresses]
         self._wait_s = wait_s
         self._waited = False
         self._changed: list[Callable[[], None]] = []

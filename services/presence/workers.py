@@ -10,6 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 from services.chassis.tasks import lasting
+from services.chassis.tls import Trust
 from services.presence.contents import Contents
 from services.presence.dispatch import Dispatcher, DispatchSettings
 from services.presence.fanouts import FanOuts
@@ -39,6 +40,7 @@ class Workers:
     def __init__(
         self,
         settings: Settings,
+        trust: Trust,
         store: Store,
         partitions: int,
         coordinators: Callable[[], Sequence[str]],
@@ -51,9 +53,9 @@ class Workers:
         self._drain_s = settings.drain_s
         # The term in which this process works; 0: it does not.
         self._epoch = 0
-        self._reader = LogReader(coordinators, settings.secret, settings.read_deadline_s)
+        self._reader = LogReader(coordinators, trust, settings.read_deadline_s)
         self._plugins = Plugins(
-            settings.plugins, settings.secret, settings.breaker_limits(), settings.plugins_wait_s
+            settings.plugins, trust, settings.breaker_limits(), settings.plugins_wait_s
         )
         contents = Contents(self._reader)
         outbox = Outbox(limits, settings.suppression_window_s)

@@ -13,25 +13,26 @@ from services.chassis.shared_settings import SharedSettings
 class Example(SharedSettings):
     """Settings of a service that exists here only."""
 
+    place: str = setting(doc="where it is")
     grace_s: float = setting(10.0, doc="seconds", least=0, most=60)
     plugins: tuple[str, ...] = setting((), doc="host:port, comma-separated")
     anonymous: bool = setting(False, doc="whether anybody may connect")
 
 
-SECRET = {"ONWARD_SECRET": "0123456789abcdef"}
+SECRET = {"ONWARD_SECRET": "0123456789abcdef", "ONWARD_EXAMPLE_PLACE": "here"}
 
 
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
-        ({}, "ONWARD_SECRET is not set"),
+        ({}, "ONWARD_EXAMPLE_PLACE is not set; set it to: where it is"),
         (SECRET | {"ONWARD_EXAMPLE_GRACE_S": "soon"}, "ONWARD_EXAMPLE_GRACE_S is 'soon'"),
         (SECRET | {"ONWARD_EXAMPLE_GRACE_S": "61"}, "60 or less"),
         (SECRET | {"ONWARD_EXAMPLE_GRACE_S": "-1"}, "0 or more"),
         (SECRET | {"ONWARD_EXAMPLE_ANONYMOUS": "maybe"}, "true or false"),
         (SECRET | {"ONWARD_EXAMPLE_GRACE_S": "nan"}, "ONWARD_EXAMPLE_GRACE_S is 'nan'"),
         (SECRET | {"ONWARD_EXAMPLE_GRACE_S": "inf"}, "ONWARD_EXAMPLE_GRACE_S is 'inf'"),
-        ({"ONWARD_SECRET": "0123456789abcde"}, "ONWARD_SECRET is too short"),
+        (SECRET | {"ONWARD_SECRET": "0123456789abcde"}, "ONWARD_SECRET is too short"),
         (SECRET | {"ONWARD_LEASE_TTL_S": "2.5"}, "a whole number"),
         (SECRET | {"ONWARD_EXAMPLE_GRACES": "1"}, "ONWARD_EXAMPLE_GRACES is not a setting"),
     ],
@@ -50,6 +51,7 @@ def test_variables_fill_the_fields_and_defaults_the_rest() -> None:
     }
     loaded = load(Example, "example", environ)
     assert loaded == Example(
+        place="here",
         secret="0123456789abcdef",
         grace_s=0.5,
         plugins=("127.0.0.1:1", "127.0.0.1:2"),

@@ -16,6 +16,7 @@ from services.chassis.channel import credentials, open_channel
 from services.chassis.cluster import freeze_partitions
 from services.chassis.etcd import Etcd
 from services.chassis.subjects import partition_of
+from services.chassis.tls import Trust
 from services.coordinator.__main__ import Coordinator
 from services.coordinator.clock import steady_offset_ms
 from services.coordinator.metrics import Metrics
@@ -49,6 +50,7 @@ async def coordinator(
             data_dir=str(directory),
             **{"lease_ttl_s": 2, **settings},
         ),
+        Trust(SECRET),
         store,
         etcd,
         partitions,

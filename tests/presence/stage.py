@@ -23,6 +23,7 @@ from onward.types.v1 import entry_pb2
 from services.chassis.channel import open_channel
 from services.chassis.server import Server
 from services.chassis.subjects import partition_of
+from services.chassis.tls import Trust
 from services.presence.settings import Settings
 from services.presence.sqlite_store import SqliteStore
 from services.presence.workers import Workers
@@ -291,6 +292,7 @@ class Stage:
         await self.store.open()
         self.workers = Workers(
             self.settings,
+            Trust(SECRET),
             self.store,
             PARTITIONS,
             coordinators=lambda: [self._log_address],
