@@ -70,6 +70,11 @@ def epoch_of(era: int, create_revision: int) -> int:
     return era << _ERA_SHIFT | create_revision
 
 
+def revision_of(epoch: int) -> int:
+    """The revision of etcd at which that term began; who knows etcd's keys up to it knows it."""
+    return epoch & ((1 << _ERA_SHIFT) - 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
     """Who holds a partition: appends go to `address` and name `epoch`."""

@@ -82,7 +82,9 @@ class Coordinator:
         self.server = Server(settings.listen, trust, [SERVICE])
         self.directory = Directory(etcd)
         self.holdings = Holdings()
-        self.uplinks = Uplinks(settings.uplink_bytes_max, settings.uplink_transient_bytes_max)
+        self.uplinks = Uplinks(
+            settings.uplink_bytes_max, settings.uplink_transient_bytes_max, self.directory.owner
+        )
         stamp = stamps(clock_offset_ms)
         self.reporter = Reporter(
             store=store,

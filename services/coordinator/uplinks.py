@@ -11,14 +11,17 @@ and writes what comes until that returns None; then `uplinks.close(uplink)`.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2, refusal_pb2
 
 from services.chassis import logs
+from services.chassis.cluster import Owner
 
 log = logs.get(__name__)
+
+OwnerOf = Callable[[int], Owner | None]
 
 # Replaced sessions remembered for edges without a stream; beyond it the oldest edge's are
 # forgotten, and their next event says it again.
@@ -34,7 +37,9 @@ _ANSWER_BYTES = 32  # about what one answer takes
 class Uplink:
     """One edge's stream, and what waits to be sent on it."""
 
-    def __init__(self, number: int, edge_id: int, bytes_max: int, transient_max: int) -> None:
+    def __init__(
+        self, number: int, edge_id: int, bytes_max: int, transient_max: int, owner: OwnerOf
+    ) -> None:
         self.number = number
         self.edge_id = edge_id
         self.closed = False
@@ -44,6 +49,7 @@ class Uplink:
         self._turned_away: dict[int, tuple[int, int]] = {}
         self._bytes_max = bytes_max
         self._transient_max = transient_max
+        self._owner = owner
         self._bytes = 0
         self._frame = coordinator_pb2.UplinkResponse()
         self._batch = self._frame.batch
@@ -102,7 +108,13 @@ class Uplink:
         return False
 
     def add_not_owner(self, partition: int, epoch: int) -> None:
-        self._batch.not_owner.add(partition=partition, epoch=epoch)
+        """With who has it in a later term, if that is known: the edge may hear it here first."""
+        not_owner = self._batch.not_owner.add(partition=partition, epoch=epoch)
+        owner = self._owner(partition)
+        if owner is not None and owner.epoch > epoch:
+            not_owner.owner.coordinator = owner.coordinator
+            not_owner.owner.address = owner.address
+            not_owner.owner.epoch = owner.epoch
         self._grow(_ANSWER_BYTES)
 
     def add_answer(self, appended: coordinator_pb2.Appended) -> None:
@@ -167,13 +179,19 @@ class Uplink:
 class Uplinks:
     """All streams; who watches what; who awaits which position."""
 
-    def __init__(self, bytes_max: int, transient_max: int = TRANSIENT_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        bytes_max: int,
+        transient_max: int = TRANSIENT_BYTES_MAX,
+        owner: OwnerOf = lambda partition: None,
+    ) -> None:
         """`bytes_max`: what may wait for one edge. `transient_max`: while more waits, it is sent
-        no transient messages."""
+        no transient messages. `owner`: who has a partition, for edges that ask in vain."""
         self.transients_dropped = 0
         self.fell_behind = 0
         self._bytes_max = bytes_max
         self._transient_max = transient_max
+        self._owner = owner
         self._next_number = 1
         self._by_number: dict[int, Uplink] = {}
         self._by_edge: dict[int, Uplink] = {}
@@ -198,7 +216,9 @@ class Uplinks:
         former = self._by_edge.get(edge_id)
         if former is not None:
             self.close(former)
-        uplink = Uplink(self._next_number, edge_id, self._bytes_max, self._transient_max)
+        uplink = Uplink(
+            self._next_number, edge_id, self._bytes_max, self._transient_max, self._owner
+        )
         self._next_number += 1
         self._by_number[uplink.number] = uplink
         self._by_edge[edge_id] = uplink

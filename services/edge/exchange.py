@@ -125,9 +125,9 @@ class Exchange:
         for connection in list(self.connections.values()):
             connection.close(CLOSE_SERVER_FAULT, reason)
 
-    def set_owner(self, partition: int, target: Target | None) -> None:
-        """Who owns a partition now."""
-        if self.outbox.owner(partition, target):
+    def set_owner(self, partition: int, target: Target | None, revision: int) -> None:
+        """Who owns a partition, as etcd had it at `revision`."""
+        if self.outbox.owner(partition, target, revision):
             self.hub.interrupted(partition)
             self.marks.repeat(partition)
             self.wake()
@@ -184,7 +184,10 @@ class Exchange:
     def on_batch(self, batch: coordinator_pb2.UplinkResponse.Batch) -> None:
         now = asyncio.get_running_loop().time()
         for refused in batch.not_owner:
-            if self.outbox.not_owner(refused.partition, refused.epoch, now):
+            hint = None
+            if refused.HasField("owner"):
+                hint = Target(refused.owner.coordinator, refused.owner.epoch)
+            if self.outbox.not_owner(refused.partition, refused.epoch, now, hint):
                 self._interrupted([refused.partition])
         for appended in batch.appended:
             answer = self._appends.pop(appended.request, None)

@@ -22,13 +22,16 @@ from typing import Final
 from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2
 
+from services.chassis.cluster import revision_of
 from services.chassis.refusals import Code, Refusal, refuse
 
 Append = coordinator_pb2.Append
 Batch = coordinator_pb2.UplinkRequest.Batch
 PartitionRequests = coordinator_pb2.PartitionRequests
 
-# A key in etcd is seen a moment before its owner has claimed the store: ask again soon.
+# A key in etcd is seen a moment before its owner has claimed the store: ask again soon, and a
+# little later each time.
+NOT_OWNER_FIRST_RETRY_S: Final = 0.02
 NOT_OWNER_RETRY_S: Final = 0.1
 # Positions awaited in one partition; beyond it the lowest are forgotten, because whoever is told of
 # a higher one knows of them too, only later.
@@ -59,7 +62,10 @@ class Target:
 class _Lane:
     partition: int
     target: Target | None = None
+    # The target was told by another coordinator, and began at this revision of etcd; 0: by etcd.
+    hinted_at: int = 0
     held_until: float = 0.0  # the target says that it is none: not before then
+    turned_away: int = 0  # how often it has said so
     appends: dict[int, coordinator_pb2.Append] = field(default_factory=dict)
     unsent: deque[int] = field(default_factory=deque)
     transient: set[int] = field(default_factory=set)  # those of `appends` never to be sent again
@@ -127,25 +133,29 @@ class Outbox:
 
     # Owners and streams.
 
-    def owner(self, partition: int, target: Target | None) -> bool:
-        """Who owns a partition now. True: it is another; its messages may have been missed."""
+    def owner(self, partition: int, target: Target | None, revision: int) -> bool:
+        """Who owns a partition, as etcd had it at `revision`. True: it is another than before, and
+        its messages may have been missed. What a hint told of a later term stands."""
         lane = self._lane(partition)
-        if lane.target == target:
+        if lane.hinted_at > revision:
             return False
-        self._mark_clean(lane)
-        lane.target = target
-        self._rewind(lane)
-        self._mark_dirty(lane)
-        return True
+        lane.hinted_at = 0
+        return self._go_to(lane, target)
 
-    def not_owner(self, partition: int, epoch: int, now: float) -> bool:
-        """The target says that it does not own the partition in that epoch."""
+    def not_owner(self, partition: int, epoch: int, now: float, hint: Target | None = None) -> bool:
+        """The target says that it does not own the partition in that epoch; `hint`: who does, as
+        far as it knows. Of two terms the later counts, if that owner can be reached."""
         lane = self._lane(partition)
         if lane.target is None or lane.target.epoch != epoch:
             return False
+        if hint is not None and hint.epoch > epoch and hint.coordinator in self._links:
+            lane.hinted_at = revision_of(hint.epoch)
+            return self._go_to(lane, hint)
         self._mark_clean(lane)
         self._rewind(lane)
-        lane.held_until = now + NOT_OWNER_RETRY_S
+        wait_s = NOT_OWNER_FIRST_RETRY_S * 2.0 ** min(lane.turned_away, 8)
+        lane.turned_away += 1
+        lane.held_until = now + min(wait_s, NOT_OWNER_RETRY_S)
         self._held.add(partition)
         return True
 
@@ -342,6 +352,16 @@ class Outbox:
         if lane is None:
             lane = self._lanes[partition] = _Lane(partition)
         return lane
+
+    def _go_to(self, lane: _Lane, target: Target | None) -> bool:
+        if lane.target == target:
+            return False
+        self._mark_clean(lane)
+        lane.target = target
+        lane.turned_away = 0
+        self._rewind(lane)
+        self._mark_dirty(lane)
+        return True
 
     def _reached(self, lane: _Lane) -> bool:
         return lane.target is not None and lane.target.coordinator in self._links

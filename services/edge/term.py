@@ -104,4 +104,4 @@ class Term:
         for partition in change.owners:
             owner = self._directory.owner(partition)
             target = Target(owner.coordinator, owner.epoch) if owner else None
-            self._exchange.set_owner(partition, target)
+            self._exchange.set_owner(partition, target, self._directory.revision)

@@ -3,9 +3,11 @@
 import asyncio
 from typing import Any
 
+import pytest
 from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2
 
+from services.chassis.cluster import Owner
 from services.coordinator.uplinks import Uplink, Uplinks
 from tests.coordinator.harness import Run
 
@@ -39,6 +41,28 @@ def test_what_gathers_during_a_write_goes_in_one_frame(run: Run) -> None:
         uplink.add_processed(1, 9)
         both = await batch(uplink)
         assert len(both.not_owner) == 1 and len(both.processed) == 1
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("owner", "told"),
+    [(None, False), (Owner(4, "c2", "h:1"), False), (Owner(5, "c2", "h:1"), False),
+     (Owner(6, "c2", "h:1"), True)],
+    ids=["unknown", "earlier", "the same", "later"],
+)  # fmt: skip
+def test_who_asks_in_vain_is_told_a_later_owner_and_no_other(
+    run: Run, owner: Owner | None, told: bool
+) -> None:
+    async def body() -> None:
+        uplink = Uplinks(10_000, owner=lambda partition: owner).open(7)
+        uplink.add_not_owner(1, 5)
+        [not_owner] = (await batch(uplink)).not_owner
+        assert (not_owner.partition, not_owner.epoch) == (1, 5)
+        assert not_owner.HasField("owner") is told
+        if told:
+            hint = not_owner.owner
+            assert (hint.coordinator, hint.address, hint.epoch) == ("c2", "h:1", 6)
 
     run(body())
 

@@ -95,7 +95,7 @@ class Rig:
         self.uplinks.follow(EDGE, coordinators)
         owner = next(iter(coordinators), None)
         for partition in range(PARTITIONS):
-            self.exchange.set_owner(partition, Target(owner, epoch) if owner else None)
+            self.exchange.set_owner(partition, Target(owner, epoch) if owner else None, epoch)
 
     def nobody(self) -> Snapshot:
         """The directory's news if nobody is there."""
@@ -304,7 +304,7 @@ def test_publishes_without_an_owner_are_held_for_a_bounded_time_and_number(run: 
     async def main() -> None:
         limits = ExchangeLimits(outbox=OutboxLimits(publishes_max=1, publish_wait_s=0.2))
         async with rig(FakeCoordinator(), limits) as edge:
-            edge.exchange.set_owner(edge.exchange.hub.partition("/a"), None)
+            edge.exchange.set_owner(edge.exchange.hub.partition("/a"), None, 7)
             publish = client_pb2.Publish(subject="/a", text="x")
             held = asyncio.create_task(edge.backend.publish("bob", publish))
             await asyncio.sleep(0)
@@ -312,7 +312,7 @@ def test_publishes_without_an_owner_are_held_for_a_bounded_time_and_number(run: 
             assert isinstance(full, Refusal) and full.code == Code.OVERLOADED
             late = await held
             assert isinstance(late, Refusal) and late.code == Code.UNAVAILABLE
-            edge.exchange.set_owner(edge.exchange.hub.partition("/a"), Target("c", 7))
+            edge.exchange.set_owner(edge.exchange.hub.partition("/a"), Target("c", 7), 7)
             assert await edge.backend.publish("bob", publish) == Accepted(1, 7, False)
 
     run(main())

@@ -1,10 +1,17 @@
 from typing import Any
 
+import pytest
 from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2
 
 from services.chassis.refusals import Code, Refusal
-from services.edge.outbox import NOT_OWNER_RETRY_S, Outbox, OutboxLimits, Target
+from services.edge.outbox import (
+    NOT_OWNER_FIRST_RETRY_S,
+    NOT_OWNER_RETRY_S,
+    Outbox,
+    OutboxLimits,
+    Target,
+)
 
 P = 3
 
@@ -18,7 +25,7 @@ def publish(text: str = "x") -> coordinator_pb2.Publish:
 def owned(limits: OutboxLimits | None = None) -> Outbox:
     """Partition 3 is c1's in epoch 7, and c1's stream is up."""
     outbox = Outbox(limits or OutboxLimits())
-    outbox.owner(P, Target("c1", 7))
+    outbox.owner(P, Target("c1", 7), 7)
     outbox.link_up("c1")
     return outbox
 
@@ -51,7 +58,7 @@ def test_without_an_owner_or_a_stream_everything_waits() -> None:
     outbox = Outbox(OutboxLimits())
     request = add(outbox)
     assert list(outbox.waiting()) == []
-    outbox.owner(P, Target("c1", 7))
+    outbox.owner(P, Target("c1", 7), 7)
     assert outbox.batch("c1") is None
     outbox.link_up("c1")
     assert sent(outbox) == [(7, [request])]
@@ -63,7 +70,7 @@ def test_a_change_of_owner_sends_all_unanswered_in_order_before_anything_newer()
     sent(outbox)
     third = add(outbox)
     assert outbox.appended(first)
-    assert outbox.owner(P, Target("c2", 9))
+    assert outbox.owner(P, Target("c2", 9), 9)
     assert sent(outbox) == []
     outbox.link_up("c2")
     fourth = add(outbox)
@@ -74,7 +81,7 @@ def test_the_same_owner_is_no_change() -> None:
     outbox = owned()
     add(outbox)
     sent(outbox)
-    assert not outbox.owner(P, Target("c1", 7))
+    assert not outbox.owner(P, Target("c1", 7), 7)
     assert sent(outbox) == []
 
 
@@ -96,10 +103,76 @@ def test_an_owner_that_is_none_is_asked_again_a_little_later() -> None:
     assert outbox.not_owner(P, 7, 1.0)
     requests.append(add(outbox))
     assert sent(outbox) == []
-    outbox.tick(1.0 + NOT_OWNER_RETRY_S / 2)
+    outbox.tick(1.0 + NOT_OWNER_FIRST_RETRY_S / 2)
     assert sent(outbox) == []
-    outbox.tick(1.0 + NOT_OWNER_RETRY_S)
+    outbox.tick(1.0 + NOT_OWNER_FIRST_RETRY_S)
     assert sent(outbox) == [(7, requests)]
+
+
+def test_who_goes_on_being_none_is_asked_ever_later_up_to_a_limit() -> None:
+    outbox = owned()
+    add(outbox)
+    waits, now = [], 1.0
+    for _ in range(20):
+        outbox.not_owner(P, 7, now)
+        began, now = now, now + 0.001
+        while not sent(outbox):
+            now += 0.001
+            outbox.tick(now)
+        waits.append(round(now - began, 2))
+    assert waits[:4] == [0.02, 0.04, 0.08, NOT_OWNER_RETRY_S]
+    assert set(waits[4:]) == {NOT_OWNER_RETRY_S}
+
+
+def test_a_hint_at_a_later_owner_is_followed_at_once_in_order() -> None:
+    outbox = owned()
+    outbox.link_up("c2")
+    requests = [add(outbox), add(outbox)]
+    sent(outbox)
+    assert outbox.not_owner(P, 7, 1.0, Target("c2", 9))
+    assert outbox.epoch(P) == 9
+    requests.append(add(outbox))
+    assert sent(outbox) == []
+    assert sent(outbox, "c2") == [(9, requests)]
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [None, Target("c2", 7), Target("c2", 6), Target("c3", 9)],
+    ids=["none", "the same term", "an earlier one", "an owner without a stream"],
+)
+def test_any_other_hint_is_none(hint: Target | None) -> None:
+    outbox = owned()
+    outbox.link_up("c2")
+    request = add(outbox)
+    sent(outbox)
+    assert outbox.not_owner(P, 7, 1.0, hint)
+    assert outbox.epoch(P) == 7
+    assert sent(outbox) == sent(outbox, "c2") == []
+    outbox.tick(1.0 + NOT_OWNER_RETRY_S)
+    assert sent(outbox) == [(7, [request])]
+
+
+def test_what_etcd_told_before_a_hint_does_not_undo_it_and_what_it_tells_later_does() -> None:
+    outbox = owned()
+    outbox.link_up("c2")
+    request = add(outbox)
+    outbox.not_owner(P, 7, 1.0, Target("c2", 9))
+    assert sent(outbox, "c2") == [(9, [request])]
+    assert not outbox.owner(P, None, 8)  # the key of the former owner has gone
+    assert not outbox.owner(P, Target("c2", 9), 9)
+    assert sent(outbox, "c2") == []  # nothing is sent twice for that
+    assert outbox.owner(P, None, 12)
+    assert outbox.epoch(P) == 0
+
+
+def test_a_hint_across_eras_is_compared_by_the_revision_alone() -> None:
+    outbox = owned()
+    outbox.link_up("c2")
+    later = (1 << 48) | 9
+    assert outbox.not_owner(P, 7, 1.0, Target("c2", later))
+    assert not outbox.owner(P, None, 8)
+    assert outbox.owner(P, None, 9)
 
 
 def test_a_new_owner_need_not_wait_for_that() -> None:
@@ -107,7 +180,7 @@ def test_a_new_owner_need_not_wait_for_that() -> None:
     request = add(outbox)
     outbox.link_up("c2")
     outbox.not_owner(P, 7, 1.0)
-    outbox.owner(P, Target("c2", 9))
+    outbox.owner(P, Target("c2", 9), 9)
     assert sent(outbox, "c2") == [(9, [request])]
     outbox.tick(2.0)
     assert sent(outbox) == [] and sent(outbox, "c2") == []
@@ -205,7 +278,7 @@ def test_a_mark_is_sent_or_dropped_but_never_kept() -> None:
 def test_a_large_backlog_goes_in_several_writes_in_order() -> None:
     outbox = owned()
     requests = [add(outbox) for _ in range(12_000)]
-    outbox.owner(4, Target("c1", 8))
+    outbox.owner(4, Target("c1", 8), 8)
     outbox.watch(4, "/other")
     written: list[int] = []
     batches = 0
@@ -224,7 +297,7 @@ def transient(outbox: Outbox, now: float = 0.0) -> int | Refusal:
 
 def test_a_transient_message_waits_for_no_owner() -> None:
     outbox = Outbox(OutboxLimits())
-    for reached in (lambda: None, lambda: outbox.owner(P, Target("c1", 7))):
+    for reached in (lambda: None, lambda: outbox.owner(P, Target("c1", 7), 7)):
         reached()
         refused = transient(outbox)
         assert isinstance(refused, Refusal) and refused.code == Code.UNAVAILABLE
@@ -251,7 +324,7 @@ def test_a_transient_message_is_sent_at_most_once_and_keeps_its_place_until_then
 def test_a_transient_message_not_written_yet_is_given_up_too() -> None:
     outbox = owned()
     passing = transient(outbox)
-    outbox.owner(P, Target("c2", 9))
+    outbox.owner(P, Target("c2", 9), 9)
     outbox.link_up("c2")
     assert sent(outbox, "c2") == [] and outbox.tick(0.0) == [passing]
 

@@ -66,7 +66,7 @@ def test_a_transient_message_whose_stream_breaks_is_refused_and_not_sent_again(r
 def test_a_transient_message_without_an_owner_is_refused_at_once(run: Run) -> None:
     async def main() -> None:
         async with rig(FakeCoordinator()) as edge:
-            edge.exchange.set_owner(edge.exchange.hub.partition("/a"), None)
+            edge.exchange.set_owner(edge.exchange.hub.partition("/a"), None, 7)
             publish = client_pb2.Publish(subject="/a", text="x", transient=True)
             refused = await edge.backend.publish("bob", publish)
             assert isinstance(refused, Refusal) and refused.code == Code.UNAVAILABLE
