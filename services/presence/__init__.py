@@ -3,7 +3,7 @@
     coordinators ══Report══▶ servicer ─▶ processing ─▶ events, handover   (cores: a user's rows)
                                 │             └─▶ outbox ─▶ decision, notifications   (cores)
                                 ▼ one transaction: cursor and effects
-                     store ◀─ sqlite_store (sqlite_users, sqlite_outbox)
+                     store ◀─ transaction (…_rows) ◀─ sqlite_store
                                 ▲
           timers, handovers, fanouts, upkeep: what comes due later; each a loop on the store
                                 │

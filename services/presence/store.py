@@ -205,8 +205,8 @@ class OutboxRows(Protocol):
     ) -> Sequence[Decided]:
         """What was decided of messages in [from_seq, to_seq], in order."""
 
-    def put_decided(self, user: str, subject: str, decided: Decided) -> bool:
-        """Insert; False, and nothing done, if its last message has been decided before."""
+    def put_decided(self, user: str, subject: str, decided: Decided) -> None:
+        """Insert; nothing is done if its last message has been decided before."""
 
     def put_all_decided(self, subject: str, decided: Sequence[tuple[str, Decided]]) -> None:
         """Insert for (user, what was decided); those decided before stay so."""
@@ -316,7 +316,8 @@ class Transaction(UserRows, OutboxRows, Protocol):
 
 
 class Store(Protocol):
-    """A store of presence. One implementation knows SQLite; others stand beside it."""
+    """A store of presence: in SQLite, for one process; in PostgreSQL, for several of which one
+    writes."""
 
     @property
     def full_since(self) -> float | None:
@@ -329,11 +330,15 @@ class Store(Protocol):
         """
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run `work` in one transaction. Raises Deposed, StoreFull; the work's own exceptions
-        undo it."""
+        """Run `work` in one transaction. Raises Deposed, StoreFull, Unavailable; the work's own
+        exceptions undo it. Where a commit's outcome is not known the claim ends with it."""
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work`, which changes nothing, on what is committed. Needs no claim."""
+
+    async def claim_ended(self) -> None:
+        """Return once nothing can be written under the last claim: claim anew, higher. Noticed
+        with the first write that finds it so."""
 
     def on_commit(self, listener: Callable[[Touched], None]) -> None:
         """Call `listener` in the event loop after each commit of `write`. One whose caller was

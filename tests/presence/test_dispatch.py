@@ -321,10 +321,11 @@ def test_calls_side_by_side_that_fail_while_others_begin_lose_nothing(run, tmp_p
 
             async def accepted() -> bool:
                 rows = await stage.store.read(
-                    lambda tx: tx.db.execute("SELECT count(*) FROM deliveries WHERE state = ?",
-                                             ("accepted",)).fetchone()
-                )  # fmt: skip
-                return rows == (30,)
+                    lambda tx: tx.db.rows(
+                        "SELECT count(*) FROM deliveries WHERE state = ?", ("accepted",)
+                    )
+                )
+                return rows == [(30,)]
 
             await until(accepted, 20)
 

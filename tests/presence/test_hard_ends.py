@@ -78,9 +78,9 @@ async def come_to_rest(stage: Stage) -> None:
 
     def look(tx) -> bool:
         left[:] = [
-            *tx.db.execute("SELECT * FROM registers WHERE standing <> 'offline'"),
-            *tx.db.execute("SELECT * FROM deliveries WHERE due_at IS NOT NULL"),
-            *tx.db.execute("SELECT * FROM deliveries WHERE state = 'sending'"),
+            *tx.db.rows("SELECT * FROM registers WHERE standing <> 'offline'"),
+            *tx.db.rows("SELECT * FROM deliveries WHERE due_at IS NOT NULL"),
+            *tx.db.rows("SELECT * FROM deliveries WHERE state = 'sending'"),
             *tx.open_handovers(1),
             *tx.open_fanouts(1),
         ]

@@ -316,7 +316,7 @@ def test_marks_are_kept_while_an_edge_lives_or_a_register_names_it(run, tmp_path
             await store.write(lambda tx, e=edge: tx.put_mark(e, 1, 1, 1))
         assert await store.write(lambda tx: tx.prune_marks([8], 1_000.0)) == 0
         assert await store.write(lambda tx: tx.prune_marks([8], 1_001.0)) == 1
-        left = await store.read(lambda tx: tx.db.execute("SELECT edge_id FROM marks").fetchall())
+        left = await store.read(lambda tx: tx.db.rows("SELECT edge_id FROM marks ORDER BY edge_id"))
         assert left == [(7,), (8,)]
 
     with_store(run, tmp_path, body)
@@ -418,9 +418,9 @@ def decided(from_seq: int, to_seq: int, notification_id="n", reason="") -> Decid
 
 def test_the_first_writer_of_a_decision_wins(run, tmp_path):
     async def body(store):
-        assert await store.write(lambda tx: tx.put_decided("ann", "/a", decided(3, 3)))
+        await store.write(lambda tx: tx.put_decided("ann", "/a", decided(3, 3)))
         again = decided(3, 3, "", "TRIMMED")
-        assert not await store.write(lambda tx: tx.put_decided("ann", "/a", again))
+        await store.write(lambda tx: tx.put_decided("ann", "/a", again))
         assert await store.read(lambda tx: tx.decided_in("ann", "/a", 1, 9)) == [decided(3, 3)]
 
     with_store(run, tmp_path, body)

@@ -1,35 +1,34 @@
-"""Reads and writes decisions, notifications, deliveries and attempts in SQLite: `OutboxRows`."""
+"""Reads and writes decisions, notifications, deliveries and attempts: `store.OutboxRows`."""
 
-import json
-import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from services.presence.notifications import Delivery, DeliveryState, Notification, Span
-from services.presence.store import Attempt, Decided, Suppression, Touched
+from services.presence.rows import Rows
+from services.presence.sql import Row, listed
+from services.presence.store import Attempt, Decided, Suppression
 
+_DECIDED = "user, subject, to_seq, from_seq, pos, notification_id, reason, at"
+_NOTIFICATION = "id, user, subject, first_seq, created_at, due_at, expires_at, joinable"
 _DELIVERY = (
     "id, notification_id, user, subject, uri, state, due_at, expires_at, held, attempts, tries,"
     " repeats_unknown, reason"
 )
+_ATTEMPT = "delivery_id, number, at, plugin, outcome, ended_at, provider_id, detail"
 _MEMBERS_AT_ONCE = 1_000
-_DELIVERY_OF_D = ", ".join(f"d.{column.strip()}" for column in _DELIVERY.split(","))
 
 
-class SqliteOutboxRows:
-    """The rows of the outbox, on one connection, at the time of the transaction."""
+def _of(name: str, columns: str) -> str:
+    return ", ".join(f"{name}.{column.strip()}" for column in columns.split(","))
 
-    db: sqlite3.Connection
-    touched: Touched
-    _now: float
 
-    # -- decisions ----------------------------------------------------------------------------
+class DecidedRows(Rows):
+    """Decisions, and how much was suppressed."""
 
     def decided_in(
         self, user: str, subject: str, from_seq: int, to_seq: int, limit: int = 1_000
     ) -> Sequence[Decided]:
         # Spans do not overlap, so the first that ends at or above from_seq is the first of all.
-        rows = self.db.execute(
+        rows = self.db.rows(
             "SELECT from_seq, to_seq, pos, notification_id, reason, at FROM decided"
             " WHERE user = ? AND subject = ? AND to_seq >= ? AND from_seq <= ?"
             " ORDER BY to_seq LIMIT ?",
@@ -37,32 +36,27 @@ class SqliteOutboxRows:
         )
         return [Decided(Span(*row[:3]), *row[3:]) for row in rows]
 
-    def put_decided(self, user: str, subject: str, decided: Decided) -> bool:
-        span = decided.span
-        self.touched.users.add(user)
-        done = self.db.execute(
-            "INSERT OR IGNORE INTO decided VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (user, subject, span.to_seq, span.from_seq, span.pos, decided.notification_id,
-             decided.reason, decided.at),
-        )  # fmt: skip
-        return done.rowcount == 1
+    def put_decided(self, user: str, subject: str, decided: Decided) -> None:
+        self.put_all_decided(subject, [(user, decided)])
 
     def put_all_decided(self, subject: str, decided: Sequence[tuple[str, Decided]]) -> None:
         self.touched.users.update(user for user, _ in decided)
-        self.db.executemany(
-            "INSERT OR IGNORE INTO decided VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        self.db.insert_all(
+            "decided",
+            _DECIDED,
             [
                 (user, subject, one.span.to_seq, one.span.from_seq, one.span.pos,
                  one.notification_id, one.reason, one.at)
                 for user, one in decided
             ],
+            "ON CONFLICT DO NOTHING",
         )  # fmt: skip
 
     def decided_users(self, users: Sequence[str], subject: str, seq: int) -> frozenset[str]:
-        rows = self.db.execute(
-            "SELECT value FROM json_each(?) WHERE (SELECT from_seq FROM decided WHERE user = value"
+        rows = self.db.rows(
+            "SELECT value FROM each_text(?) WHERE (SELECT from_seq FROM decided WHERE user = value"
             " AND subject = ? AND to_seq >= ? ORDER BY to_seq LIMIT 1) <= ?",
-            (json.dumps(list(users)), subject, seq, seq),
+            (listed(users), subject, seq, seq),
         )
         return frozenset(row[0] for row in rows)
 
@@ -75,20 +69,20 @@ class SqliteOutboxRows:
         )
 
     def members(self, notification_id: str, limit: int = 1_000) -> Sequence[Span]:
-        rows = self.db.execute(
+        rows = self.db.rows(
             # With the second condition alone SQLite sees that the partial index will do.
             "SELECT from_seq, to_seq, pos FROM decided WHERE notification_id = ?"
             " AND notification_id <> '' ORDER BY to_seq DESC LIMIT ?",
             (notification_id, limit),
-        ).fetchall()
+        )
         return [Span(*row) for row in reversed(rows)]
 
     def members_of(self, notification_ids: Sequence[str]) -> Mapping[str, Sequence[Span]]:
-        rows = self.db.execute(
-            "SELECT notification_id, from_seq, to_seq, pos FROM json_each(?) CROSS JOIN decided"
+        rows = self.db.rows(
+            "SELECT notification_id, from_seq, to_seq, pos FROM each_text(?) CROSS JOIN decided"
             " ON notification_id = value AND notification_id <> '' ORDER BY to_seq LIMIT ?",
-            (json.dumps(list(notification_ids)), _MEMBERS_AT_ONCE + 1),
-        ).fetchall()
+            (listed(notification_ids), _MEMBERS_AT_ONCE + 1),
+        )
         if len(rows) > _MEMBERS_AT_ONCE:
             # Somebody has many; each is then cut by itself.
             return {own_id: self.members(own_id) for own_id in notification_ids}
@@ -98,83 +92,95 @@ class SqliteOutboxRows:
         return found
 
     def suppress(self, user: str, subject: str, reason: str, span: Span, window_s: float) -> None:
-        window_from = self._now // window_s * window_s
+        window_from = self.now() // window_s * window_s
         self.db.execute(
             "INSERT INTO suppressions VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (user, subject, reason, window_from) DO UPDATE SET"
-            " from_seq = min(from_seq, excluded.from_seq), to_seq = max(to_seq, excluded.to_seq),"
-            " count = count + excluded.count, at = excluded.at",
+            " from_seq = CASE WHEN suppressions.from_seq > excluded.from_seq"
+            " THEN excluded.from_seq ELSE suppressions.from_seq END,"
+            " to_seq = CASE WHEN suppressions.to_seq < excluded.to_seq"
+            " THEN excluded.to_seq ELSE suppressions.to_seq END,"
+            " count = suppressions.count + excluded.count, at = excluded.at",
             (user, subject, reason, window_from, span.from_seq, span.to_seq, span.count,
-             self._now),
+             self.now()),
         )  # fmt: skip
 
     def suppressions(self, user: str, subject: str, limit: int) -> Sequence[Suppression]:
-        rows = self.db.execute(
+        rows = self.db.rows(
             "SELECT reason, from_seq, to_seq, count, at FROM suppressions"
             " WHERE user = ? AND subject = ? ORDER BY at DESC LIMIT ?",
             (user, subject, limit),
         )
         return [Suppression(*row) for row in rows]
 
+
+class OutboxTables(DecidedRows):
+    """All rows of the outbox."""
+
     # -- notifications ------------------------------------------------------------------------
 
     def joinables(self, users: Sequence[str], subject: str) -> Mapping[str, Notification]:
-        rows = self.db.execute(
-            "SELECT n.id, n.user, n.subject, n.first_seq, n.created_at, n.due_at, n.expires_at,"
-            " n.joinable FROM json_each(?) CROSS JOIN notifications AS n ON n.user = value"
-            " AND n.subject = ? WHERE n.joinable = 1 AND EXISTS (SELECT 1 FROM deliveries"
-            " WHERE notification_id = n.id AND state = 'pending' AND attempts = 0)"
-            " ORDER BY n.created_at",
-            (json.dumps(list(users)), subject),
+        rows = self.db.rows(
+            f"SELECT {_of('n', _NOTIFICATION)} FROM each_text(?) CROSS JOIN notifications AS n"
+            " ON n.user = value AND n.subject = ? WHERE n.joinable = 1 AND EXISTS"
+            " (SELECT 1 FROM deliveries WHERE notification_id = n.id AND state = 'pending'"
+            " AND attempts = 0) ORDER BY n.created_at",
+            (listed(users), subject),
         )
         return {row[1]: _notification(row) for row in rows}
 
     def last_sent(self, users: Sequence[str], subject: str) -> Mapping[str, float]:
-        rows = self.db.execute(
-            "SELECT value, (SELECT max(sent_at) FROM notifications WHERE user = value"
-            " AND subject = ?) AS at FROM json_each(?) WHERE at IS NOT NULL",
-            (subject, json.dumps(list(users))),
+        rows = self.db.rows(
+            "SELECT value, sent FROM (SELECT value, (SELECT max(sent_at) FROM notifications"
+            " WHERE user = value AND subject = ?) AS sent FROM each_text(?)) AS asked"
+            " WHERE sent IS NOT NULL",
+            (subject, listed(users)),
         )
         return {row[0]: row[1] for row in rows}
 
     def begin_all(
         self, notifications: Sequence[Notification], deliveries: Sequence[Delivery]
     ) -> None:
-        self.db.executemany(
-            "INSERT INTO notifications VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+        self.db.insert_all(
+            "notifications",
+            _NOTIFICATION,
             [
                 (one.id, one.user, one.subject, one.first_seq, one.created_at, one.due_at,
-                 one.expires_at, one.joinable)
+                 one.expires_at, int(one.joinable))
                 for one in notifications
             ],
         )  # fmt: skip
         self.put_deliveries(deliveries)
 
     def notifications(self, notification_ids: Sequence[str]) -> Mapping[str, Notification]:
-        rows = self.db.execute(
-            "SELECT n.id, n.user, n.subject, n.first_seq, n.created_at, n.due_at, n.expires_at,"
-            " n.joinable FROM json_each(?) CROSS JOIN notifications AS n ON n.id = value",
-            (json.dumps(list(notification_ids)),),
+        rows = self.db.rows(
+            f"SELECT {_of('n', _NOTIFICATION)} FROM each_text(?) CROSS JOIN notifications AS n"
+            " ON n.id = value",
+            (listed(notification_ids),),
         )
         return {row[0]: _notification(row) for row in rows}
 
     def close_notifications(self, notification_ids: Sequence[str], sent: bool) -> None:
-        self.db.executemany(
-            "UPDATE notifications SET joinable = 0, sent_at = coalesce(?, sent_at) WHERE id = ?",
-            [(self._now if sent else None, own_id) for own_id in notification_ids],
-        )
+        if notification_ids:
+            self.db.execute(
+                "UPDATE notifications SET joinable = 0, sent_at = coalesce(?, sent_at)"
+                " WHERE id IN (SELECT value FROM each_text(?))",
+                (self.now() if sent else None, listed(notification_ids)),
+            )
 
     # -- deliveries and attempts --------------------------------------------------------------
 
     def deliveries(self, delivery_ids: Sequence[str]) -> Sequence[Delivery]:
-        rows = self.db.execute(
-            f"SELECT {_DELIVERY_OF_D} FROM json_each(?) CROSS JOIN deliveries AS d ON d.id = value",
-            (json.dumps(list(delivery_ids)),),
+        rows = self.db.rows(
+            f"SELECT {_of('d', _DELIVERY)} FROM each_text(?) CROSS JOIN deliveries AS d"
+            " ON d.id = value",
+            (listed(delivery_ids),),
         )
-        return [_delivery(row) for row in rows]
+        found = {row[0]: _delivery(row) for row in rows}
+        return [found[own_id] for own_id in delivery_ids if own_id in found]
 
     def deliveries_of(self, notification_id: str) -> Sequence[Delivery]:
-        rows = self.db.execute(
+        rows = self.db.rows(
             f"SELECT {_DELIVERY} FROM deliveries WHERE notification_id = ? ORDER BY uri",
             (notification_id,),
         )
@@ -182,46 +188,52 @@ class SqliteOutboxRows:
 
     def put_deliveries(self, deliveries: Sequence[Delivery]) -> None:
         self.touched.users.update(delivery.user for delivery in deliveries)
-        self.db.executemany(
-            "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET state = excluded.state, due_at = excluded.due_at,"
-            " held = excluded.held, attempts = excluded.attempts, tries = excluded.tries,"
-            " repeats_unknown = excluded.repeats_unknown, reason = excluded.reason",
+        self.db.insert_all(
+            "deliveries",
+            f"{_DELIVERY}, scheme",
             [
-                (one.id, one.notification_id, one.user, one.subject, one.uri, one.scheme,
-                 one.state.value, one.due_at, one.expires_at, one.held, one.attempts, one.tries,
-                 one.repeats_unknown, one.reason)
+                (one.id, one.notification_id, one.user, one.subject, one.uri, one.state.value,
+                 one.due_at, one.expires_at, int(one.held), one.attempts, one.tries,
+                 int(one.repeats_unknown), one.reason, one.scheme)
                 for one in deliveries
             ],
+            "ON CONFLICT (id) DO UPDATE SET state = excluded.state, due_at = excluded.due_at,"
+            " held = excluded.held, attempts = excluded.attempts, tries = excluded.tries,"
+            " repeats_unknown = excluded.repeats_unknown, reason = excluded.reason",
         )  # fmt: skip
 
     def deliveries_due(self, schemes: Sequence[str], limit: int) -> Sequence[Delivery]:
-        found: list[Delivery] = []
-        for scheme in schemes:  # One index seek each; with IN the rows would have to be sorted.
-            rows = self.db.execute(
-                f"SELECT {_DELIVERY} FROM deliveries WHERE scheme = ? AND due_at <= ?"
-                " ORDER BY due_at LIMIT ?",
-                (scheme, self._now, limit),
-            )
-            found += [_delivery(row) for row in rows]
+        # One index seek each; with IN the rows would have to be sorted.
+        by_scheme = self.db.rows_of_all(
+            [
+                (
+                    f"SELECT {_DELIVERY} FROM deliveries WHERE scheme = ? AND due_at <= ?"
+                    " ORDER BY due_at LIMIT ?",
+                    (scheme, self.now(), limit),
+                )
+                for scheme in schemes
+            ]
+        )
+        found = [_delivery(row) for rows in by_scheme for row in rows]
         found.sort(key=lambda delivery: delivery.due_at or 0.0)
         return found[:limit]
 
     def next_due(self, schemes: Sequence[str]) -> float | None:
-        times: list[float] = []
-        for scheme in schemes:
-            row = self.db.execute(
-                "SELECT due_at FROM deliveries WHERE scheme = ? AND due_at IS NOT NULL"
-                " ORDER BY due_at LIMIT 1",
-                (scheme,),
-            ).fetchone()
-            if row:
-                times.append(row[0])
-        return min(times, default=None)
+        by_scheme = self.db.rows_of_all(
+            [
+                (
+                    "SELECT due_at FROM deliveries WHERE scheme = ? AND due_at IS NOT NULL"
+                    " ORDER BY due_at LIMIT 1",
+                    (scheme,),
+                )
+                for scheme in schemes
+            ]
+        )
+        return min((row[0] for rows in by_scheme for row in rows), default=None)
 
     def schemes_open(self) -> Sequence[str]:
         # From channel to channel in the index; DISTINCT would visit every delivery.
-        rows = self.db.execute(
+        rows = self.db.rows(
             "WITH RECURSIVE open(scheme) AS ("
             " SELECT min(scheme) FROM deliveries WHERE due_at IS NOT NULL UNION ALL"
             " SELECT (SELECT min(d.scheme) FROM deliveries AS d WHERE d.due_at IS NOT NULL"
@@ -231,49 +243,52 @@ class SqliteOutboxRows:
         return [row[0] for row in rows]
 
     def deliveries_expired(self, limit: int) -> Sequence[Delivery]:
-        rows = self.db.execute(
+        rows = self.db.rows(
             f"SELECT {_DELIVERY} FROM deliveries WHERE due_at IS NOT NULL AND expires_at <= ?"
             " ORDER BY expires_at LIMIT ?",
-            (self._now, limit),
+            (self.now(), limit),
         )
         return [_delivery(row) for row in rows]
 
     def has_open_deliveries(self, user: str, subject: str) -> bool:
-        row = self.db.execute(
+        rows = self.db.rows(
             "SELECT 1 FROM deliveries WHERE user = ? AND subject = ?"
             " AND (due_at IS NOT NULL OR state = 'sending') LIMIT 1",
             (user, subject),
-        ).fetchone()
-        return row is not None
+        )
+        return bool(rows)
 
     def due_now(self, schemes: Sequence[str], at_most: int) -> int:
-        row = self.db.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM json_each(?) CROSS JOIN deliveries"
-            " ON scheme = value WHERE due_at <= ? LIMIT ?)",
-            (json.dumps(list(schemes)), self._now, at_most),
-        ).fetchone()
-        return int(row[0])
+        rows = self.db.rows(
+            "SELECT count(*) FROM (SELECT 1 FROM each_text(?) CROSS JOIN deliveries"
+            " ON scheme = value WHERE due_at <= ? LIMIT ?) AS due",
+            (listed(schemes), self.now(), at_most),
+        )
+        return int(rows[0][0])
 
     def deliveries_sending(self, limit: int) -> Sequence[Delivery]:
-        rows = self.db.execute(
+        rows = self.db.rows(
             f"SELECT {_DELIVERY} FROM deliveries WHERE state = 'sending' LIMIT ?", (limit,)
         )
         return [_delivery(row) for row in rows]
 
     def put_attempts(self, attempts: Sequence[Attempt]) -> None:
-        self.db.executemany(
-            "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        self.db.insert_all(
+            "attempts",
+            _ATTEMPT,
             [
-                (one.delivery_id, one.number, one.at, one.ended_at, one.plugin, one.outcome,
+                (one.delivery_id, one.number, one.at, one.plugin, one.outcome, one.ended_at,
                  one.provider_id, one.detail)
                 for one in attempts
             ],
+            "ON CONFLICT (delivery_id, number) DO UPDATE SET at = excluded.at,"
+            " plugin = excluded.plugin, outcome = excluded.outcome, ended_at = excluded.ended_at,"
+            " provider_id = excluded.provider_id, detail = excluded.detail",
         )  # fmt: skip
 
     def attempts(self, delivery_id: str) -> Sequence[Attempt]:
-        rows = self.db.execute(
-            "SELECT delivery_id, number, at, plugin, outcome, ended_at, provider_id, detail"
-            " FROM attempts WHERE delivery_id = ? ORDER BY number",
+        rows = self.db.rows(
+            f"SELECT {_ATTEMPT} FROM attempts WHERE delivery_id = ? ORDER BY number",
             (delivery_id,),
         )
         return [Attempt(*row) for row in rows]
@@ -281,43 +296,46 @@ class SqliteOutboxRows:
     # -- the end of records -------------------------------------------------------------------
 
     def expire_records(self, before: float, limit: int) -> int:
-        old = self.db.execute(
+        old = self.db.rows(
             "SELECT id FROM notifications AS n WHERE created_at < ?"
             " AND NOT EXISTS (SELECT 1 FROM deliveries WHERE notification_id = n.id"
             " AND (due_at IS NOT NULL OR state = 'sending')) ORDER BY created_at LIMIT ?",
             (before, limit),
-        ).fetchall()
-        for (own_id,) in old:
+        )
+        if old:
+            ids = (listed(row[0] for row in old),)
             self.db.execute(
-                "DELETE FROM attempts WHERE delivery_id IN"
-                " (SELECT id FROM deliveries WHERE notification_id = ?)",
-                (own_id,),
+                "DELETE FROM attempts WHERE delivery_id IN (SELECT d.id FROM each_text(?)"
+                " CROSS JOIN deliveries AS d ON d.notification_id = value)",
+                ids,
             )
-            self.db.execute("DELETE FROM deliveries WHERE notification_id = ?", (own_id,))
-            self.db.execute("DELETE FROM notifications WHERE id = ?", (own_id,))
-        decided = self.db.execute(
+            for table, column in (("deliveries", "notification_id"), ("notifications", "id")):
+                self.db.execute(
+                    f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM each_text(?))", ids
+                )
+        decided = self.db.rows(
             "DELETE FROM decided WHERE (user, subject, to_seq) IN (SELECT user, subject, to_seq"
             " FROM decided WHERE at < ? AND (notification_id = '' OR NOT EXISTS"
-            " (SELECT 1 FROM notifications WHERE id = notification_id)) LIMIT ?)",
+            " (SELECT 1 FROM notifications WHERE id = notification_id)) LIMIT ?) RETURNING 1",
             (before, limit),
-        ).rowcount
-        suppressed = self.db.execute(
+        )
+        suppressed = self.db.rows(
             "DELETE FROM suppressions WHERE (user, subject, reason, window_from) IN (SELECT user,"
-            " subject, reason, window_from FROM suppressions WHERE at < ? LIMIT ?)",
+            " subject, reason, window_from FROM suppressions WHERE at < ? LIMIT ?) RETURNING 1",
             (before, limit),
-        ).rowcount
+        )
         self.db.execute("DELETE FROM holds WHERE since < ?", (before,))
-        return len(old) + decided + suppressed
+        return len(old) + len(decided) + len(suppressed)
 
 
-def _notification(row: tuple[Any, ...]) -> Notification:
+def _notification(row: Row) -> Notification:
     own_id, user, subject, first_seq, created_at, due_at, expires_at, joinable = row
     return Notification(
         own_id, user, subject, first_seq, created_at, due_at, expires_at, bool(joinable)
     )
 
 
-def _delivery(row: tuple[Any, ...]) -> Delivery:
+def _delivery(row: Row) -> Delivery:
     own_id, notification_id, user, subject, uri, state, due_at, expires_at, held, *rest = row
     attempts, tries, repeats_unknown, reason = rest
     return Delivery(

@@ -1,0 +1,95 @@
+"""Reads and writes endpoints, and what became of those that are gone or unwilling."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from services.presence.rows import Rows
+from services.presence.sql import listed
+from services.presence.state import Endpoint
+
+# Tokens that nobody can guess belong to the last user who registered them.
+_MOVING_SCHEMES = ("fcm:", "apns:", "webpush:")
+
+
+class EndpointRows(Rows):
+    """Endpoints of users."""
+
+    def uris(self, user: str) -> Mapping[str, bool]:
+        rows = self.db.rows(
+            "SELECT uri, opted_out FROM endpoints WHERE user = ? ORDER BY uri", (user,)
+        )
+        return {row[0]: bool(row[1]) for row in rows}
+
+    def uris_of(self, users: Sequence[str]) -> Mapping[str, Mapping[str, bool]]:
+        found: dict[str, dict[str, bool]] = {}
+        for user, uri, opted_out in self.db.rows(
+            "SELECT e.user, e.uri, e.opted_out FROM each_text(?) CROSS JOIN endpoints AS e"
+            " ON e.user = value ORDER BY e.uri",
+            (listed(users),),
+        ):
+            found.setdefault(user, {})[uri] = bool(opted_out)
+        return found
+
+    def put_endpoint(self, user: str, row: Endpoint) -> None:
+        """Insert, or replace its clients; a token that moves leaves its former users."""
+        if row.uri.lower().startswith(_MOVING_SCHEMES):
+            others = self.db.rows(
+                "SELECT user FROM endpoints WHERE uri = ? AND user <> ?", (row.uri, user)
+            )
+            for (other,) in others:
+                self.drop_endpoint(other, row.uri, "ENDPOINT_MOVED")
+        self.db.execute(
+            "INSERT INTO endpoints VALUES (?, ?, ?, ?, 0) ON CONFLICT (user, uri) DO UPDATE"
+            " SET clients = excluded.clients, registered_at = excluded.registered_at",
+            (user, row.uri, json.dumps(row.clients), row.registered_at),
+        )
+        # Registered anew: it is not gone, whatever was to be told.
+        self.db.execute("DELETE FROM gone WHERE user = ? AND uri = ?", (user, row.uri))
+
+    def drop_endpoint(self, user: str, uri: str, reason: str) -> None:
+        """Delete, and cancel what was to be sent there."""
+        self.db.execute("DELETE FROM endpoints WHERE user = ? AND uri = ?", (user, uri))
+        self._cancel_deliveries(user, uri, reason)
+
+    def opt_out(self, user: str, uri: str) -> None:
+        self.db.execute(
+            "UPDATE endpoints SET opted_out = 1 WHERE user = ? AND uri = ?", (user, uri)
+        )
+        self._cancel_deliveries(user, uri, "OPTED_OUT")
+
+    def _cancel_deliveries(self, user: str, uri: str, reason: str) -> None:
+        self.touched.users.add(user)
+        self.db.execute(
+            "UPDATE deliveries SET state = 'cancelled', due_at = NULL, held = 0, reason = ?"
+            " WHERE user = ? AND uri = ? AND due_at IS NOT NULL",
+            (reason, user, uri),
+        )
+
+    def gone_endpoints(self, user: str, client_id: str) -> Sequence[str]:
+        rows = self.db.rows(
+            "SELECT uri FROM gone WHERE user = ? AND client_id = ? ORDER BY at, uri",
+            (user, client_id),
+        )
+        return [row[0] for row in rows]
+
+    def remove_gone_endpoint(self, user: str, uri: str, before: float) -> bool:
+        rows = self.db.rows(
+            "SELECT clients FROM endpoints WHERE user = ? AND uri = ? AND registered_at < ?",
+            (user, uri, before),
+        )
+        if not rows:
+            return False
+        self.drop_endpoint(user, uri, "ENDPOINT_GONE")
+        self.db.insert_all(
+            "gone",
+            "user, client_id, uri, at",
+            [(user, client_id, uri, self.now()) for client_id in json.loads(rows[0][0])],
+            "ON CONFLICT DO NOTHING",
+        )
+        return True
+
+    def forget_gone(self, user: str, client_id: str, uri: str) -> None:
+        """The client has been told."""
+        self.db.execute(
+            "DELETE FROM gone WHERE user = ? AND client_id = ? AND uri = ?", (user, client_id, uri)
+        )

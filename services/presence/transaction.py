@@ -1,0 +1,77 @@
+"""A transaction on any store that speaks SQL: all rows, cursors, counts, and whose log it is."""
+
+from collections.abc import Mapping
+
+from services.presence.crowd_rows import CrowdRows
+from services.presence.outbox_rows import OutboxTables
+from services.presence.state import Standing
+from services.presence.store import Counts, Cursor
+from services.presence.user_rows import OneUserRows
+
+
+class SqlTransaction(OneUserRows, CrowdRows, OutboxTables):
+    """Implements `store.Transaction`."""
+
+    def log_id(self) -> str:
+        return self._meta("log_id")
+
+    def adopt_log(self, log_id: str) -> None:
+        assert not self.log_id(), "the store belongs to a log already"
+        self._put_meta("log_id", log_id)
+
+    def epoch(self) -> int:
+        return int(self._meta("epoch") or 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Raise the fence."""
+        self._put_meta("epoch", str(epoch))
+
+    def cursor(self, partition: int) -> Cursor:
+        rows = self.db.rows("SELECT pos, epoch FROM cursors WHERE partition = ?", (partition,))
+        return Cursor(*rows[0]) if rows else Cursor()
+
+    def put_cursor(self, partition: int, cursor: Cursor) -> None:
+        self.db.execute(
+            "INSERT INTO cursors VALUES (?, ?, ?) ON CONFLICT (partition)"
+            " DO UPDATE SET pos = excluded.pos, epoch = excluded.epoch",
+            (partition, cursor.pos, cursor.epoch),
+        )
+        self.touched.partitions.add(partition)
+
+    def cursors(self) -> Mapping[int, Cursor]:
+        rows = self.db.rows("SELECT partition, pos, epoch FROM cursors ORDER BY partition")
+        return {row[0]: Cursor(row[1], row[2]) for row in rows}
+
+    def counts(self) -> Counts:
+        named, handovers, fanouts = self.db.rows_of_all(
+            [
+                ("SELECT name, count FROM counts", ()),
+                ("SELECT count(*) FROM handovers", ()),
+                ("SELECT count(*) FROM fanouts", ()),
+            ]
+        )
+        rows = {row[0]: row[1] for row in named}
+        return Counts(
+            deliveries={
+                name.partition("/")[2]: count
+                for name, count in rows.items()
+                if name.startswith("delivery/") and count
+            },
+            clients_online=rows.get("client/online", 0),
+            clients_in_grace=rows.get("client/grace", 0),
+            clients_waiting=rows.get("client/waiting", 0),
+            clients_known=sum(rows.get(f"client/{one.value}", 0) for one in Standing),
+            handovers=handovers[0][0],
+            fanouts=fanouts[0][0],
+        )
+
+    def _meta(self, name: str) -> str:
+        rows = self.db.rows("SELECT value FROM meta WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else ""
+
+    def _put_meta(self, name: str, value: str) -> None:
+        self.db.execute(
+            "INSERT INTO meta VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (name, value),
+        )

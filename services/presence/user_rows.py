@@ -1,0 +1,272 @@
+"""Reads and writes the rows of one user: registers, follows, waiting, handovers, holds.
+
+Part of `store.UserRows`; endpoints are in `endpoint_rows`, questions across users in `crowd_rows`.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from services.chassis.subjects import partition_of
+from services.presence import state
+from services.presence.endpoint_rows import EndpointRows
+from services.presence.sql import Row, listed
+from services.presence.state import (
+    Endpoint,
+    Follow,
+    FollowKey,
+    Handover,
+    Hold,
+    Mark,
+    Register,
+    Standing,
+    UserState,
+)
+
+# A seq that a client made up may be above what stores take; no real one comes near.
+_SEQ_MAX = (1 << 63) - 1
+_STANDINGS = {standing.value: standing for standing in Standing}
+
+_REGISTER = (
+    "client_id, generation, session_id, edge_id, standing, grace_until, number, connected, ended,"
+    " acknowledges, active, since"
+)
+_FOLLOW = (
+    "subject, client_id, opened, base, acked, acked_pos, ended, session_id, round,"
+    " first_generation, last_generation"
+)
+_REGISTER_OF_R = ", ".join(f"r.{column.strip()}" for column in _REGISTER.split(","))
+_FOLLOW_OF_F = ", ".join(f"f.{column.strip()}" for column in _FOLLOW.split(","))
+_MARK = "SELECT round, pos FROM marks WHERE edge_id = ? AND partition = ?"
+
+
+class OneUserRows(EndpointRows):
+    """The rows of one user at a time, or of many for one subject."""
+
+    # -- loading ------------------------------------------------------------------------------
+
+    def load_user(self, user: str, subject: str | None = None) -> UserState:
+        where = "user = ?" if subject is None else "user = ? AND subject = ?"
+        of = (user,) if subject is None else (user, subject)
+        registers, follows, handovers, waiting, endpoints = self.db.rows_of_all(
+            [
+                (f"SELECT {_REGISTER} FROM registers WHERE user = ?", (user,)),
+                (f"SELECT {_FOLLOW} FROM follows WHERE {where}", of),
+                (
+                    f"SELECT subject, client_id, opened, after, run FROM handovers WHERE {where}",
+                    of,
+                ),
+                (f"SELECT subject, client_id FROM waiting WHERE {where}", of),
+                ("SELECT uri, clients, registered_at FROM endpoints WHERE user = ?", (user,)),
+            ]
+        )
+        by_client = {row[0]: _register(row) for row in registers}
+        by_key = {one.key: one for one in map(_follow, follows)}
+        open_handovers = [Handover(FollowKey(*row[:3]), row[3], row[4]) for row in handovers]
+        return UserState(
+            user=user,
+            registers=by_client,
+            follows=by_key,
+            waiting=frozenset((row[0], row[1]) for row in waiting),
+            handovers={one.key: one for one in open_handovers},
+            endpoints={
+                uri: Endpoint(uri, tuple(json.loads(clients)), at) for uri, clients, at in endpoints
+            },
+            marks=self._marks(by_client, by_key),
+        )
+
+    def load_followers(self, users: Sequence[str], subject: str) -> Mapping[str, UserState]:
+        asked = listed(users)
+        found_registers, found_follows = self.db.rows_of_all(
+            [
+                (
+                    f"SELECT r.user, {_REGISTER_OF_R} FROM each_text(?)"
+                    " CROSS JOIN registers AS r ON r.user = value",
+                    (asked,),
+                ),
+                (
+                    f"SELECT f.user, {_FOLLOW_OF_F} FROM each_text(?)"
+                    " CROSS JOIN follows AS f ON f.user = value AND f.subject = ?",
+                    (asked, subject),
+                ),
+            ]
+        )
+        registers: dict[str, dict[str, Register]] = {user: {} for user in users}
+        for user, *columns in found_registers:
+            registers[user][columns[0]] = _register(columns)
+        follows: dict[str, dict[FollowKey, Follow]] = {user: {} for user in users}
+        for user, *columns in found_follows:
+            follow = _follow(columns)
+            follows[user][follow.key] = follow
+        edges = {one.edge_id for rows in registers.values() for one in rows.values()}
+        marks = self._marks_of(subject, edges)
+        return {
+            user: UserState(
+                user,
+                registers[user],
+                follows[user],
+                marks={
+                    (register.edge_id, subject): marks[register.edge_id]
+                    for register in registers[user].values()
+                    if register.edge_id in marks
+                },
+            )
+            for user in users
+        }
+
+    def _marks_of(self, subject: str, edges: Collection[int]) -> dict[int, Mark]:
+        """By edge, the marks of these edges in the partition of the subject."""
+        if not edges:
+            return {}
+        rows = self.db.rows(
+            "SELECT edge_id, round, pos FROM each_number(?) CROSS JOIN marks"
+            " ON partition = ? AND edge_id = value",
+            (listed(edges), partition_of(subject, self.partitions)),
+        )
+        return {row[0]: Mark(row[1], row[2]) for row in rows}
+
+    def _marks(
+        self, registers: Mapping[str, Register], follows: Mapping[FollowKey, Follow]
+    ) -> dict[tuple[int, str], Mark]:
+        """What the edges of the clients have marked in the partitions of their follows."""
+        asked: dict[tuple[int, str], None] = {}
+        for follow in follows.values():
+            register = registers.get(follow.client_id)
+            if register is not None and not follow.ended:
+                asked[register.edge_id, follow.subject] = None
+        if not asked:
+            return {}
+        found = self.db.rows_of_all(
+            [
+                (_MARK, (edge_id, partition_of(subject, self.partitions)))
+                for edge_id, subject in asked
+            ]
+        )
+        return {key: Mark(*rows[0]) for key, rows in zip(asked, found, strict=True) if rows}
+
+    def handover(self, user: str, key: FollowKey) -> Handover | None:
+        rows = self.db.rows(
+            "SELECT after, run FROM handovers WHERE user = ? AND subject = ? AND client_id = ?"
+            " AND opened = ?",
+            (user, *key),
+        )
+        return Handover(key, *rows[0]) if rows else None
+
+    def holds(self, user: str, subject: str, first_seq: int) -> Mapping[str, Hold]:
+        rows = self.db.rows(
+            "SELECT client_id, since, acked, acked_pos FROM holds"
+            " WHERE user = ? AND subject = ? AND first_seq = ?",
+            (user, subject, first_seq),
+        )
+        return {row[0]: Hold(subject, first_seq, *row) for row in rows}
+
+    # -- writing the effects of cores ---------------------------------------------------------
+
+    def write_user(self, user: str, effect: state.Effect) -> None:
+        self.touched.users.add(user)
+        match effect:
+            case state.PutRegister(register):
+                self._put_register(user, register)
+            case state.DropRegister(client_id):
+                for table in ("registers", "gone"):
+                    self.db.execute(
+                        f"DELETE FROM {table} WHERE user = ? AND client_id = ?", (user, client_id)
+                    )
+            case state.PutFollow(follow):
+                self._put_follow(user, follow)
+            case state.DropFollow(key):
+                self._delete("follows", user, key)
+            case state.PutWaiting(subject, client_id):
+                self.db.execute(
+                    "INSERT INTO waiting VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    (subject, user, client_id),
+                )
+            case state.DropWaiting(subject, client_id):
+                self.db.execute(
+                    "DELETE FROM waiting WHERE subject = ? AND user = ? AND client_id = ?",
+                    (subject, user, client_id),
+                )
+            case state.PutHandover(handover):
+                self.db.execute(
+                    "INSERT INTO handovers VALUES (?, ?, ?, ?, ?, ?)"
+                    " ON CONFLICT (user, subject, client_id, opened)"
+                    " DO UPDATE SET after = excluded.after, run = excluded.run",
+                    (user, *handover.key, min(handover.after, _SEQ_MAX), handover.run),
+                )
+            case state.DropHandover(key):
+                self._delete("handovers", user, key)
+            case state.PutHold(hold):
+                self._put_hold(user, hold)
+            case state.PutEndpoint(endpoint):
+                self.put_endpoint(user, endpoint)
+            case state.DropEndpoint(uri):
+                self.drop_endpoint(user, uri, "ENDPOINT_REMOVED")
+            case state.ForgetGone(client_id, uri):
+                self.forget_gone(user, client_id, uri)
+            case state.Wake(subject):
+                # Only what is held back: others wait for their own reasons.
+                self.db.execute(
+                    "UPDATE deliveries SET due_at = ? WHERE user = ? AND subject = ?"
+                    " AND due_at IS NOT NULL AND held = 1",
+                    (self.now(), user, subject),
+                )
+            case state.ScheduleGrace():
+                pass  # The register row holds the same time.
+            case state.Notify() | state.Suppress():
+                raise AssertionError("decisions are recorded by the outbox")
+
+    def _put_register(self, user: str, row: Register) -> None:
+        self.db.execute(
+            f"INSERT INTO registers (user, {_REGISTER})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (user, client_id) DO UPDATE SET generation = excluded.generation,"
+            " session_id = excluded.session_id, edge_id = excluded.edge_id,"
+            " standing = excluded.standing, grace_until = excluded.grace_until,"
+            " number = excluded.number, connected = excluded.connected, ended = excluded.ended,"
+            " acknowledges = excluded.acknowledges, active = excluded.active,"
+            " since = excluded.since",
+            (user, row.client_id, row.generation, row.session_id, row.edge_id, row.standing.value,
+             row.grace_until, row.number, int(row.connected), int(row.ended),
+             int(row.acknowledges), int(row.active), row.since),
+        )  # fmt: skip
+
+    def _put_follow(self, user: str, row: Follow) -> None:
+        self.db.execute(
+            f"INSERT INTO follows (user, {_FOLLOW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (user, subject, client_id, opened) DO UPDATE SET base = excluded.base,"
+            " acked = excluded.acked, acked_pos = excluded.acked_pos, ended = excluded.ended,"
+            " session_id = excluded.session_id, round = excluded.round,"
+            " first_generation = excluded.first_generation,"
+            " last_generation = excluded.last_generation",
+            (user, row.subject, row.client_id, row.opened, min(row.base, _SEQ_MAX),
+             min(row.acked, _SEQ_MAX), row.acked_pos, int(row.ended), row.session_id, row.round,
+             row.first_generation, row.last_generation),
+        )  # fmt: skip
+
+    def _put_hold(self, user: str, hold: Hold) -> None:
+        self.db.execute(
+            "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (user, subject, first_seq, client_id) DO UPDATE SET"
+            " since = excluded.since, acked = excluded.acked, acked_pos = excluded.acked_pos",
+            (user, hold.subject, hold.first_seq, hold.client_id, hold.since, hold.acked,
+             hold.acked_pos),
+        )  # fmt: skip
+
+    def _delete(self, table: str, user: str, key: FollowKey) -> None:
+        self.db.execute(
+            f"DELETE FROM {table} WHERE user = ? AND subject = ? AND client_id = ? AND opened = ?",
+            (user, *key),
+        )
+
+
+def _register(row: Sequence[Any]) -> Register:
+    c, g, s, e, standing, until, n, connected, ended, acknowledges, active, since = row
+    return Register(
+        c, g, s, e, _STANDINGS[standing], until, n, bool(connected), bool(ended),
+        bool(acknowledges), bool(active), since,
+    )  # fmt: skip
+
+
+def _follow(row: Row | Sequence[Any]) -> Follow:
+    s, c, opened, base, acked, pos, ended, session_id, round_, first, last = row
+    return Follow(s, c, opened, base, acked, pos, bool(ended), session_id, round_, first, last)
