@@ -1,4 +1,4 @@
-"""What rows look like in either SQL store, where it is the same in both.
+"""What is the same in both SQL stores: what rows look like, and what is said of them.
 
 Knows columns; must not know statements.
 """
@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from services.coordinator.store import Register
+from services.coordinator.store import ClaimRefused, Part, Register, Writes
 
 REGISTER_COLUMNS = (
     '"user", client_id, generation, session_id, edge_id, online, observer, forgotten, follows, '
@@ -22,6 +22,30 @@ ROW_BYTES_SQL = f"{_ROW_BYTES} + length(entry) + 2 * coalesce(length(subject), 0
 def row_bytes(subject: str | None, entry: bytes) -> int:
     """What a row of the log is counted as, in bytes; ROW_BYTES_SQL says the same."""
     return _ROW_BYTES + len(entry) + 2 * len(subject or "")
+
+
+def growth(part: Part, writes: Writes) -> tuple[int, int]:
+    """By how many entries, and by how many bytes, a partition's log grows."""
+    assert [row.pos for row in writes.rows] == list(
+        range(part.tail + 1, part.tail + 1 + len(writes.rows))
+    ), "a log has no holes"
+    return len(writes.rows), sum(row_bytes(row.subject, row.entry) for row in writes.rows)
+
+
+def claim_refusal(
+    epoch: int, tail_known: int, stored_epoch: int, stored_tail: int
+) -> ClaimRefused | None:
+    """Why a claim does not take effect; None: it does."""
+    if stored_tail < tail_known:
+        return ClaimRefused(
+            f"the log ends at {stored_tail} but had reached {tail_known}: it is an older copy"
+        )
+    if epoch <= stored_epoch:
+        return ClaimRefused(
+            f"the epoch {epoch} is not above {stored_epoch}: etcd has lost its data; "
+            "raise ONWARD_COORDINATOR_ERA by one"
+        )
+    return None
 
 
 def register_of(row: Sequence[Any]) -> Register:

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from services.coordinator.sql_rows import REGISTER_COLUMNS, register_of, register_row, row_bytes
+from services.coordinator.sql_rows import REGISTER_COLUMNS, growth, register_of, register_row
 from services.coordinator.store import (
     Facts,
     Head,
@@ -100,10 +100,7 @@ def apply(connection: sqlite3.Connection, at_ms: int, decided: Sequence[Decided]
     for p, part, writes in decided:
         if not writes.rows:
             continue
-        assert [row.pos for row in writes.rows] == list(
-            range(part.tail + 1, part.tail + 1 + len(writes.rows))
-        ), "a log has no holes"
-        size = sum(row_bytes(row.subject, row.entry) for row in writes.rows)
+        _, size = growth(part, writes)
         tails.append((writes.rows[-1].pos, size, p))
         rows += [
             (p, row.pos, row.kind, row.subject, row.seq, part.epoch, at_ms, row.entry)

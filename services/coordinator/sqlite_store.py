@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from services.chassis.errors import Fault, StoreFull, Unavailable
 from services.coordinator import sqlite_append, sqlite_removal, sqlite_schema
+from services.coordinator.sql_rows import claim_refusal
 from services.coordinator.store import (
     Claimed,
     ClaimRefused,
@@ -177,15 +178,9 @@ class SqliteStore:
         for p, epoch in epochs.items():
             row = connection.execute("SELECT epoch, tail FROM parts WHERE p = ?", (p,)).fetchone()
             stored_epoch, tail = row or (0, 0)
-            if tail < tails.get(p, 0):
-                outcomes[p] = ClaimRefused(
-                    f"the log ends at {tail} but had reached {tails[p]}: it is an older copy"
-                )
-            elif epoch <= stored_epoch:
-                outcomes[p] = ClaimRefused(
-                    f"the epoch {epoch} is not above {stored_epoch}: etcd has lost its data; "
-                    "raise ONWARD_COORDINATOR_ERA by one"
-                )
+            refusal = claim_refusal(epoch, tails.get(p, 0), stored_epoch, tail)
+            if refusal is not None:
+                outcomes[p] = refusal
             else:
                 connection.execute(
                     "INSERT INTO parts (p, epoch, owner) VALUES (?1, ?2, ?3) "

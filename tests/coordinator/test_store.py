@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from services.chassis.errors import StartError, StoreFull, Unavailable
+from services.coordinator.postgres_store import PostgresStore
 from services.coordinator.sqlite_store import SqliteStore
 from services.coordinator.store import (
     MESSAGE,
@@ -39,20 +40,20 @@ KEY = publication_key("/a", "bob", "p1")
 REGISTER = Register("ann", "c", 1, "s1", 7, True, False, False, ("/a",), ("fcm:1",))
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """Opens the store; the same data each time."""
-    assert request.param == "sqlite"
+    url = request.getfixturevalue("postgres_url") if request.param == "postgres" else ""
 
     @asynccontextmanager
-    async def sqlite() -> Any:
-        store = SqliteStore.open(tmp_path)
+    async def store() -> Any:
+        it = await PostgresStore.open(url, answer_s=10) if url else SqliteStore.open(tmp_path)
         try:
-            yield store
+            yield it
         finally:
-            await store.close()
+            await it.close()
 
-    return sqlite
+    return store
 
 
 def row(pos: int, subject: str = "/a", seq: int | None = None, entry: bytes = b"x") -> LogRow:

@@ -1,0 +1,203 @@
+"""Threads with a connection to PostgreSQL each, remade by themselves after it broke.
+
+Knows psycopg, deadlines and which failures leave an outcome unknown; must not know tables. There is
+one thread that writes, so that what one process writes is serial by construction, and some that
+read. Both speak to the primary, whichever of the hosts in the address that is.
+
+A connection that failed in any way is closed for good, and every other one is remade before it is
+used again: after a fail-over, none of them may go on reading what the former primary had. It is
+closed without cancelling what it waits for. A cancelled commit that waits for its standby would
+become visible although no standby has it; a forgotten one stays invisible, holding its rows, until
+the standby has it or the primary is no more.
+"""
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from services.chassis.errors import Fault, StartError, StoreFull, Unavailable
+
+R = TypeVar("R")
+RV = TypeVar("RV")
+
+SCHEMA = "onward_log"
+_READERS = 2
+_POLL_S = 0.1
+# The server itself ends what is still working then, before the deadline: that is certain to have
+# written nothing. It does not end the wait for a standby, which is what the deadline is for.
+_WORK_PART = 0.7
+# Written nothing, for certain. The first: no room. The other: not a primary, or set to read only.
+_FULL_STATES = frozenset({"53100", "25006"})
+_WARNING_STATE = "01000"
+# What an address need not say. A socket that the peer does not acknowledge breaks after 3 s.
+_DEFAULTS: dict[str, Any] = {
+    "target_session_attrs": "read-write",
+    "connect_timeout": 3,
+    "tcp_user_timeout": 3_000,
+    "keepalives_idle": 3,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "application_name": "onward-coordinator",
+    "client_encoding": "utf8",
+}
+# Everything is found by its key, also in tables that PostgreSQL has no statistics of yet. A commit
+# waits for the synchronous standby, whatever the database is set to.
+_SET_UP = f"""
+SELECT set_config('search_path', '{SCHEMA}', false),
+    set_config('statement_timeout', %s, false),
+    set_config('idle_in_transaction_session_timeout', '1000', false),
+    set_config('default_transaction_isolation', 'read committed', false),
+    set_config('enable_seqscan', 'off', false),
+    set_config('jit', 'off', false),
+    CASE WHEN current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
+        THEN set_config('synchronous_commit', 'on', false) END
+"""
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that waits for no answer beyond its deadline."""
+
+    deadline = math.inf  # of time.monotonic()
+    warned = False  # what it wrote may be on this server alone
+
+    def wait(self, gen: PQGen[RV], interval: float = _POLL_S, timeout: float | None = None) -> RV:
+        left = self.deadline - time.monotonic()
+        if left < math.inf:
+            timeout = max(0.0, left if timeout is None else min(left, timeout))
+        return super().wait(gen, interval, timeout)
+
+    def listen(self) -> None:
+        """Note warnings from now on. The words of one are in the server's language, so that the
+        warning which says that a commit did not wait for its standby is known by its state alone.
+        """
+        self.add_notice_handler(self._note)
+
+    def _note(self, told: psycopg.errors.Diagnostic) -> None:
+        if told.sqlstate == _WARNING_STATE:
+            self.warned = True
+
+
+def address_of(url: str) -> str:
+    """What libpq connects to. Raises StartError, without the URL's words: it may hold a password.
+
+    `url`: `postgresql://user@host[,host…]/database`; of several hosts the primary is looked for.
+    """
+    wrong = StartError(
+        "ONWARD_COORDINATOR_STORE is no address of PostgreSQL; set it to "
+        "postgresql://user@host/database, or leave it empty for a log in "
+        "ONWARD_COORDINATOR_DATA_DIR"
+    )
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise wrong
+    try:
+        said = conninfo_to_dict(url)
+    except psycopg.Error:
+        raise wrong from None
+    return make_conninfo(url, **{name: it for name, it in _DEFAULTS.items() if name not in said})
+
+
+def connect(address: str, answer_s: float) -> Connection:
+    """A connection to the primary, set up. Raises psycopg.Error."""
+    connection = Connection.connect(address, autocommit=True)
+    try:
+        connection.deadline = time.monotonic() + answer_s
+        connection.execute(_SET_UP, (str(int(answer_s * _WORK_PART * 1_000)),))
+    except BaseException:  # whatever it was, nobody else would close it
+        connection.close()
+        raise
+    connection.listen()
+    return connection
+
+
+def fault_of(error: psycopg.Error) -> Fault:
+    """The fault that a failure is. Its words hold nothing that anybody sent: what PostgreSQL says
+    of a row names the row."""
+    if error.sqlstate in _FULL_STATES:
+        return StoreFull("the disk of the log is full or read-only")
+    if error.sqlstate:
+        return Unavailable(f"the log store failed ({type(error).__name__}, {error.sqlstate})")
+    first = (str(error).strip().splitlines() or [""])[0]
+    return Unavailable(f"the log store did not answer ({type(error).__name__}: {first})")
+
+
+class Sessions:
+    """All connections of a store. `log_id`: the log that each of them must be to."""
+
+    def __init__(self, address: str, log_id: str, answer_s: float) -> None:
+        self._address = address
+        self._log_id = log_id
+        self._answer_s = answer_s
+        self._writer = ThreadPoolExecutor(1, "log-writer")
+        self._readers = ThreadPoolExecutor(_READERS, "log-reader")
+        self._breaks = 0  # how often one broke
+        self._own = threading.local()
+        self._open: set[Connection] = set()
+
+    async def write(self, work: Callable[..., R], *arguments: object) -> R:
+        """Run `work(connection, …)` on the thread that writes."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writer, self._work, work, arguments)
+
+    async def read(self, work: Callable[..., R], *arguments: object) -> R:
+        """Run `work(connection, …)` on a thread that reads."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._work, work, arguments)
+
+    def close(self) -> None:
+        """Finish what was begun, and close everything."""
+        self._readers.shutdown()
+        self._writer.shutdown()
+        for connection in self._open:
+            connection.close()
+
+    def _work(self, work: Callable[..., R], arguments: Sequence[object]) -> R:
+        connection = self._connection()
+        connection.deadline = time.monotonic() + self._answer_s
+        try:
+            result = work(connection, *arguments)
+        except psycopg.Error as error:
+            self._end(connection)
+            raise fault_of(error) from None
+        if connection.warned:
+            self._end(connection)
+            raise Unavailable("a commit did not wait for its standby")
+        return result
+
+    def _connection(self) -> Connection:
+        """This thread's, made now if it has none that may be used."""
+        breaks, connection = getattr(self._own, "held", (0, None))
+        if connection is not None:
+            if breaks == self._breaks and not connection.closed:
+                return connection  # type: ignore[no-any-return]
+            self._close(connection)
+        self._own.held = (0, None)
+        breaks = self._breaks
+        try:
+            connection = connect(self._address, self._answer_s)
+            self._open.add(connection)
+            found = connection.execute("SELECT value FROM meta WHERE name = 'log_id'").fetchone()
+        except psycopg.Error as error:
+            if connection is not None:
+                self._close(connection)
+            raise fault_of(error) from None
+        if found is None or found[0] != self._log_id:
+            self._close(connection)
+            raise Unavailable("PostgreSQL holds another log than at the start of this process")
+        self._own.held = (breaks, connection)
+        return connection
+
+    def _end(self, connection: Connection) -> None:
+        self._breaks += 1
+        self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        connection.close()
