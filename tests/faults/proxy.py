@@ -247,10 +247,11 @@ class _Connection:
 
 def _inode(port: int) -> str:
     """The socket of loopback with this port as its own that has an owner; empty: none."""
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        words = line.split()
-        if words[1].endswith(f":{port:04X}") and words[9] != "0":
-            return words[9]
+    for table in ("tcp", "tcp6"):  # gRPC's sockets are of both families
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[1].endswith(f":{port:04X}") and words[9] != "0":
+                return words[9]
     return ""
 
 

@@ -144,10 +144,16 @@ def test_a_garbled_link_answers_as_much_of_something_else(echo: str, links: Link
         assert asked(one, b"b") == b"b"
 
 
-def test_a_fault_may_be_for_the_connections_of_one_process(echo: str, links: Links) -> None:
+@pytest.mark.parametrize(
+    "dialled",
+    ["socket.socket(), '127.0.0.1'", "socket.socket(socket.AF_INET6), '::ffff:127.0.0.1'"],
+)
+def test_a_fault_may_be_for_the_connections_of_one_process(
+    echo: str, links: Links, dialled: str
+) -> None:
     link = links.open(echo)
     program = (
-        "import socket, sys; s = socket.create_connection(('127.0.0.1', int(sys.argv[1])));"
+        f"import socket, sys; s, host = {dialled}; s.connect((host, int(sys.argv[1])));"
         "print('open', flush=True); sys.stdin.readline(); s.sendall(b'x');"
         "print(s.recv(1).decode() or 'end', flush=True)"
     )
