@@ -7,6 +7,7 @@ the members are asked once: the others share the answer.
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import grpc
@@ -18,8 +19,8 @@ from onward.presence.v1 import presence_pb2, presence_pb2_grpc
 from services.chassis import logs
 from services.chassis.channel import open_channel
 from services.chassis.cluster import Directory
-from services.chassis.tls import Trust
 from services.chassis.refusals import Code, Refusal, refuse
+from services.chassis.tls import Trust
 from services.edge.backend import Draining
 from services.edge.cluster_status import Member, Picture
 from services.edge.naming import Named, the_one
@@ -116,24 +117,27 @@ class Members:
             *(self._member("coordinator", *one) for one in directory.coordinators.items()),
             *(self._member("presence", *one) for one in directory.presences.items()),
             *(
-                self._member("edge", str(edge_id), servers.get(edge_id, ""), address)
+                self._edge(edge_id, servers.get(edge_id, ""), address)
                 for edge_id, address in directory.edges.items()
             ),
         )
         await self._forget_absent({member.address for member in members})
         return Picture(partitions, claims, owner, members)
 
-    async def _member(
-        self, service: str, name: str, address: str, client_address: str = ""
-    ) -> Member:
+    async def _edge(self, edge_id: int, address: str, client_address: str) -> Member:
+        draining = edge_id in self._directory.draining_edges
+        found = await self._member("edge", str(edge_id), address)
+        return replace(found, client_address=client_address, draining=draining)
+
+    async def _member(self, service: str, name: str, address: str) -> Member:
         if not address:
-            return Member(service, name, address, _NO_ADDRESS, client_address)
+            return Member(service, name, address, _NO_ADDRESS)
         stub, question = _QUESTIONS[service]
         try:
             said = await stub(self._channel(address)).GetStatus(question, timeout=self._deadline_s)
         except grpc.aio.AioRpcError as error:
             said = error.code().name
-        return Member(service, name, address, said, client_address)
+        return Member(service, name, address, said)
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         channel = self._channels.get(address)

@@ -1,4 +1,4 @@
-"""Calls between a real server and real channels, with certificates that fit, and some that do not."""
+"""Calls between a real server and real channels: certificates that fit, and some that do not."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
