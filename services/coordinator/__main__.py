@@ -36,6 +36,7 @@ log = logs.get(__name__)
 
 SERVICE = "onward.coordinator.v1.CoordinatorService"
 _ETCD_PAUSE_S = 0.3
+_STORE_PAUSE_S = 0.5
 # A commit makes tens of thousands of objects that live until it is told, none of them in cycles.
 # To collect as often as by default was measured to take a quarter of a message's CPU.
 _GC_THRESHOLDS = (50_000, 20, 100)
@@ -49,8 +50,8 @@ async def main(stop: asyncio.Event) -> None:
     check(settings)
     trust = trust_of(settings, "coordinator")
     metrics.serve(settings.metrics_port, settings.metrics_host)
+    etcd = Etcd(settings.etcd, access=settings.etcd_access())
     store = SqliteStore.open(Path(settings.data_dir))
-    etcd = Etcd(settings.etcd)
     seen = Metrics(REGISTRY)
     try:
         partitions = await _partitions(etcd, settings.partitions, stop)
@@ -252,6 +253,22 @@ class Coordinator:
         except TimeoutError:
             log.warning("drain_cut_short")
         await self.ownership.leave()
+
+
+async def _store(settings: Settings, stop: asyncio.Event) -> LogStore | None:
+    """The log store; waits for PostgreSQL as long as it takes. None: stopped."""
+    if not settings.store:
+        return SqliteStore.open(Path(settings.data_dir))
+    # Here, since only a cluster has to pay for the driver, at every start.
+    from services.coordinator.postgres_store import PostgresStore
+
+    while not stop.is_set():
+        try:
+            return await PostgresStore.open(settings.store, settings.store_answer_s)
+        except Unavailable as fault:
+            log.warning("waiting_for_store", fault=str(fault))
+            await asyncio.sleep(_STORE_PAUSE_S)
+    return None
 
 
 async def _partitions(etcd: Etcd, wanted: int, stop: asyncio.Event) -> int:

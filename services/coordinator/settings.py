@@ -21,7 +21,22 @@ class Settings(SharedSettings):
         "", doc="host:port that edges reach this process at; empty: the address it listens on"
     )
     data_dir: str = setting(
-        "onward-data/coordinator", doc="folder of the log; one process at a time may use it"
+        "onward-data/coordinator",
+        doc="folder of the log, without a store; one process at a time may use it",
+    )
+    store: str = setting(
+        "",
+        secret=True,
+        doc="postgresql://user@host[,host]/database of the log that all coordinators share, with "
+        "a synchronous standby; a password is better in a PGPASSFILE; empty: a log in data_dir, "
+        "for this coordinator alone",
+    )
+    store_answer_s: float = setting(
+        3.0,
+        least=0.5,
+        most=60,
+        doc="seconds that PostgreSQL may take to answer; then it is unknown what was written, and "
+        "partitions are claimed anew; less notices a fail-over sooner and suffers more from pauses",
     )
     metrics_port: int = setting(0, least=0, most=65_535, doc="port of /metrics; 0: none")
     partitions: int = setting(
