@@ -8,7 +8,7 @@ import subprocess
 import urllib.request
 from signal import SIGCONT, SIGSTOP, SIGTERM
 
-from tests.faults.row import TTL_S, Row, Run
+from tests.faults.row import TTL_S, Row, Run, untold
 from tests.faults.timeline import Timeline
 from tests.real_etcd import BINARY
 
@@ -106,7 +106,7 @@ class EtcdRestored(Row):
     def wrong(self, run: Run, timeline: Timeline) -> list[str]:
         stale = timeline.accepted_between(timeline.injected + TTL_S, timeline.healed)
         found = [f"{stale} messages were accepted in a term of the past"] if stale else []
-        return found if run.told else [*found, "no alarm told of it"]
+        return [*found, *untold(run, "CLAIM_REFUSED")]
 
 
 class StoreRestored(Row):
@@ -140,7 +140,7 @@ class StoreRestored(Row):
     def wrong(self, run: Run, timeline: Timeline) -> list[str]:
         stale = timeline.accepted_between(timeline.injected + 1.0, timeline.healed)
         found = [f"{stale} messages were accepted over those that are missing"] if stale else []
-        return found if run.told else [*found, "no alarm told of it"]
+        return [*found, *untold(run, "CLAIM_REFUSED")]
 
 
 ROWS = (EtcdKilled, EtcdFrozen, EtcdBlinks, EtcdRestored, StoreRestored)

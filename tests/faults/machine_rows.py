@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.faults.row import Row, Run
+from tests.faults.row import Row, Run, untold
 from tests.faults.timeline import Timeline
 
 DISK = "24m"
@@ -58,7 +58,7 @@ class DiskFull(_Disk):
     def wrong(self, run: Run, timeline: Timeline) -> list[str]:
         codes = {code for at, code in timeline.refused if at >= timeline.injected}
         found = [] if _FULL in codes else [f"nobody was told {_FULL}, but {codes}"]
-        return found if run.told else [*found, "no alarm told of it"]
+        return [*found, *untold(run, _FULL)]
 
 
 class StoreReadOnly(_Disk):

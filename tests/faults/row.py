@@ -131,3 +131,8 @@ def false_notifications(run: Run, timeline: Timeline) -> list[str]:
     addresses = {f"{one.user}@example.org" for one in run.staying}
     wrong = [to for at, to in timeline.mails if at >= timeline.injected and to in addresses]
     return [f"{len(wrong)} mails to people who came back"] if wrong else []
+
+
+def untold(run: Run, alarm: str) -> list[str]:
+    """That an alarm was not raised."""
+    return [] if alarm in run.told else [f"the alarm {alarm} was not raised, but {run.told}"]

@@ -45,6 +45,7 @@ class Outcome:
     measured_s: float | None
     slow: float  # how much slower than usual the machine was
     wrong: list[str]
+    alarms: list[str]  # seen while the fault lasted
 
     @property
     def late(self) -> bool:
@@ -65,8 +66,8 @@ class Outcome:
             "good": self.good, "says": row.says, "must": row.must, "profile": row.profile,
             "bound": row.bound, "bound_s": row.bound_s, "measured_s": self.measured_s,
             "pause_s": timeline.pause_s, "refused": len(timeline.refused), "slow": self.slow,
-            "wrong": self.wrong, "healed_s": timeline.healed - timeline.injected,
-            "points": timeline.points(),
+            "wrong": self.wrong, "alarms": self.alarms,
+            "lasted_s": timeline.healed - timeline.injected, "points": timeline.points(),
         }  # fmt: skip
 
     def __str__(self) -> str:
@@ -75,6 +76,7 @@ class Outcome:
             str(self.verdict),
             f"measured {measured}, bound {self.row.bound} ({self.row.bound_s}), longest pause "
             f"{self.verdict.timeline.pause_s:.2f} s, machine {self.slow:.1f} times slower",
+            f"alarms: {', '.join(self.alarms) or 'none'}",
             *self.wrong,
             *(["TOO LATE"] if self.late else []),
         ]
@@ -108,8 +110,9 @@ def play(row: Row, seed: int, folder: Path) -> Outcome:
     slow = max(slow, slowness())
     timeline = verdict.timeline
     return Outcome(
-        row, verdict, row.measured(play.run, timeline), slow, row.wrong(play.run, timeline)
-    )
+        row, verdict, row.measured(play.run, timeline), slow, row.wrong(play.run, timeline),
+        play.run.told,
+    )  # fmt: skip
 
 
 class _Play:
