@@ -11,7 +11,7 @@ so, with why. The object, in the JSON mapping of the contract (64-bit numbers ar
     coordinators, presences, edges
                   each: name, address (gRPC), answered, fault ("" or why it did not answer); and if
                   it answered, the fields of its GetStatusResponse. An edge's name is its lease id,
-                  its `clientAddress` where clients connect.
+                  its `clientAddress` where clients connect, and `draining`: it is stopping.
     plugins       of the presence service that works: PluginStatus
     deliveries    state → how many, of the presence service that works
     alarms        service, member, name, text, since (null: since when is not known)
@@ -49,6 +49,7 @@ class Member:
     address: str  # of its gRPC server; empty: it has told none
     said: Status | str  # or why it did not answer: a gRPC status, or NO_ADDRESS
     client_address: str = ""  # of an edge
+    draining: bool = False  # an edge that is stopping
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ def _member(member: Member) -> JsonObject:
     }
     if member.service == "edge":
         shown["clientAddress"] = member.client_address
+        shown["draining"] = member.draining
     if isinstance(member.said, coordinator_pb2.GetStatusResponse):
         shown["held"] = len(member.said.partitions)
     if not isinstance(member.said, str):

@@ -13,6 +13,8 @@ from services.chassis.cluster import (
     freeze_partitions,
     join,
     join_edge,
+    revision_of,
+    tell_edge,
 )
 from services.chassis.errors import StartError
 from services.chassis.etcd import Changes, Delete, Etcd, KeyValue, Put, Snapshot
@@ -140,6 +142,10 @@ def test_joining_under_a_name_in_use_ends_the_former_holder(run: Run, server: Et
     run(body())
 
 
+def test_an_epoch_tells_the_revision_at_which_it_began() -> None:
+    assert revision_of(epoch_of(0, 17)) == revision_of(epoch_of(3, 17)) == 17
+
+
 def test_a_running_directory_follows_members(run: Run, server: EtcdServer) -> None:
     async def body() -> None:
         etcd, keys = Etcd(server.address), Keys("/follow/")
@@ -149,10 +155,17 @@ def test_a_running_directory_follows_members(run: Run, server: EtcdServer) -> No
         mute = await join_edge(etcd, "h:9", 5, keys)
         await until(lambda: directory.edges == {edge.id: "h:7", mute.id: "h:9"})
         assert directory.edge_servers == {edge.id: "h:8"}
+        assert directory.draining_edges == set()
+        await tell_edge(etcd, edge.id, "h:7", keys, grpc_address="h:8", draining=True)
+        await until(lambda: directory.draining_edges == {edge.id})
+        # It is there until its lease ends: its sessions are.
+        assert edge.id in directory.edges
+        assert directory.edge_servers == {edge.id: "h:8"}
         await edge.revoke()
         await mute.revoke()
         await until(lambda: directory.edges == {})
         assert directory.edge_servers == {}
+        assert directory.draining_edges == set()
         task.cancel()
         await etcd.close()
 

@@ -120,6 +120,7 @@ def test_the_whole_object() -> None:
                 "answered": True,
                 "fault": "",
                 "clientAddress": "127.0.0.1:8080",
+                "draining": False,
                 "links": [{"coordinator": "c1", "up": True}],
                 "sockets": 5,
                 "sessions": 0,

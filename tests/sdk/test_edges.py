@@ -20,7 +20,22 @@ def test_a_failed_edge_is_set_aside_until_all_have_failed() -> None:
     assert {edges.choose(chance / 10) for chance in range(10)} == {"c"}
     edges.failed("c")
     assert edges.exhausted
-    assert {edges.choose(chance / 10) for chance in range(10)} == {"a", "b", "c"}
+    assert {edges.choose(chance / 10) for chance in range(10)} == {"a", "b"}
+
+
+def test_when_one_after_the_other_has_been_restarted_the_first_is_tried_again() -> None:
+    """Each is left as it stops; the last to stop is not there now."""
+    edges = Edges(["a", "b"])
+    for stopping, left in (("a", {"b"}), ("b", {"a"}), ("a", {"b"})):
+        edges.failed(stopping)
+        assert {edges.choose(chance / 10) for chance in range(10)} == left
+
+
+def test_the_only_edge_is_tried_again_whatever_has_happened() -> None:
+    edges = Edges(["a"])
+    edges.failed("a")
+    assert edges.exhausted
+    assert edges.choose(0.5) == "a"
 
 
 def test_an_edge_that_worked_is_no_longer_set_aside() -> None:

@@ -20,26 +20,28 @@ class Edge:
 
 
 class Edges:
-    """A list of edges. One that failed is set aside until all have failed."""
+    """A list of edges. One that failed is set aside until all have failed; then all are tried again
+    but the last to fail, which is likely to fail still: it may be the one that is stopping now."""
 
     def __init__(self, edges: Iterable[str | Edge]) -> None:
         self._edges = [Edge(edge) if isinstance(edge, str) else edge for edge in edges]
         if not self._edges:
             raise ValueError("at least one edge is needed")
-        self._set_aside: set[str] = set()
+        self._set_aside: dict[str, None] = {}  # the last to fail comes last
 
     def __len__(self) -> int:
         return len(self._edges)
 
     @property
     def exhausted(self) -> bool:
-        """True after every edge has failed; the next choice starts over."""
+        """True after every edge has failed; the next choice begins anew."""
         return len(self._set_aside) == len(self._edges)
 
     def choose(self, chance: float) -> str:
         """The next edge to try, by weight."""
         if self.exhausted:
-            self._set_aside.clear()
+            last = next(reversed(self._set_aside))
+            self._set_aside = {last: None} if len(self) > 1 else {}
         candidates = [edge for edge in self._edges if edge.url not in self._set_aside]
         at = chance * sum(edge.weight for edge in candidates)
         for edge in candidates:
@@ -50,11 +52,12 @@ class Edges:
 
     def failed(self, url: str) -> None:
         """Sets an edge aside: it could not be reached, or is stopping."""
-        self._set_aside.add(url)
+        self._set_aside.pop(url, None)
+        self._set_aside[url] = None
 
     def worked(self, url: str) -> None:
         """An edge opened a session."""
-        self._set_aside.discard(url)
+        self._set_aside.pop(url, None)
 
 
 def backoff_s(failures: int, chance: float) -> float:
