@@ -12,7 +12,8 @@ HEAD = """# Settings
 
 Every service reads its settings once, at its start, from environment variables. A wrong value
 stops the start with one sentence and exit code 2. `onward up` sets what the services need to find
-one another and passes on every `ONWARD_…` variable of its own environment.
+one another and passes on every `ONWARD_…` variable of its own environment. A shared variable can be
+given for one service alone: for an edge, `ONWARD_EDGE_ETCD` goes before `ONWARD_ETCD`.
 
 This page is generated from the code by `make settings`.
 """

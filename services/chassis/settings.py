@@ -2,8 +2,9 @@
 
 A service declares a frozen dataclass whose fields are made by `setting(default, doc)`. The field
 `lease_ttl_s` of the coordinator is read from `ONWARD_COORDINATOR_LEASE_TTL_S`; a field made with
-`shared=True` is the same for all services and is read from `ONWARD_LEASE_TTL_S`. Knows types and
-names, not what a setting means.
+`shared=True` is the same for all services and is read from `ONWARD_LEASE_TTL_S`, unless there is
+an `ONWARD_COORDINATOR_LEASE_TTL_S` for one service alone. Knows types and names, not what a setting
+means.
 """
 
 import dataclasses
@@ -78,11 +79,13 @@ def load(cls: type[S], service: str, environ: Mapping[str, str]) -> S:
         variables(cls, service),
         strict=True,
     ):
-        known.add(variable.name)
-        text = environ.get(variable.name, "")
+        own = f"ONWARD_{service.upper()}_{field.name.upper()}"
+        known.add(own)
+        name = own if environ.get(own) else variable.name
+        text = environ.get(name, "")
         if text:
-            value = _parse(variable.name, variable.kind, text)
-            _check_bounds(variable.name, value, field.metadata)
+            value = _parse(name, variable.kind, text)
+            _check_bounds(name, value, field.metadata)
             values[field.name] = value
         elif variable.default is dataclasses.MISSING:
             raise SettingError(f"{variable.name} is not set; set it to: {variable.doc}")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from services.chassis.etcd_access import Access
 from services.chassis.settings import setting
 
 
@@ -9,7 +10,33 @@ from services.chassis.settings import setting
 class SharedSettings:
     """What every service must know. `shared` ones are read without a service's name."""
 
-    etcd: str = setting("127.0.0.1:2379", shared=True, doc="host:port of etcd")
+    etcd: str = setting(
+        "127.0.0.1:2379",
+        shared=True,
+        doc="host:port of etcd; of each member, parted by commas: one is asked, and the next when "
+        "it fails",
+    )
+    etcd_ca_file: str = setting(
+        "",
+        shared=True,
+        doc="PEM file of the CAs that sign etcd's certificates, for TLS to etcd; empty: no TLS, or "
+        "with a certificate of ours those that the system trusts. Files are read again for every "
+        "connection",
+    )
+    etcd_cert_file: str = setting(
+        "", shared=True, doc="PEM file of the certificate that is shown to etcd, with its chain"
+    )
+    etcd_key_file: str = setting(
+        "", shared=True, doc="PEM file of that certificate's key, without a password"
+    )
+    etcd_user: str = setting(
+        "", shared=True, doc="user of etcd, who may read and write what is under /onward/"
+    )
+    etcd_password_file: str = setting(
+        "",
+        shared=True,
+        doc="file of that user's password; without TLS it is sent for everybody to read",
+    )
     secret: str = setting(
         "",
         shared=True,
@@ -48,3 +75,13 @@ class SharedSettings:
         doc="address that …_METRICS_PORT is opened on; it asks for no secret, so anything but "
         "loopback belongs on a private network",
     )
+
+    def etcd_access(self) -> Access:
+        """How to get into etcd."""
+        return Access(
+            self.etcd_ca_file,
+            self.etcd_cert_file,
+            self.etcd_key_file,
+            self.etcd_user,
+            self.etcd_password_file,
+        )

@@ -63,7 +63,7 @@ async def main(stop: asyncio.Event) -> None:
 
 async def _serve(settings: Settings, stop: asyncio.Event) -> None:
     trust = trust_of(settings, "edge")
-    etcd = Etcd(settings.etcd)
+    etcd = Etcd(settings.etcd, access=settings.etcd_access())
     directory = Directory(etcd)
     readers = Readers(directory, trust)
     authenticator = Authenticator(settings.jwt_hs256_secret, anonymous=settings.anonymous)

@@ -35,9 +35,9 @@ async def main(stop: asyncio.Event) -> None:
     logs.configure("presence", settings.log_level)
     trust = trust_of(settings, "presence")
     metrics_port.serve(settings.metrics_port, settings.metrics_host)
+    etcd, keys = Etcd(settings.etcd, access=settings.etcd_access()), Keys()
     store = SqliteStore(settings.data_dir)
     await store.open()
-    etcd, keys = Etcd(settings.etcd), Keys()
     directory = Directory(etcd, keys)
     following = asyncio.create_task(directory.run())
     try:

@@ -61,5 +61,12 @@ def test_variables_fill_the_fields_and_defaults_the_rest() -> None:
 
 def test_a_shared_variable_has_no_service_in_its_name() -> None:
     names = [variable.name for variable in variables(Example, "example")]
-    assert names[:2] == ["ONWARD_ETCD", "ONWARD_SECRET"]
+    assert {"ONWARD_ETCD", "ONWARD_SECRET"} <= set(names)
     assert names[-1] == "ONWARD_EXAMPLE_ANONYMOUS"
+
+
+def test_a_shared_variable_can_be_given_for_one_service_alone() -> None:
+    environ = SECRET | {"ONWARD_ETCD": "a:1", "ONWARD_EXAMPLE_ETCD": "b:1,c:1"}
+    assert load(Example, "example", environ).etcd == "b:1,c:1"
+    with pytest.raises(SettingError, match="ONWARD_EXAMPLE_LEASE_TTL_S is 'x'"):
+        load(Example, "example", environ | {"ONWARD_EXAMPLE_LEASE_TTL_S": "x"})
