@@ -81,7 +81,8 @@ class EdgeRestarted(Row):
 
     def wrong(self, run: Run, timeline: Timeline) -> list[str]:
         found = [*errors(timeline), *false_notifications(run, timeline)]
-        told = {client for at, client in timeline.going_away if at >= timeline.injected}
+        stay = {one.client for one in run.staying}
+        told = {who for at, who in timeline.going_away if at >= timeline.injected} & stay
         codes = {code for at, client, code in timeline.ended if client in told}
         if not told:
             found.append("nobody was told to go")
