@@ -51,7 +51,9 @@ async def main(stop: asyncio.Event) -> None:
     trust = trust_of(settings, "coordinator")
     metrics.serve(settings.metrics_port, settings.metrics_host)
     etcd = Etcd(settings.etcd, access=settings.etcd_access())
-    store = SqliteStore.open(Path(settings.data_dir))
+    store = await _store(settings, stop)
+    if store is None:
+        return
     seen = Metrics(REGISTRY)
     try:
         partitions = await _partitions(etcd, settings.partitions, stop)

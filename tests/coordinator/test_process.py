@@ -121,7 +121,7 @@ def test_a_wrong_setting_stops_the_start_with_one_sentence(tmp_path: Path) -> No
 
 def test_an_unusable_data_directory_stops_the_start_with_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    code, said = failing("x", tmp_path / "file")
+    code, said = failing("127.0.0.1:1", tmp_path / "file")
     assert code == 2
     (line,) = said.splitlines()
     assert str(tmp_path / "file") in line and "ONWARD_COORDINATOR_DATA_DIR" in line
