@@ -120,7 +120,8 @@ def metrics() -> dict[str, list[Metric]]:
     own = CollectorRegistry()
     Metrics(own)
     found = {*_of(REGISTRY), *_of(own), *_asked()}
-    groups = {"every": sorted(one for one in found if one.name.startswith("onward_grpc_"))}
+    of_one = tuple(f"onward_{service}_" for service in SERVICES)
+    groups = {"every": sorted(one for one in found if not one.name.startswith(of_one))}
     for service in SERVICES:
         prefix = f"onward_{service}_"
         groups[service] = sorted(one for one in found if one.name.startswith(prefix))

@@ -60,14 +60,14 @@ def kill(pid: int, number: int) -> None:
 class Program:
     """A process with its output collected, ended by its pid at the latest with the test."""
 
-    def __init__(self, arguments: list[str], environ: dict[str, str]) -> None:
+    def __init__(self, arguments: list[str], environ: dict[str, str], cwd: Path = ROOT) -> None:
         self.process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
+            cwd=cwd,
             env=environ,
         )
         self.output = Lines(self.process.stdout)
