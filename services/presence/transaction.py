@@ -4,13 +4,18 @@ from collections.abc import Mapping
 
 from services.presence.crowd_rows import CrowdRows
 from services.presence.outbox_rows import OutboxTables
+from services.presence.sql import Sql
 from services.presence.state import Standing
 from services.presence.store import Counts, Cursor
 from services.presence.user_rows import OneUserRows
 
 
 class SqlTransaction(OneUserRows, CrowdRows, OutboxTables):
-    """Implements `store.Transaction`."""
+    """Implements `store.Transaction`. `meta`: what stands in that table, if it was read already."""
+
+    def __init__(self, db: Sql, partitions: int, meta: dict[str, str] | None = None) -> None:
+        super().__init__(db, partitions)
+        self._meta_rows = meta
 
     def log_id(self) -> str:
         return self._meta("log_id")
@@ -66,10 +71,15 @@ class SqlTransaction(OneUserRows, CrowdRows, OutboxTables):
         )
 
     def _meta(self, name: str) -> str:
-        rows = self.db.rows("SELECT value FROM meta WHERE name = ?", (name,))
-        return str(rows[0][0]) if rows else ""
+        if self._meta_rows is None:
+            self._meta_rows = {
+                row[0]: row[1] for row in self.db.rows("SELECT name, value FROM meta")
+            }
+        return self._meta_rows.get(name, "")
 
     def _put_meta(self, name: str, value: str) -> None:
+        if self._meta_rows is not None:
+            self._meta_rows[name] = value
         self.db.execute(
             "INSERT INTO meta VALUES (?, ?)"
             " ON CONFLICT (name) DO UPDATE SET value = excluded.value",

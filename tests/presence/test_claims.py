@@ -6,7 +6,6 @@ from services.presence import state
 from services.presence.claims import claim_deliveries
 from services.presence.notifications import Delivery, DeliveryState, Notification, Span
 from services.presence.plugins import Description
-from services.presence.sqlite_store import SqliteStore
 from services.presence.state import Endpoint, Follow, Register, Standing
 from services.presence.store import Attempt, Decided
 
@@ -35,11 +34,11 @@ def prepare(tx) -> None:
         tx.put_decided("ann", "/a", Decided(Span(seq, seq, seq), "n", "", 0.0))
 
 
-def test_a_hold_that_has_ended_has_ended_for_every_endpoint(run, tmp_path):
+def test_a_hold_that_has_ended_has_ended_for_every_endpoint(run, make_store):
     now = [0.0]
 
     async def body():
-        store = SqliteStore(str(tmp_path), clock=lambda: now[0])
+        store = make_store(clock=lambda: now[0])
         await store.open()
         await store.claim(1, 4)
         await store.write(prepare)
@@ -67,10 +66,10 @@ def test_a_hold_that_has_ended_has_ended_for_every_endpoint(run, tmp_path):
 
 @pytest.mark.parametrize(("outcome", "left"), [("RETRY", [2]), ("UNKNOWN", [1, 2])])
 def test_what_is_acknowledged_after_a_try_is_taken_out_if_nothing_was_sent(
-    run, tmp_path, outcome, left
+    run, make_store, outcome, left
 ):
     async def body():
-        store = SqliteStore(str(tmp_path), clock=lambda: 1_000.0)
+        store = make_store(clock=lambda: 1_000.0)
         await store.open()
         await store.claim(1, 4)
 

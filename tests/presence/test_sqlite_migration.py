@@ -7,9 +7,10 @@ import pytest
 
 from services.chassis.errors import StartError
 from services.presence.notifications import Delivery, DeliveryState
+from services.presence.sqlite_store import SqliteStore
 from services.presence.state import Follow, Mark, Register, Standing
 from services.presence.store import Counts, Cursor
-from tests.presence.test_sqlite_store import with_store
+from tests.presence.test_store import with_store
 
 NOW = 1_000.0
 # As it was written while the schema was 1: what differs, word for word, and some of what does not.
@@ -64,6 +65,11 @@ PRAGMA user_version = 1;
 """  # noqa: E501  # rows, one a line
 
 
+def kept_in(directory: Path):
+    """Makes the store there."""
+    return lambda **clock: SqliteStore(str(directory), **clock)
+
+
 def shape(directory: Path) -> set[tuple[str, str, str]]:
     """The names of a store's tables, columns, indices with their columns, and triggers."""
     db = sqlite3.connect(directory / "presence.sqlite")
@@ -98,7 +104,7 @@ def test_a_store_of_schema_1_keeps_everything(run, tmp_path):
         assert counts == Counts({"pending": 1, "held": 1}, 1, 1, 1, 3, 0, 0)
 
     for now in (NOW, NOW + 1):  # The second start finds the present schema.
-        with_store(run, tmp_path, body, now)
+        with_store(run, kept_in(tmp_path), body, now)
 
 
 def test_a_store_of_schema_1_becomes_like_a_new_one(run, tmp_path):
@@ -114,8 +120,8 @@ def test_a_store_of_schema_1_becomes_like_a_new_one(run, tmp_path):
         counts = await store.read(lambda tx: tx.counts())
         return counts.deliveries
 
-    assert with_store(run, old, counted) == {"dead": 1, "held": 1}
-    assert with_store(run, new, counted) == {"dead": 1}
+    assert with_store(run, kept_in(old), counted) == {"dead": 1, "held": 1}
+    assert with_store(run, kept_in(new), counted) == {"dead": 1}
     assert shape(old) == shape(new)
 
 
@@ -124,7 +130,7 @@ def test_a_store_that_cannot_be_changed_stays_as_it_was(run, tmp_path):
     db.executescript(SCHEMA_1 + "CREATE TABLE marks_1 (in_the_way);")
     before = shape(tmp_path)
     with pytest.raises(StartError, match="cannot be opened"):
-        with_store(run, tmp_path, None)
+        with_store(run, kept_in(tmp_path), None)
     assert shape(tmp_path) == before
     assert db.execute("PRAGMA user_version").fetchone() == (1,)
     assert db.execute("SELECT count(*) FROM registers").fetchone() == (3,)

@@ -1,4 +1,4 @@
-"""The store on a real file: fence, lock, atomic transactions, rows as they were written."""
+"""What only the store in SQLite does: the lock of its directory, files that are damaged or full."""
 
 import asyncio
 import os
@@ -7,124 +7,30 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-import threading
 from pathlib import Path
 
 import pytest
 
-from services.chassis.errors import Deposed, StartError, StoreFull
+from services.chassis.errors import StartError, StoreFull
 from services.presence import state
-from services.presence.notifications import Delivery, DeliveryState, Notification, Span
 from services.presence.sqlite_store import SqliteStore
-from services.presence.state import (
-    Endpoint,
-    Follow,
-    FollowKey,
-    Handover,
-    Hold,
-    Mark,
-    Register,
-    Standing,
-    UserState,
-)
-from services.presence.store import Attempt, Cursor, Decided, FanOut, GraceDue
-from tests.waiting import until
+from services.presence.store import Cursor
+from tests.presence.test_store import with_store
 
 ROOT = Path(__file__).parents[2]
-KEY = FollowKey("/a", "c", 3)
-MAIL = "mailto:ann@example.org"
 
 
-def with_store(run, tmp_path, body, now=1_000.0):
-    """Run `await body(store)` on an open, claimed store whose clock stands still."""
-
-    async def opened():
-        store = SqliteStore(str(tmp_path), clock=lambda: now)
-        await store.open()
-        try:
-            await store.claim(1 + await store.read(lambda tx: tx.epoch()), 4)
-            return await body(store)
-        finally:
-            await store.close()
-
-    return run(opened())
-
-
-def wrote(user: str, *effects: state.Effect):
-    def work(tx):
-        for effect in effects:
-            tx.write_user(user, effect)
-
-    return work
-
-
-# -- the fence and the lock ----------------------------------------------------------------------
-
-
-def test_an_epoch_not_above_the_stored_one_cannot_claim(run, tmp_path):
-    async def body(store):
-        with pytest.raises(Deposed):
-            await store.claim(1, 4)
-
-    with_store(run, tmp_path, body)
-
-
-def test_after_a_higher_claim_the_former_owner_writes_nothing(run, tmp_path):
-    async def body(store):
-        await store.claim(9, 4)
-        store._epoch = 1  # what a process that slept through it believes
-        with pytest.raises(Deposed):
-            await store.write(lambda tx: tx.put_cursor(1, Cursor(5, 1)))
-        assert await store.read(lambda tx: tx.cursor(1)) == Cursor()
-
-    with_store(run, tmp_path, body)
-
-
-def test_nothing_is_written_before_a_claim(run, tmp_path):
-    async def body():
-        store = SqliteStore(str(tmp_path))
-        await store.open()
-        with pytest.raises(Deposed):
-            await store.write(lambda tx: tx.put_cursor(1, Cursor(5, 1)))
-        await store.close()
-
-    run(body())
-
-
-def test_callers_that_give_up_do_not_lengthen_the_queue(run, tmp_path):
-    async def body(store):
-        goes_on = threading.Event()
-        ran = []
-        blocked = asyncio.create_task(store.read(lambda tx: goes_on.wait(5)))
-        try:
-            for _ in range(3):
-                given_up = [
-                    asyncio.create_task(store.read(lambda tx: ran.append(1))) for _ in range(64)
-                ]
-                await asyncio.sleep(0.02)
-                for task in given_up:
-                    task.cancel()
-                await asyncio.gather(*given_up, return_exceptions=True)
-        finally:
-            goes_on.set()
-        await blocked
-        await store.read(lambda tx: None)
-        assert len(ran) == 63, "64 places, one of them taken by the first"
-
-    with_store(run, tmp_path, body)
-
-
-def test_a_second_process_on_the_directory_is_refused_with_a_sentence(run, tmp_path):
+def test_a_second_process_on_the_directory_is_refused_with_a_sentence(run, tmp_path, make_sqlite):
     async def body(_):
         other = SqliteStore(str(tmp_path))
         with pytest.raises(StartError, match="ONWARD_PRESENCE_DATA_DIR"):
             await other.open()
         await other.close()
 
-    with_store(run, tmp_path, body)
+    with_store(run, make_sqlite, body)
 
 
-def test_a_directory_that_is_a_file_is_refused_with_a_sentence(run, tmp_path):
+def test_a_directory_that_is_a_file_is_refused_with_a_sentence(run, tmp_path, make_sqlite):
     (tmp_path / "file").write_text("")
 
     async def body():
@@ -136,8 +42,8 @@ def test_a_directory_that_is_a_file_is_refused_with_a_sentence(run, tmp_path):
     run(body())
 
 
-def test_a_file_of_another_version_is_refused_with_a_sentence(run, tmp_path):
-    with_store(run, tmp_path, lambda store: asyncio.sleep(0))
+def test_a_file_of_another_version_is_refused_with_a_sentence(run, tmp_path, make_sqlite):
+    with_store(run, make_sqlite, lambda store: asyncio.sleep(0))
     db = sqlite3.connect(tmp_path / "presence.sqlite")
     db.execute("PRAGMA user_version = 999")
     db.close()
@@ -151,7 +57,7 @@ def test_a_file_of_another_version_is_refused_with_a_sentence(run, tmp_path):
     run(body())
 
 
-def test_a_damaged_file_is_refused_with_a_sentence(run, tmp_path):
+def test_a_damaged_file_is_refused_with_a_sentence(run, tmp_path, make_sqlite):
     (tmp_path / "presence.sqlite").write_bytes(b"no database " * 1_000)
 
     async def body():
@@ -163,23 +69,7 @@ def test_a_damaged_file_is_refused_with_a_sentence(run, tmp_path):
     run(body())
 
 
-# -- transactions --------------------------------------------------------------------------------
-
-
-def test_a_work_that_fails_leaves_nothing(run, tmp_path):
-    async def body(store):
-        def work(tx):
-            tx.put_cursor(1, Cursor(5, 1))
-            raise ValueError("in the middle")
-
-        with pytest.raises(ValueError, match="in the middle"):
-            await store.write(work)
-        assert await store.read(lambda tx: tx.cursor(1)) == Cursor()
-
-    with_store(run, tmp_path, body)
-
-
-def test_a_full_disk_is_a_fault_that_leaves_nothing(run, tmp_path):
+def test_a_full_disk_is_a_fault_that_leaves_nothing(run, tmp_path, make_sqlite):
     async def body(store):
         pages = store._db.execute("PRAGMA page_count").fetchone()[0]
         store._db.execute(f"PRAGMA max_page_count = {pages}")
@@ -194,7 +84,7 @@ def test_a_full_disk_is_a_fault_that_leaves_nothing(run, tmp_path):
         store._db.execute("PRAGMA max_page_count = 1000000")
         await store.write(lambda tx: tx.put_cursor(1, Cursor(5, 1)))
 
-    with_store(run, tmp_path, body)
+    with_store(run, make_sqlite, body)
 
 
 _KILLED = """
@@ -221,7 +111,7 @@ _KILLED = """
 """
 
 
-def test_a_kill_leaves_cursor_and_effects_both_or_neither(run, tmp_path):
+def test_a_kill_leaves_cursor_and_effects_both_or_neither(run, tmp_path, make_sqlite):
     writer = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(_KILLED), str(tmp_path)],
         cwd=ROOT,
@@ -237,317 +127,3 @@ def test_a_kill_leaves_cursor_and_effects_both_or_neither(run, tmp_path):
         effects = db.execute("SELECT count(*) FROM waiting").fetchone()[0]
         [cursor] = db.execute("SELECT pos FROM cursors WHERE partition = 1").fetchone()
     assert effects == cursor >= 199
-
-
-# -- rows of users -------------------------------------------------------------------------------
-
-
-def test_a_user_is_read_as_written(run, tmp_path):
-    register = Register("c", 2, "s", 7, Standing.GRACE, 1_010.5, 4, True, True, False)
-    follow = Follow("/a", "c", 3, 5, 8, 9, True, "s", 6, 1, 2)
-    handover = Handover(KEY, 8, 2)
-    endpoint = Endpoint(MAIL, ("c", "d"), 999.0)
-
-    async def body(store):
-        await store.write(
-            wrote(
-                "ann",
-                state.PutRegister(register),
-                state.PutFollow(follow),
-                state.PutWaiting("/a", "c"),
-                state.PutHandover(handover),
-                state.PutEndpoint(endpoint),
-                state.PutHold(Hold("/a", 6, "c", 1.0, 5, 7)),
-            )
-        )
-        expected = UserState(
-            user="ann",
-            registers={"c": register},
-            follows={KEY: follow},
-            waiting=frozenset({("/a", "c")}),
-            handovers={KEY: handover},
-            endpoints={MAIL: endpoint},
-        )
-        assert await store.read(lambda tx: tx.load_user("ann")) == expected
-        assert await store.read(lambda tx: tx.load_user("ann", "/a")) == expected
-        other = await store.read(lambda tx: tx.load_user("ann", "/b"))
-        assert (other.follows, other.registers) == ({}, {"c": register})
-        holds = await store.read(lambda tx: tx.holds("ann", "/a", 6))
-        assert holds == {"c": Hold("/a", 6, "c", 1.0, 5, 7)}
-        await store.write(
-            wrote(
-                "ann",
-                state.DropFollow(KEY),
-                state.DropWaiting("/a", "c"),
-                state.DropHandover(KEY),
-                state.DropEndpoint(MAIL),
-            )
-        )
-        assert await store.read(lambda tx: tx.load_user("ann")) == UserState(
-            user="ann", registers={"c": register}
-        )
-
-    with_store(run, tmp_path, body)
-
-
-def test_marks_only_rise_and_are_found_by_edge_and_subject(run, tmp_path):
-    from services.chassis.subjects import partition_of
-
-    register = Register("c", 1, "s", 7, Standing.ONLINE)
-    partition = partition_of("/a", 4)
-
-    async def body(store):
-        await store.write(
-            wrote("ann", state.PutRegister(register), state.PutFollow(Follow("/a", "c", 1, 0, 0)))
-        )
-        for round_, pos in ((3, 30), (4, 20), (2, 25)):
-            await store.write(lambda tx, r=round_, p=pos: tx.put_mark(7, partition, r, p))
-        await store.write(lambda tx: tx.put_mark(8, partition, 99, 99))
-        loaded = await store.read(lambda tx: tx.load_user("ann"))
-        assert loaded.marks == {(7, "/a"): Mark(4, 30)}
-
-    with_store(run, tmp_path, body)
-
-
-def test_marks_are_kept_while_an_edge_lives_or_a_register_names_it(run, tmp_path):
-    async def body(store):
-        await store.write(wrote("ann", state.PutRegister(Register("c", 1, "s", 7, Standing.GRACE))))
-        for edge in (7, 8, 9):
-            await store.write(lambda tx, e=edge: tx.put_mark(e, 1, 1, 1))
-        assert await store.write(lambda tx: tx.prune_marks([8], 1_000.0)) == 0
-        assert await store.write(lambda tx: tx.prune_marks([8], 1_001.0)) == 1
-        left = await store.read(lambda tx: tx.db.rows("SELECT edge_id FROM marks ORDER BY edge_id"))
-        assert left == [(7,), (8,)]
-
-    with_store(run, tmp_path, body)
-
-
-def test_graces_are_due_by_the_clock_of_the_store(run, tmp_path):
-    def register(client: str, until: float) -> state.PutRegister:
-        return state.PutRegister(Register(client, 1, "s", 7, Standing.GRACE, until))
-
-    async def body(store):
-        await store.write(wrote("ann", register("late", 1_001.0), register("due", 999.0)))
-        assert await store.read(lambda tx: tx.graces_due(10)) == [GraceDue("ann", "due", 1, 999.0)]
-        assert await store.read(lambda tx: tx.next_grace()) == 999.0
-
-    with_store(run, tmp_path, body)
-
-
-def test_sessions_of_an_edge_are_found_while_online(run, tmp_path):
-    async def body(store):
-        online = Register("c", 1, "s", 7, Standing.ONLINE)
-        away = Register("d", 1, "s", 8, Standing.OFFLINE)
-        await store.write(wrote("ann", state.PutRegister(online), state.PutRegister(away)))
-        assert await store.read(lambda tx: tx.edges_online()) == [7]
-        assert await store.read(lambda tx: tx.clients_of_edge(7, 10)) == [("ann", "c")]
-
-    with_store(run, tmp_path, body)
-
-
-def test_who_waits_is_found_by_subject_in_pages(run, tmp_path):
-    async def body(store):
-        for user in ("bob", "ann", "cid"):
-            await store.write(wrote(user, state.PutWaiting("/a", "1"), state.PutWaiting("/a", "2")))
-        assert await store.read(lambda tx: tx.users_waiting("/a", "", 2)) == ["ann", "bob"]
-        assert await store.read(lambda tx: tx.users_waiting("/a", "bob", 2)) == ["cid"]
-        assert await store.read(lambda tx: tx.waiting_subjects(["/b", "/a"])) == {"/a"}
-
-    with_store(run, tmp_path, body)
-
-
-def test_a_token_that_nobody_can_guess_moves_to_the_last_user_who_registered_it(run, tmp_path):
-    async def body(store):
-        for user in ("ann", "bob"):
-            for uri in ("fcm:abc", MAIL):
-                endpoint = Endpoint(uri, ("c",), 1.0)
-                await store.write(wrote(user, state.PutEndpoint(endpoint)))
-        assert list(await store.read(lambda tx: tx.uris("ann"))) == [MAIL]
-        assert list(await store.read(lambda tx: tx.uris("bob"))) == ["fcm:abc", MAIL]
-
-    with_store(run, tmp_path, body)
-
-
-def test_a_gone_endpoint_is_noted_for_each_client_until_told(run, tmp_path):
-    async def body(store):
-        await store.write(wrote("ann", state.PutEndpoint(Endpoint(MAIL, ("c", "d"), 500.0))))
-        assert not await store.write(lambda tx: tx.remove_gone_endpoint("ann", MAIL, 500.0))
-        assert await store.write(lambda tx: tx.remove_gone_endpoint("ann", MAIL, 501.0))
-        assert await store.read(lambda tx: tx.gone_endpoints("ann", "c")) == [MAIL]
-        await store.write(wrote("ann", state.ForgetGone("c", MAIL)))
-        assert await store.read(lambda tx: tx.gone_endpoints("ann", "c")) == []
-        assert await store.read(lambda tx: tx.gone_endpoints("ann", "d")) == [MAIL]
-
-    with_store(run, tmp_path, body)
-
-
-def test_fan_outs_are_kept_until_dropped(run, tmp_path):
-    async def body(store):
-        await store.write(lambda tx: tx.put_fanout(FanOut("/a", 1, 5, "bob", "")))
-        await store.write(lambda tx: tx.put_fanout(FanOut("/a", 1, 5, "bob", "cid")))
-        rows = await store.read(lambda tx: tx.open_fanouts(10))
-        assert rows == [FanOut("/a", 1, 5, "bob", "cid")]
-        await store.write(lambda tx: tx.drop_fanout("/a", 1))
-        assert await store.read(lambda tx: tx.open_fanouts(10)) == []
-
-    with_store(run, tmp_path, body)
-
-
-# -- rows of the outbox --------------------------------------------------------------------------
-
-
-def notification(own_id="n", **changes) -> Notification:
-    values = {
-        "id": own_id, "user": "ann", "subject": "/a", "first_seq": 1, "created_at": 1.0,
-        "due_at": 1.0, "expires_at": 9_999.0,
-    }  # fmt: skip
-    return Notification(**(values | changes))
-
-
-def delivery(own_id="d", **changes) -> Delivery:
-    values = {
-        "id": own_id, "notification_id": "n", "user": "ann", "subject": "/a", "uri": MAIL,
-        "state": DeliveryState.PENDING, "due_at": 999.0, "expires_at": 9_999.0,
-    }  # fmt: skip
-    return Delivery(**(values | changes))
-
-
-def decided(from_seq: int, to_seq: int, notification_id="n", reason="") -> Decided:
-    return Decided(Span(from_seq, to_seq, to_seq * 10), notification_id, reason, 1_000.0)
-
-
-def test_the_first_writer_of_a_decision_wins(run, tmp_path):
-    async def body(store):
-        await store.write(lambda tx: tx.put_decided("ann", "/a", decided(3, 3)))
-        again = decided(3, 3, "", "TRIMMED")
-        await store.write(lambda tx: tx.put_decided("ann", "/a", again))
-        assert await store.read(lambda tx: tx.decided_in("ann", "/a", 1, 9)) == [decided(3, 3)]
-
-    with_store(run, tmp_path, body)
-
-
-def test_decisions_are_found_by_any_seq_of_their_span(run, tmp_path):
-    async def body(store):
-        for row in (decided(1, 1), decided(5, 20), decided(30, 30)):
-            await store.write(lambda tx, r=row: tx.put_decided("ann", "/a", r))
-        found = await store.read(lambda tx: tx.decided_in("ann", "/a", 7, 8))
-        assert found == [decided(5, 20)]
-        assert await store.read(lambda tx: tx.decided_in("ann", "/a", 2, 4)) == []
-        spans = await store.read(lambda tx: tx.members("n"))
-        assert [span.to_seq for span in spans] == [1, 20, 30]
-        await store.write(lambda tx: tx.take_out("ann", "/a", 20, "ACKNOWLEDGED"))
-        spans = await store.read(lambda tx: tx.members("n"))
-        assert [span.to_seq for span in spans] == [1, 30]
-
-    with_store(run, tmp_path, body)
-
-
-def test_a_notification_is_joinable_until_anything_of_it_was_claimed(run, tmp_path):
-    async def body(store):
-        await store.write(lambda tx: tx.begin_all([notification()], [delivery()]))
-        assert await store.read(lambda tx: tx.joinables(["ann"], "/a")) == {"ann": notification()}
-        await store.write(lambda tx: tx.close_notifications(["n"], sent=True))
-        assert await store.read(lambda tx: tx.joinables(["ann", "bob"], "/a")) == {}
-        assert await store.read(lambda tx: tx.last_sent(["ann", "bob"], "/a")) == {"ann": 1_000.0}
-
-    with_store(run, tmp_path, body)
-
-
-def test_a_notification_with_nowhere_left_to_go_is_not_joinable(run, tmp_path):
-    async def body(store):
-        await store.write(wrote("ann", state.PutEndpoint(Endpoint(MAIL, ("c",), 1.0))))
-        await store.write(lambda tx: tx.begin_all([notification()], [delivery()]))
-        await store.write(wrote("ann", state.DropEndpoint(MAIL)))
-        assert await store.read(lambda tx: tx.joinables(["ann", "bob"], "/a")) == {}
-        [ended] = await store.read(lambda tx: tx.deliveries_of("n"))
-        assert (ended.state, ended.reason) == (DeliveryState.CANCELLED, "ENDPOINT_REMOVED")
-
-    with_store(run, tmp_path, body)
-
-
-def test_due_deliveries_come_by_channel_longest_due_first(run, tmp_path):
-    rows = [
-        delivery("late", due_at=2_000.0),
-        delivery("b", due_at=900.0),
-        delivery("a", due_at=800.0, uri="tel:+1"),
-        delivery("c", due_at=700.0, uri="fcm:x"),
-        delivery("done", due_at=None),
-    ]
-
-    async def body(store):
-        await store.write(lambda tx: tx.begin_all([notification()], rows))
-        due = await store.read(lambda tx: tx.deliveries_due(["mailto", "tel"], 10))
-        assert [row.id for row in due] == ["a", "b"]
-        assert await store.read(lambda tx: tx.schemes_open()) == ["fcm", "mailto", "tel"]
-        assert await store.read(lambda tx: tx.next_due(["mailto"])) == 900.0
-        assert await store.read(lambda tx: tx.next_due(["other"])) is None
-
-    with_store(run, tmp_path, body)
-
-
-def test_a_wake_makes_due_what_was_held_and_leaves_what_waits_for_its_own_time(run, tmp_path):
-    rows = [delivery("held", due_at=1_500.0, held=True), delivery("later", due_at=1_500.0)]
-
-    async def body(store):
-        await store.write(lambda tx: tx.begin_all([notification()], rows))
-        await store.write(wrote("ann", state.Wake("/a")))
-        due = await store.read(lambda tx: tx.deliveries_due(["mailto"], 10))
-        assert [row.id for row in due] == ["held"]
-
-    with_store(run, tmp_path, body)
-
-
-def test_attempts_are_kept_in_order_and_ended_in_place(run, tmp_path):
-    first = Attempt("d", 1, 5.0, "email", "RETRY", 6.0, "p", "451")
-    second = Attempt("d", 2, 7.0, "email")
-
-    async def body(store):
-        for attempt in (Attempt("d", 1, 5.0, "email"), first, second):
-            await store.write(lambda tx, a=attempt: tx.put_attempts([a]))
-        assert await store.read(lambda tx: tx.attempts("d")) == [first, second]
-
-    with_store(run, tmp_path, body)
-
-
-def test_suppressions_are_counted_together_in_a_window(run, tmp_path):
-    async def body(store):
-        for seq in (7, 3):
-            span = Span(seq, seq, 1)
-            await store.write(lambda tx, s=span: tx.suppress("ann", "/a", "PUBLISHER", s, 3_600))
-        [kept] = await store.read(lambda tx: tx.suppressions("ann", "/a", 10))
-        assert (kept.reason, kept.from_seq, kept.to_seq, kept.count) == ("PUBLISHER", 3, 7, 2)
-
-    with_store(run, tmp_path, body)
-
-
-def test_old_records_go_but_not_what_may_still_be_sent(run, tmp_path):
-    ended = delivery("ended", notification_id="old", state=DeliveryState.ACCEPTED, due_at=None)
-
-    async def body(store):
-        await store.write(lambda tx: tx.begin_all([notification("old")], [ended]))
-        await store.write(lambda tx: tx.begin_all([notification("open")], [
-            delivery("open", notification_id="open")]))  # fmt: skip
-        for seq, own_id in ((1, "old"), (2, "open"), (3, "")):
-            row = decided(seq, seq, own_id)
-            await store.write(lambda tx, r=row: tx.put_decided("ann", "/a", r))
-        while await store.write(lambda tx: tx.expire_records(2_000.0, 1)):
-            pass
-        assert await store.read(lambda tx: tx.notifications(["old"])) == {}
-        assert await store.read(lambda tx: tx.deliveries(["ended"])) == []
-        left = await store.read(lambda tx: tx.decided_in("ann", "/a", 1, 9))
-        assert [row.span.to_seq for row in left] == [2]
-
-    with_store(run, tmp_path, body)
-
-
-def test_what_was_committed_is_there_after_opening_again(run, tmp_path):
-    async def write(store):
-        await store.write(lambda tx: tx.adopt_log("log"))
-        await store.write(lambda tx: tx.put_cursor(2, Cursor(7, 1)))
-
-    async def read(store):
-        await until(lambda: store.read(lambda tx: tx.log_id() == "log"))
-        assert await store.read(lambda tx: tx.cursor(2)) == Cursor(7, 1)
-
-    with_store(run, tmp_path, write)
-    with_store(run, tmp_path, read)

@@ -15,12 +15,12 @@ from services.presence.state import (
 from services.presence.store import Decided
 from services.presence.upkeep import CLOCKS_APART_S, Keeps, Upkeep
 from tests.presence.stage import SECRET, FakeLog
-from tests.presence.test_sqlite_store import with_store, wrote
+from tests.presence.test_store import with_store, wrote
 
 DAY = 86_400.0
 
 
-def upkept(run, tmp_path, body, keep_s=100.0, told=None, now=1_000.0):
+def upkept(run, make_store, body, keep_s=100.0, told=None, now=1_000.0):
     """Run `await body(store, log, step)` around passes of the upkeep, at time `now`."""
 
     async def with_log(store):
@@ -33,7 +33,7 @@ def upkept(run, tmp_path, body, keep_s=100.0, told=None, now=1_000.0):
             await reader.close()
             await log.stop()
 
-    with_store(run, tmp_path, with_log, now)
+    with_store(run, make_store, with_log, now)
 
 
 def upkeep(store, reader, keep_s, told=None) -> Upkeep:
@@ -52,7 +52,7 @@ async def follows(store) -> list[int]:
     return sorted(follow.opened for follow in loaded.follows.values())
 
 
-def test_an_ended_follow_goes_when_the_log_has_trimmed_what_it_acknowledged(run, tmp_path):
+def test_an_ended_follow_goes_when_the_log_has_trimmed_what_it_acknowledged(run, make_store):
     async def body(store, log, step):
         for _ in range(6):
             log.publish("/a", "x")
@@ -63,10 +63,10 @@ def test_an_ended_follow_goes_when_the_log_has_trimmed_what_it_acknowledged(run,
         await step()
         assert await follows(store) == [2]
 
-    upkept(run, tmp_path, body)
+    upkept(run, make_store, body)
 
 
-def test_users_whose_ended_follows_must_stay_do_not_keep_those_of_others(run, tmp_path):
+def test_users_whose_ended_follows_must_stay_do_not_keep_those_of_others(run, make_store):
     async def body(store, log, step):
         for _ in range(6):
             log.publish("/a", "x")
@@ -84,10 +84,10 @@ def test_users_whose_ended_follows_must_stay_do_not_keep_those_of_others(run, tm
         kept = await store.read(lambda tx: tx.users_with_ended_follows("/a", "", 1_000))
         assert len(kept) == 600
 
-    upkept(run, tmp_path, body)
+    upkept(run, make_store, body)
 
 
-def test_an_ended_follow_stays_while_it_is_handed_over(run, tmp_path):
+def test_an_ended_follow_stays_while_it_is_handed_over(run, make_store):
     async def body(store, log, step):
         log.publish("/a", "x")
         log.floors["/a"] = 1
@@ -99,10 +99,10 @@ def test_an_ended_follow_stays_while_it_is_handed_over(run, tmp_path):
         await step()
         assert await follows(store) == []
 
-    upkept(run, tmp_path, body)
+    upkept(run, make_store, body)
 
 
-def test_records_go_after_their_time(run, tmp_path):
+def test_records_go_after_their_time(run, make_store):
     async def body(store, log, step):
         for seq, at in ((1, 899.0), (2, 901.0)):
             row = Decided(Span(seq, seq, seq), "", "PUBLISHER", at)
@@ -111,7 +111,7 @@ def test_records_go_after_their_time(run, tmp_path):
         left = await store.read(lambda tx: tx.decided_in("ann", "/a", 1, 9))
         assert [row.span.to_seq for row in left] == [2]
 
-    upkept(run, tmp_path, body, now=1_000.0 + CLOCKS_APART_S)
+    upkept(run, make_store, body, now=1_000.0 + CLOCKS_APART_S)
 
 
 # -- clients and follows that time has passed by --------------------------------------------------
@@ -130,7 +130,7 @@ async def clients(store, user="ann") -> list[str]:
     return sorted((await store.read(lambda tx: tx.load_user(user))).registers)
 
 
-def test_the_follows_of_a_user_who_stays_away_end_and_are_handed_over(run, tmp_path):
+def test_the_follows_of_a_user_who_stays_away_end_and_are_handed_over(run, make_store):
     told = []
 
     async def body(store, log, step):
@@ -149,14 +149,14 @@ def test_the_follows_of_a_user_who_stays_away_end_and_are_handed_over(run, tmp_p
             assert [f.ended for f in (await loaded(store, user)).follows.values()] == [False]
         assert await store.read(lambda tx: tx.users_waiting("/a")) == ["bob", "eve"]
 
-    upkept(run, tmp_path, body, told=told, now=NOW)
+    upkept(run, make_store, body, told=told, now=NOW)
 
 
 async def loaded(store, user):
     return await store.read(lambda tx: tx.load_user(user))
 
 
-def test_a_client_with_nothing_left_is_forgotten_and_one_with_anything_is_not(run, tmp_path):
+def test_a_client_with_nothing_left_is_forgotten_and_one_with_anything_is_not(run, make_store):
     async def body(store, log, step):
         await store.write(
             wrote(
@@ -175,10 +175,10 @@ def test_a_client_with_nothing_left_is_forgotten_and_one_with_anything_is_not(ru
         counts = await store.read(lambda tx: tx.counts())
         assert counts.clients_known == 4
 
-    upkept(run, tmp_path, body, now=NOW)
+    upkept(run, make_store, body, now=NOW)
 
 
-def test_more_clients_than_one_page_are_looked_at(run, tmp_path):
+def test_more_clients_than_one_page_are_looked_at(run, make_store):
     async def body(store, log, step):
         def crowd(tx):
             for number in range(1_200):
@@ -193,4 +193,4 @@ def test_more_clients_than_one_page_are_looked_at(run, tmp_path):
         await step()
         assert (await store.read(lambda tx: tx.counts())).clients_known == 400
 
-    upkept(run, tmp_path, body, now=NOW)
+    upkept(run, make_store, body, now=NOW)

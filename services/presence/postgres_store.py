@@ -1,0 +1,244 @@
+"""The presence store in PostgreSQL: for several presence services, one of which writes.
+
+One connection on one thread. A transaction begins by locking and reading the row that says in which
+epoch the store was claimed, and a claim writes that row: so nothing commits after a higher claim.
+A claim does not wait for a process that stands still within a transaction; it ends its session.
+
+Where a commit's outcome is not known (the connection broke, or the commit did not wait for its
+standby), the claim is given up. Whoever claims next finds what there is: cursors and effects are
+one transaction, so that repeating it harms nobody.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeGuard, TypeVar
+
+import psycopg
+
+from services.chassis import logs
+from services.chassis.errors import Fault, StartError, StoreFull, Unavailable
+from services.presence.postgres_connection import (
+    SCHEMA,
+    Connection,
+    PostgresSql,
+    address_of,
+    connect,
+)
+from services.presence.serial_store import SerialStore, commit_seconds, work_seconds
+from services.presence.transaction import SqlTransaction
+
+T = TypeVar("T")
+
+log = logs.get(__name__)
+
+_SCHEMA_SQL = Path(__file__).with_name("postgres_schema.sql")
+_SCHEMA_VERSION = 1
+# Any number, as long as everybody who changes the schema takes the same.
+_SCHEMA_LOCK = 7_203_541_890
+# A change of the schema may take its time, and others wait for it.
+_SCHEMA_ANSWER_S = 60.0
+# After a try to connect that failed, others fail at once for this long: many may be queued.
+_RECONNECT_PAUSE_S = 0.5
+# How long a claim waits for the transaction of a former owner before it ends its session.
+_CLAIM_WAIT_MS = 1_000
+_FULL_STATE = "53100"
+# Not a primary any more, or set to read only; stood still within a transaction for too long.
+_SESSION_STATES = frozenset({"25006", "25P03"})
+
+_NOW = "extract(epoch FROM clock_timestamp())::float8"
+_FENCE = f"SELECT {_NOW} FROM meta WHERE name = 'epoch' FOR SHARE"
+_CLAIM = f"SELECT {_NOW} FROM meta WHERE name = 'epoch' FOR UPDATE"
+_META = "SELECT name, value FROM meta"
+# Whoever holds the fence's row, or waits for it.
+_END_RIVALS = """
+SELECT pg_terminate_backend(pid) FROM pg_locks
+WHERE locktype = 'relation' AND relation = 'meta'::regclass AND mode = 'RowShareLock'
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND pid <> pg_backend_pid()
+"""
+
+
+class PostgresStore(SerialStore):
+    """The store at `url`. `answer_s`: longest time that an answer is waited for; `clock`: takes the
+    place of the database's, for tests."""
+
+    def __init__(self, url: str, answer_s: float, clock: Callable[[], float] | None = None) -> None:
+        super().__init__()
+        self._address = address_of(url)
+        self._answer_s = answer_s
+        self._clock = clock
+        self._connection: Connection | None = None
+        self._connect_after = 0.0
+
+    def _open(self) -> None:
+        try:
+            with connect(self._address, _SCHEMA_ANSWER_S) as connection:
+                _prepare(connection)
+        except psycopg.OperationalError as error:
+            raise _fault_of(error) from None
+        except psycopg.Error as error:
+            raise StartError(
+                f"the tables of presence cannot be made ({type(error).__name__}); give the role "
+                "of ONWARD_PRESENCE_STORE the right to create a schema in its database"
+            ) from None
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _raise_epoch(self, epoch: int) -> None:
+        try:
+            super()._raise_epoch(epoch)
+        except psycopg.errors.LockNotAvailable:
+            log.warning("former_owner_ended")
+            self._read(lambda tx: tx.db.rows(_END_RIVALS))
+            try:
+                super()._raise_epoch(epoch)
+            except psycopg.errors.LockNotAvailable:
+                raise Unavailable("the former owner of presence does not let go") from None
+
+    def _transact(self, work: Callable[[SqlTransaction], T], claiming: bool = False) -> T:
+        connection = self._connected()
+        committing = False
+        try:
+            sql, tx = self._begin(connection, claiming)
+            began = time.perf_counter()
+            result = work(tx)
+            worked = time.perf_counter()
+            committing = True
+            committed = sql.flush([("COMMIT", ())])[-1]
+            # A transaction that has failed answers ROLLBACK.
+            assert committed.statusmessage == "COMMIT", committed.statusmessage
+            work_seconds.observe(worked - began)
+            commit_seconds.observe(time.perf_counter() - worked)
+        except BaseException as error:  # Whatever ended the work undoes it, and is passed on.
+            unknown = committing and connection.lost
+            self._undo(connection, error)
+            if unknown:
+                self._epoch = 0
+                raise Unavailable("it is not known whether presence's store committed") from None
+            if isinstance(error, psycopg.errors.LockNotAvailable):
+                raise
+            if _is_fault(error):
+                raise self._noted(_fault_of(error)) from None
+            raise
+        if connection.warned:
+            self._end()
+            self._epoch = 0
+            raise Unavailable("a commit did not wait for its standby")
+        self.full_since = None
+        return result
+
+    def _begin(self, connection: Connection, claiming: bool) -> tuple[PostgresSql, SqlTransaction]:
+        """A transaction in which the fence is locked, at the time of the lock."""
+        sql = PostgresSql(connection, self._clock)
+        first = [("BEGIN", ())]
+        if claiming:
+            first.append((f"SET LOCAL lock_timeout = {_CLAIM_WAIT_MS}", ()))
+        first.append((_CLAIM if claiming else _FENCE, ()))
+        *_, fence, meta = sql.flush([*first, (_META, ())])
+        [(sql.began_at,)] = fence.fetchall()
+        return sql, SqlTransaction(sql, self._partitions, dict(meta.fetchall()))
+
+    def _read(self, work: Callable[[SqlTransaction], T]) -> T:
+        sql = PostgresSql(self._connected(), self._clock)
+        try:
+            return work(SqlTransaction(sql, self._partitions))
+        except psycopg.Error as error:
+            self._end()
+            if _is_fault(error):
+                raise _fault_of(error) from None
+            raise
+
+    # -- the connection -----------------------------------------------------------------------
+
+    def _connected(self) -> Connection:
+        """The connection, made now if there is none that can be used."""
+        if self._connection is not None:
+            if not (self._connection.closed or self._connection.broken):
+                return self._connection
+            self._end()
+        if time.monotonic() < self._connect_after:
+            raise Unavailable("the presence store cannot be reached")
+        try:
+            self._connection = connect(self._address, self._answer_s)
+        except psycopg.Error as error:
+            self._connect_after = time.monotonic() + _RECONNECT_PAUSE_S
+            fault = _fault_of(error)
+            log.warning("store_unavailable", fault=str(fault))
+            raise fault from None
+        return self._connection
+
+    def _undo(self, connection: Connection, error: BaseException) -> None:
+        """Roll back; if that is not certain, end the connection, which does it too."""
+        ended = isinstance(error, psycopg.Error) and error.sqlstate in _SESSION_STATES
+        try:
+            if not connection.lost and not ended:
+                connection.send([("ROLLBACK", ())])
+                return
+        except psycopg.Error:
+            pass
+        self._end()
+
+    def _end(self) -> None:
+        if self._connection is not None:
+            with suppress(psycopg.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _noted(self, fault: Fault) -> Fault:
+        if isinstance(fault, StoreFull):
+            self.full_since = self.full_since or time.time()
+        return fault
+
+
+def _is_fault(error: BaseException) -> TypeGuard[psycopg.Error]:
+    """Whether the server, or the way to it, is at fault; otherwise it is a bug."""
+    if isinstance(error, psycopg.Error) and error.sqlstate in _SESSION_STATES:
+        return True
+    return isinstance(error, psycopg.OperationalError)
+
+
+def _fault_of(error: psycopg.Error) -> Fault:
+    """The fault that a failure is. Its words hold nothing that anybody sent: what PostgreSQL says
+    of a row names the row."""
+    if error.sqlstate == _FULL_STATE:
+        return StoreFull("the disk of the presence store is full")
+    if error.sqlstate:
+        return Unavailable(f"the presence store failed ({type(error).__name__}, {error.sqlstate})")
+    return Unavailable(f"the presence store did not answer ({type(error).__name__})")
+
+
+def _prepare(connection: Connection) -> None:
+    """Make the tables, or find them at this version."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
+        [[encoding, standby, found]] = connection.execute(
+            "SELECT current_setting('server_encoding'),"
+            " current_setting('synchronous_standby_names'), to_regclass(%s)::text",
+            (f"{SCHEMA}.meta",),
+        ).fetchall()
+        if encoding != "UTF8":
+            raise StartError(
+                f"the database of ONWARD_PRESENCE_STORE has the encoding {encoding}; create one "
+                "with UTF8"
+            )
+        version = 0
+        if found is not None:
+            [[value]] = connection.execute(
+                "SELECT value FROM meta WHERE name = 'schema'"
+            ).fetchall()
+            version = int(value)
+        if version > _SCHEMA_VERSION:
+            raise StartError(
+                f"the presence store was written by a newer version of Onward (schema {version}, "
+                f"this one knows {_SCHEMA_VERSION}); run that version"
+            )
+        if version < 1:
+            connection.execute(_SCHEMA_SQL.read_text())
+            connection.execute("INSERT INTO meta VALUES ('schema', %s)", (str(_SCHEMA_VERSION),))
+    if not standby:
+        log.warning("store_without_standby")
