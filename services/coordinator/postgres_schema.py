@@ -100,8 +100,11 @@ def prepare(address: str) -> str:
 
 def _version(connection: psycopg.Connection[tuple[object, ...]]) -> int:
     """The version of the schema; 0: there is none yet."""
-    row = connection.execute("SELECT to_regclass(%s)::text", (f"{SCHEMA}.meta",)).fetchone()
-    if row is None or row[0] is None:
+    # Not by to_regclass, which may not see yet what another has made while this one waited.
+    found = connection.execute(
+        "SELECT FROM pg_tables WHERE schemaname = %s AND tablename = 'meta'", (SCHEMA,)
+    ).fetchone()
+    if found is None:
         return 0
     row = connection.execute("SELECT value::int FROM meta WHERE name = 'schema'").fetchone()
     assert row is not None and isinstance(row[0], int)
