@@ -30,6 +30,9 @@ faults-tools:  ## what sets a clock wrong for one process; without it those rows
 	@[ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || [ -d /usr/lib/*/faketime ] \
 	  || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq faketime >/dev/null; }
 
+simulate: setup  ## stories of faults in virtual time, 2 min; e.g. make simulate SEEDS=5000
+	@SIMULATION_SEEDS=$(or $(SEEDS),1000) $(BIN)/python -m pytest tests/simulation $(ARGS)
+
 mutations: setup  ## mistakes that the checker must find, e.g. make mutations MISTAKE=fast; all: 4 min
 	@FAULT_MUTATIONS="$(MISTAKE)" $(BIN)/python -m pytest tests/faults/test_mutations.py -rP $(ARGS)
 
