@@ -10,7 +10,7 @@ SELECTION := kills,coordinator-stop,coordinator-restart,coordinator-cut-etcd,etc
 MISTAKE ?= all
 BIN := .venv/bin
 
-.PHONY: up test faults faults-selection faults-tools faults-page mutations bench setup protos lint types buf lock settings metrics
+.PHONY: up test faults faults-selection faults-page mutations simulate bench setup protos lint types buf lock settings metrics
 
 up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
 	@exec $(BIN)/onward up $(ARGS)
@@ -19,19 +19,12 @@ test: setup  ## all tests; options in ARGS, e.g. make test ARGS="tests/edge -x"
 	@sh deploy/setup-tests.sh
 	@$(BIN)/python -m pytest $(ARGS)
 
-faults: setup faults-tools  ## every fault with three seeds; goes on where it stopped, e.g. make faults ROW=kills SEED=1,2
+faults: setup  ## every fault with three seeds; goes on where it stopped, e.g. make faults ROW=kills SEED=1,2
 	@$(BIN)/python -m tests.faults.season --row $(ROW) --seed $(SEED) --results $(RESULTS)
 
-faults-selection: setup faults-tools  ## ten of them, in 6 minutes
+faults-selection: setup  ## ten of them, in 6 minutes
 	@FAULT_ROWS=$(SELECTION) FAULT_SEEDS=1 \
 	  $(BIN)/python -m pytest tests/faults/test_runs.py -rP $(ARGS)
-
-faults-tools:  ## what sets a clock wrong for one process; without it those rows are left out
-	@[ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || [ -d /usr/lib/*/faketime ] \
-	  || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq faketime >/dev/null; }
-
-simulate: setup  ## stories of faults in virtual time, 2 min; e.g. make simulate SEEDS=5000
-	@SIMULATION_SEEDS=$(or $(SEEDS),1000) $(BIN)/python -m pytest tests/simulation $(ARGS)
 
 mutations: setup  ## mistakes that the checker must find, e.g. make mutations MISTAKE=fast; all: 4 min
 	@FAULT_MUTATIONS="$(MISTAKE)" $(BIN)/python -m pytest tests/faults/test_mutations.py -rP $(ARGS)

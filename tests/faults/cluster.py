@@ -18,11 +18,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.cli import up_exec
+from services.cli.up_machine import find_etcd
 from tests.faults.proxy import Link, Links
 from tests.path.stack import ROOT, Lines, Suite, base_environ
 from tests.processes import alive
@@ -39,13 +40,13 @@ _SERVICES = ("coordinator", "presence", "notifier", "edge")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How many processes of each kind, and where the stores are."""
+    """How many processes of each kind, and where the log is."""
 
     coordinators: int = 1
     edges: int = 1
     presences: int = 1
     etcds: int = 1
-    store: str = ""  # URL of a PostgreSQL for all; empty: SQLite in each one's own folder
+    postgres: bool = False  # the log is in a PostgreSQL with a standby; else in SQLite
 
     def members(self) -> list[str]:
         """The names of all processes, in the order in which they start."""
@@ -57,7 +58,7 @@ class Shape:
 class Cluster(Suite):
     """The processes. `proxied` names links as `from>to`: a member, or a kind of member (its
     connections to all of its kind, from each member), and what it reaches. `more`: variables of
-    single members."""
+    single members; `stores`: ports of PostgreSQL, called store-1 and store-2."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Cluster(Suite):
         proxied: Collection[str] = (),
         tree: Path | None = None,
         more: Mapping[str, Mapping[str, str]] | None = None,
+        stores: Sequence[int] = (),
     ) -> None:
         self.shape, self.data_dir, self.folder = shape, folder / "data", folder
         self.members = shape.members()
@@ -76,6 +78,7 @@ class Cluster(Suite):
         self.ports = {name: self._draw() for name in self.members}
         self.peer_ports = {n: self._draw() for n in self.members if kind_of(n) == "etcd"}
         self.http_ports = {n: self._draw() for n in self.members if kind_of(n) == "edge"}
+        self._stores = {f"store-{n}": port for n, port in enumerate(stores, 1)}
         self.urls = [f"http://{HOST}:{port}" for port in self.http_ports.values()]
         self.url, self.port = self.urls[0], next(iter(self.http_ports.values()))
         self.links: dict[str, Link] = {}
@@ -199,8 +202,9 @@ class Cluster(Suite):
             "heartbeat-interval": "50", "election-timeout": "500",
         }  # fmt: skip
         arguments = [f"--{option}={value}" for option, value in options.items()]
-        return [sys.executable, "-I", "-S", str(up_exec.__file__), "{keeper}", str(ETCD),
-                *arguments]  # fmt: skip
+        # One of several may not be the one that pip brings: its version may lose data.
+        binary = str(ETCD) if self.shape.etcds == 1 else find_etcd(os.environ)
+        return [sys.executable, "-I", "-S", str(up_exec.__file__), "{keeper}", binary, *arguments]
 
     def _environ(self, name: str) -> dict[str, str]:
         environ = base_environ()
@@ -219,8 +223,7 @@ class Cluster(Suite):
         return environ | shared | etcd | own | given
 
     def _own(self, name: str) -> dict[str, str]:
-        here, store = f"{HOST}:{self.ports[name]}", self.shape.store
-        kept = {"STORE": store} if store else {"DATA_DIR": str(self.folder_of(name))}
+        here, kept = f"{HOST}:{self.ports[name]}", {"DATA_DIR": str(self.folder_of(name))}
         match kind_of(name):
             case "edge":
                 address = f"{HOST}:{self.http_ports[name]}"
@@ -228,6 +231,10 @@ class Cluster(Suite):
             case "coordinator":
                 link = self.links.get(f"edge>{name}")
                 advertised = {"ADVERTISE": link.address} if link else {}
+                if self._stores:
+                    servers = ",".join(self._reach(name, store) for store in self._stores)
+                    options = "target_session_attrs=read-write"
+                    kept = {"STORE": f"postgresql://postgres@{servers}/postgres?{options}"}
                 return {"NAME": name, "LISTEN": here} | kept | advertised
             case "presence":
                 link = self.links.get(f"coordinator>{name}")
@@ -241,7 +248,7 @@ class Cluster(Suite):
         for link in (f"{name}>{other}", f"{name}>{kind_of(other)}", f"{kind_of(name)}>{other}"):
             if link in self.links:
                 return self.links[link].address
-        return f"{HOST}:{self.ports[other]}"
+        return f"{HOST}:{(self.ports | self._stores)[other]}"
 
     def _reach_all(self, name: str, kind: str) -> str:
         every = [one for one in self.members if kind_of(one) == kind]
@@ -250,8 +257,8 @@ class Cluster(Suite):
     def _open(self, links: Links, proxied: Collection[str]) -> None:
         for link in proxied:
             _, _, other = link.partition(">")
-            member = other if other in self.members else f"{other}-1"
-            self.links[link] = links.open(f"{HOST}:{self.ports[member]}")
+            ports = self.ports | self._stores
+            self.links[link] = links.open(f"{HOST}:{ports.get(other) or ports[f'{other}-1']}")
 
     def _draw(self) -> int:
         while True:

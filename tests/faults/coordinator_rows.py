@@ -8,7 +8,7 @@ from tests.faults.row import TTL_S, Row, Run, errors
 from tests.faults.timeline import Timeline
 
 # A message that was committed in time may be told a little later.
-_TOLD_S = 0.5
+TOLD_S = 0.5
 COORDINATOR = "coordinator-1"
 
 
@@ -36,7 +36,7 @@ class CoordinatorStopped(Row):
         run.signal(COORDINATOR, signal.SIGCONT)
 
     def wrong(self, run: Run, timeline: Timeline) -> list[str]:
-        stale = timeline.accepted_between(timeline.injected + _TOLD_S, timeline.healed)
+        stale = timeline.accepted_between(timeline.injected + TOLD_S, timeline.healed)
         found = [f"{stale} messages were accepted by a stopped process"] if stale else []
         starts = [one for one in run.cluster.output.all if one.startswith(f"started {COORDINATOR}")]
         if len(starts) > 1:
@@ -73,7 +73,7 @@ class CoordinatorCutFromEtcd(Row):
         run.cluster.links["coordinator-1>etcd"].heal()
 
     def wrong(self, run: Run, timeline: Timeline) -> list[str]:
-        begin = timeline.injected + TTL_S - 1.0 + _TOLD_S
+        begin = timeline.injected + TTL_S - 1.0 + TOLD_S
         stale = timeline.accepted_between(begin, timeline.healed)
         return [f"{stale} messages were accepted without a lease"] if stale else []
 

@@ -1,6 +1,10 @@
 """What happens to the machine under the processes: its disk, its clock."""
 
+import asyncio
+import contextlib
 import os
+import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -10,9 +14,10 @@ from tests.faults.row import Row, Run, untold
 from tests.faults.timeline import Timeline
 
 DISK = "24m"
-_LEFT_BYTES = 256 * 1024
+_PAGE_BYTES = 4096
 _FULL = "STORE_FULL"
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+_SHIM = Path(__file__).with_name("clock.c")
+_HOUR_S = 3_600
 
 
 class _Disk(Row):
@@ -45,12 +50,7 @@ class DiskFull(_Disk):
     lasts_s = 5.0
 
     async def inject(self, run: Run) -> None:
-        disk = run.folder / "disk"
-        free = os.statvfs(disk)
-        room = max(1, free.f_bavail * free.f_frsize - _LEFT_BYTES)
-        ballast = os.open(disk / "ballast", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.posix_fallocate(ballast, 0, room)
-        os.close(ballast)
+        await asyncio.to_thread(_fill, run.folder / "disk")
 
     async def heal(self, run: Run) -> None:
         (run.folder / "disk/ballast").unlink()
@@ -93,26 +93,19 @@ class _Clock(Row):
     lasts_s = 5.0
 
     def why_not(self) -> str:
-        return "" if FAKETIME.exists() else f"{FAKETIME} is missing (Debian: faketime)"
+        return "" if shutil.which("cc") else "there is no C compiler (on Debian: gcc)"
 
     def prepare(self, folder: Path) -> Mapping[str, Mapping[str, str]]:
-        _set(folder, "+0")
-        return {
-            self.member: {
-                "LD_PRELOAD": str(FAKETIME),
-                "FAKETIME_TIMESTAMP_FILE": str(folder / "clock"),
-                "FAKETIME_NO_CACHE": "1",
-                # Only the time of day jumps: no kernel lets the others.
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                "DONT_FAKE_MONOTONIC": "1",
-            }
-        }
+        shim, clock = folder / "clock.so", folder / "clock"
+        _run("cc", "-O2", "-shared", "-fPIC", "-o", shim, _SHIM, "-ldl")
+        _set(clock, 0)
+        return {self.member: {"LD_PRELOAD": str(shim), "FAULT_CLOCK": str(clock)}}
 
     async def inject(self, run: Run) -> None:
-        _set(run.folder, run.dice.choice(["+3600", "-3600"]))
+        _set(run.folder / "clock", run.dice.choice([_HOUR_S, -_HOUR_S]))
 
     async def heal(self, run: Run) -> None:
-        _set(run.folder, "+0")
+        _set(run.folder / "clock", 0)
 
 
 class CoordinatorsClock(_Clock):
@@ -139,9 +132,18 @@ class NotifiersClock(_Clock):
     says = "the notifier's clock set by an hour, and right again"
 
 
-def _set(folder: Path, offset: str) -> None:
-    (folder / "clock.new").write_text(f"{offset}\n")
-    (folder / "clock.new").replace(folder / "clock")
+def _fill(disk: Path) -> None:
+    """Take all the space there is, while others take some too."""
+    with (disk / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(_PAGE_BYTES))
+
+
+def _set(clock: Path, ahead_s: int) -> None:
+    """In place: the process has it in its memory."""
+    file = os.open(clock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.write(file, struct.pack("=q", ahead_s * 1_000_000_000))
+    os.close(file)
 
 
 def _run(*words: object) -> None:

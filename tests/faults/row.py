@@ -21,6 +21,7 @@ from tests.faults.publisher import Publisher
 from tests.faults.stage import Stage
 from tests.faults.timeline import Timeline
 from tests.faults.tree import Edit
+from tests.real_postgres import Replicated
 
 TTL_S = 5.0  # the lease, as by default
 LATE_S = 3.0  # allowed beyond a bound where the machine is shared
@@ -41,6 +42,7 @@ class Run:
     lost: Sequence[Client]
     publishers: Sequence[Publisher]
     noted: dict[str, float] = field(default_factory=dict)
+    postgres: Replicated | None = None  # of the cluster profile
     told: list[str] = field(default_factory=list)  # alarms seen during the fault
     injected_at: float = 0.0
 

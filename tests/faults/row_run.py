@@ -8,12 +8,16 @@ import asyncio
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
+from services.coordinator.postgres_sessions import SCHEMA
 from tests.faults import kill_run
 from tests.faults.client import Client
 from tests.faults.cluster import Cluster
@@ -27,6 +31,7 @@ from tests.faults.stage import SETTINGS, Stage
 from tests.faults.tree import copy_tree
 from tests.path.stack import ended
 from tests.processes import slowness
+from tests.real_postgres import Replicated, replicated
 
 PUBLISHERS, PER_SECOND = 6, 20.0
 SUBJECTS = [f"/row/{n}" for n in range(12)]
@@ -93,14 +98,16 @@ def play(row: Row, seed: int, folder: Path) -> Outcome:
     tree = copy_tree(folder, row.stretch) if row.stretch else None
     more = row.prepare(folder)
     try:
-        with Post() as post, Links() as links:
+        with Post() as post, Links() as links, _postgres(row) as postgres:
             settings = SETTINGS | kill_run.SETTINGS | dict(row.settings) | post.settings
-            cluster = Cluster(folder, settings, row.shape, links, row.proxied, tree, more)
+            stores = (postgres.primary.port, postgres.standby.port) if postgres else ()
+            cluster = Cluster(folder, settings, row.shape, links, row.proxied, tree, more, stores)
             with ended(cluster):
                 cluster.wait_ready()
                 play = _Play(row, seed, history, post, cluster, folder, per_second)
+                play.run.postgres = postgres
                 asyncio.run(play.stage.run(play.plot))
-                for event in _partitions(cluster):
+                for event in _partitions(cluster, postgres):
                     history.write("partition", **event)
                 history.write("output", lines=cluster.output.all)
     finally:
@@ -224,16 +231,34 @@ class _Play:
                 client.die()
 
 
-def _partitions(cluster: Cluster) -> Iterator[dict[str, Any]]:
+@contextmanager
+def _postgres(row: Row) -> Iterator[Replicated | None]:
+    """A primary with a standby, if the row's log is there."""
+    if not row.shape.postgres:
+        yield None
+        return
+    with replicated() as postgres:
+        yield postgres
+
+
+def _partitions(cluster: Cluster, postgres: Replicated | None) -> Iterator[dict[str, Any]]:
     """The terms of every partition's entries, as the store has them."""
-    path = cluster.folder_of("coordinator-1") / "log.sqlite3"
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as store:
-        rows = store.execute("SELECT p, pos, epoch FROM log ORDER BY p, pos")
-        for partition, entries in groupby(rows, key=lambda row: row[0]):
-            runs: list[list[int]] = []
-            for _, pos, epoch in entries:
-                if runs and runs[-1][1] == pos - 1 and runs[-1][2] == epoch:
-                    runs[-1][1] = pos
-                else:
-                    runs.append([pos, pos, epoch])
-            yield {"partition": int(partition), "runs": runs}
+    if postgres is None:
+        path = cluster.folder_of("coordinator-1") / "log.sqlite3"
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as sqlite:
+            yield from _runs(sqlite.execute("SELECT p, pos, epoch FROM log ORDER BY p, pos"))
+    else:
+        with psycopg.connect(postgres.url()) as store:
+            query = f"SELECT p, pos, epoch FROM {SCHEMA}.log ORDER BY p, pos"
+            yield from _runs(store.execute(query))
+
+
+def _runs(rows: Iterable[tuple[int, int, int]]) -> Iterator[dict[str, Any]]:
+    for partition, entries in groupby(rows, key=lambda row: row[0]):
+        runs: list[list[int]] = []
+        for _, pos, epoch in entries:
+            if runs and runs[-1][1] == pos - 1 and runs[-1][2] == epoch:
+                runs[-1][1] = pos
+            else:
+                runs.append([pos, pos, epoch])
+        yield {"partition": int(partition), "runs": runs}
