@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from services.chassis.errors import StartError, StoreFull
+from services.presence.clock import steady
 from services.presence.serial_store import SerialStore, commit_seconds, work_seconds
 from services.presence.sql import Row
 from services.presence.sqlite_migration import change_from
@@ -63,12 +64,13 @@ class SqliteSql:
 
 
 class SqliteStore(SerialStore):
-    """The store in `<data_dir>/presence.sqlite`. `clock` is the store's clock, in seconds."""
+    """The store in `<data_dir>/presence.sqlite`. `clock` is the store's clock, in seconds; without
+    one, the time of day at first, whose jumps it does not follow."""
 
-    def __init__(self, data_dir: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, data_dir: str, clock: Callable[[], float] | None = None) -> None:
         super().__init__()
         self._path = Path(data_dir) / "presence.sqlite"
-        self._clock = clock
+        self._clock = clock or steady()
         self._lock_fd = -1
 
     def _open(self) -> None:
