@@ -141,16 +141,21 @@ def test_the_four_images_carry_a_message_to_somebody_who_has_gone(
             )  # fmt: skip
         reader = Program(
             [ONWARD, "subscribe", "/chat/1", "--url", url, "--token", token, "--client-id", "a1",
-             "--external-token", "mailto:ann@x.org", "--state-file", str(tmp_path / "state")],
+             "--external-token", "mailto:ann@x.org", "--state-file", str(tmp_path / "state"),
+             "--json"],
             base_environ(),
         )  # fmt: skip
         stack.enter_context(ended(reader))
+        wait_for(lambda: '"connected"' in "".join(reader.output.all), 20, str(reader.errors.all))
         assert publish(url, token, "are you there?") == "1"
         wait_for(lambda: re.search("are you there", "".join(reader.output.all)), 20, "it arrives")
         reader.kill()
         assert publish(url, token, "call me") == "2"
         printed = running["notifier"].output
-        wait_for(lambda: "call me" in "\n".join(printed.all), 30, "the notifier sends")
+        wait_for(
+            lambda: "call me" in "\n".join(printed.all),
+            30, "the notifier sends",
+        )  # fmt: skip
         for service in SERVICES:
             assert running[service].end(20) == 0, running[service].errors.all[-5:]
 
