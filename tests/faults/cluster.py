@@ -109,7 +109,7 @@ class Cluster(Suite):
         name = service if service in self.members else f"{service}-1"
         for line in reversed(self.output.all):
             word, who, number = line.split()
-            if who == name:
+            if who == name and word != "held":
                 if word == "started" and alive(int(number)):
                     return int(number)
                 break
@@ -141,7 +141,9 @@ class Cluster(Suite):
 
     def hold(self, name: str) -> None:
         """Do not start it again when it ends."""
+        before = len(self.output.all)
         self._say("hold", name)
+        wait_for(lambda: f"held {name} 0" in self.output.all[before:], 10, f"{name} is held")
 
     def start(self, name: str) -> None:
         """Start it again."""

@@ -4,7 +4,8 @@ The plan is an object by name, each with `command` (a list; `{keeper}` in it is 
 `environ` and `log`; it is read again whenever a process starts. A process that ends is started
 again, as `onward up` does it: after 0.2 s, and twice as long with each further end. Standard input
 takes `hold NAME` (not to be started again), `start NAME`, and ends everything when it is closed;
-standard output says `started NAME PID` and `ended NAME CODE`. What runs dies with this process.
+standard output says `started NAME PID`, `ended NAME CODE` and `held NAME 0`. What runs dies with
+this process.
 """
 
 import asyncio
@@ -53,6 +54,7 @@ class Keeper:
             word, name = line.decode().split()
             if word == "hold":
                 self._wanted[name].clear()
+                print(f"held {name} 0", flush=True)
             else:
                 self._wanted[name].set()
 

@@ -52,7 +52,7 @@ class Run:
 
     async def stop(self, name: str, number: Signals = SIGKILL) -> None:
         """End a member, for it to stay away."""
-        self.cluster.hold(name)
+        await asyncio.to_thread(self.cluster.hold, name)
         self.stage.signal(name, number)
         await asyncio.to_thread(self.cluster.wait_gone, name)
 
