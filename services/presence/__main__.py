@@ -8,21 +8,25 @@ from onward.presence.v1 import presence_pb2, presence_pb2_grpc
 from services.chassis import logs, process
 from services.chassis import metrics as metrics_port
 from services.chassis.cluster import Directory, DirectoryChange, Keys
-from services.chassis.errors import Deposed, StartError, StoreFull, Unavailable
+from services.chassis.errors import Deposed, Fault, StartError, Unavailable
 from services.chassis.etcd import Etcd, Lease
 from services.chassis.server import Server
 from services.chassis.settings import load
 from services.chassis.tls import Trust, trust_of
 from services.presence import metrics
 from services.presence.owner import Ownership
+from services.presence.postgres_store import PostgresStore
+from services.presence.serial_store import SerialStore
 from services.presence.settings import Settings
 from services.presence.sqlite_store import SqliteStore
+from services.presence.store import Store
 from services.presence.workers import Workers
 
 log = logs.get(__name__)
 
-# How long to wait before another term when the disk was too full to begin this one.
-_FULL_PAUSE_S = 1.0
+# How long to wait before another term when a fault ended one, as a disk that was too full to begin
+# it; and before another look for a store that does not answer.
+_FAULT_PAUSE_S = 1.0
 _SERVICES = [
     presence_pb2.DESCRIPTOR.services_by_name[name].full_name
     for name in ("PresenceService", "PresenceQueryService")
@@ -36,11 +40,12 @@ async def main(stop: asyncio.Event) -> None:
     trust = trust_of(settings, "presence")
     metrics_port.serve(settings.metrics_port, settings.metrics_host)
     etcd, keys = Etcd(settings.etcd, access=settings.etcd_access()), Keys()
-    store = SqliteStore(settings.data_dir)
-    await store.open()
+    store = _store(settings)
     directory = Directory(etcd, keys)
     following = asyncio.create_task(directory.run())
     try:
+        if not await _opened(store, stop):
+            return
         partitions = await _partitions(directory, stop)
         if partitions:
             await _serve(settings, trust, store, etcd, keys, directory, partitions, stop)
@@ -48,6 +53,32 @@ async def main(stop: asyncio.Event) -> None:
         following.cancel()
         await store.close()
         await etcd.close()
+
+
+def _store(settings: Settings) -> SerialStore:
+    if settings.store:
+        return PostgresStore(settings.store, settings.store_answer_s)
+    return SqliteStore(settings.data_dir)
+
+
+async def _opened(store: SerialStore, stop: asyncio.Event) -> bool:
+    """Open the store, however long it does not answer; False: asked to stop before."""
+    while not stop.is_set():
+        try:
+            await store.open()
+            return True
+        except Unavailable as fault:
+            log.warning("store_unavailable", fault=str(fault))
+            await _pause(stop)
+    return False
+
+
+async def _pause(stop: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(_FAULT_PAUSE_S):
+            await stop.wait()
+    except TimeoutError:
+        pass
 
 
 async def _partitions(directory: Directory, stop: asyncio.Event) -> int:
@@ -70,7 +101,7 @@ async def _partitions(directory: Directory, stop: asyncio.Event) -> int:
 async def _serve(
     settings: Settings,
     trust: Trust,
-    store: SqliteStore,
+    store: Store,
     etcd: Etcd,
     keys: Keys,
     directory: Directory,
@@ -119,7 +150,7 @@ async def _serve(
 
 async def _term(
     ownership: Ownership,
-    store: SqliteStore,
+    store: Store,
     partitions: int,
     workers: Workers,
     server: Server,
@@ -129,6 +160,7 @@ async def _term(
     lease = await _join(ownership, stop)
     if lease is None:
         return
+    await server.set_serving(False, standing_by=True)
     keeping = asyncio.create_task(lease.keep())
     owning = asyncio.create_task(_own(ownership, lease, store, partitions, workers, server))
     ends = [asyncio.create_task(stop.wait()), asyncio.create_task(lease.lost.wait()), owning]
@@ -136,7 +168,7 @@ async def _term(
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if owning.done():
             await _look_at_end(owning, stop)
-        await server.set_serving(False)
+        await server.set_serving(False, standing_by=not stop.is_set())
         if stop.is_set():
             await workers.drain()
     finally:
@@ -163,40 +195,48 @@ async def _join(ownership: Ownership, stop: asyncio.Event) -> Lease | None:
 
 
 async def _look_at_end(owning: asyncio.Task[None], stop: asyncio.Event) -> None:
-    """Raises what ended the work, unless there was no space to begin it: that may pass."""
+    """Raises what ended the work, unless it was a fault: no space, or no store; that may pass."""
     try:
         owning.result()
-    except StoreFull as fault:
-        log.error("store_full", fault=str(fault))
-        try:
-            async with asyncio.timeout(_FULL_PAUSE_S):
-                await stop.wait()
-        except TimeoutError:
-            pass
+    except Fault as fault:
+        log.error("term_ended", fault=type(fault).__name__, reason=str(fault))
+        await _pause(stop)
 
 
 async def _own(
     ownership: Ownership,
     lease: Lease,
-    store: SqliteStore,
+    store: Store,
     partitions: int,
     workers: Workers,
     server: Server,
 ) -> None:
-    """Wait to be the owner, claim the store, and work until cancelled."""
+    """Wait to be the owner, claim the store, and work until cancelled, or until the claim ends."""
     epoch = await ownership.claim(lease)
     if epoch is None:
         return
     try:
         await store.claim(epoch, partitions)
     except Deposed as fault:
+        if not await ownership.holds(lease):
+            return  # Another one became the owner meanwhile.
         raise StartError(
             f"{fault}; if etcd was restored or replaced, set ONWARD_PRESENCE_ERA one higher"
         ) from None
     log.info("presence_owned", epoch=epoch)
     metrics.owner.set(1)
     await server.set_serving(True)
-    await workers.run()
+    working = asyncio.create_task(workers.run())
+    ending = asyncio.create_task(store.claim_ended())
+    try:
+        await asyncio.wait([working, ending], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        log.warning("presence_claim_ended", epoch=epoch)
+    finally:
+        working.cancel()
+        ending.cancel()
+        await asyncio.gather(working, ending, return_exceptions=True)
 
 
 if __name__ == "__main__":

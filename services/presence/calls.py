@@ -14,7 +14,7 @@ from onward.notifier.v1 import notifier_pb2
 from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
-from services.chassis.errors import Fault, StoreFull
+from services.chassis.errors import Fault, StoreFull, Unavailable
 from services.presence import answers, metrics
 from services.presence.claims import Claimed
 from services.presence.contents import Contents, newest_seqs
@@ -198,7 +198,11 @@ class Caller:
         while True:
             try:
                 return await self._store.write(record)
-            except StoreFull:
-                # What the plugin said must not be lost: without it the delivery is unknown.
-                log.error("store_full", plugin=lane.plugin.label)
+            except (StoreFull, Unavailable) as fault:
+                # What the plugin said must not be lost: without it the delivery is unknown. Where
+                # it is not known whether it was recorded, the claim of the store has ended with
+                # that, and the next try is refused.
+                log.error(
+                    "answers_unrecorded", plugin=lane.plugin.label, fault=type(fault).__name__
+                )
                 await asyncio.sleep(_FAULT_PAUSE_S)

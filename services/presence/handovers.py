@@ -84,8 +84,7 @@ class Handovers:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
-                rows = await self._store.read(lambda tx: tx.open_handovers(2 * self._at_once))
-                for user, row in rows:
+                for user, row in await self._open():
                     if len(self._in_hand) < self._at_once:
                         self._start(group, user, row.key)
                 try:
@@ -93,6 +92,14 @@ class Handovers:
                         await self._wake.wait()
                 except TimeoutError:
                     pass
+
+    async def _open(self) -> Sequence[tuple[str, Handover]]:
+        """Some rows; none if the store does not answer."""
+        try:
+            return await self._store.read(lambda tx: tx.open_handovers(2 * self._at_once))
+        except Fault as fault:
+            log.warning("handover_fault", fault=type(fault).__name__)
+            return []
 
     def _start(self, group: asyncio.TaskGroup, user: str, key: FollowKey) -> None:
         if (user, key) in self._in_hand:

@@ -59,3 +59,12 @@ class Ownership:
                 log.warning("etcd_unavailable", fault=str(fault))
             await asyncio.sleep(_LOOK_EVERY_S)
         return None
+
+    async def holds(self, lease: Lease) -> bool:
+        """Whether etcd says, now, that this member is the owner on this lease; an etcd that does
+        not answer does not say so."""
+        try:
+            found = await self._etcd.get(self._keys.presence_owner)
+        except Unavailable:
+            return False
+        return found is not None and found.lease == lease.id and lease.valid()

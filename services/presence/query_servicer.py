@@ -64,7 +64,12 @@ class PresenceQueryServicer(presence_pb2_grpc.PresenceQueryServiceServicer):
     async def ListGoneEndpoints(
         self, request: presence_pb2.ListGoneEndpointsRequest, context: Context
     ) -> presence_pb2.ListGoneEndpointsResponse:
-        uris = await self._store.read(lambda tx: tx.gone_endpoints(request.user, request.client_id))
+        try:
+            uris = await self._store.read(
+                lambda tx: tx.gone_endpoints(request.user, request.client_id)
+            )
+        except Fault as fault:
+            await abort(context, fault)
         return presence_pb2.ListGoneEndpointsResponse(uris=uris)
 
     async def GetStatus(

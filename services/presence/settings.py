@@ -21,7 +21,22 @@ class Settings(SharedSettings):
         "", doc="host:port that others reach this process at; empty: the address it listens on"
     )
     data_dir: str = setting(
-        "onward-data/presence", doc="directory of the store; one process at a time may use it"
+        "onward-data/presence",
+        doc="directory of the store, without another; one process at a time may use it",
+    )
+    store: str = setting(
+        "",
+        secret=True,
+        doc="postgresql://user@host[,host]/database of the store that all presence services share, "
+        "of which one works and the others stand by; a password is better in a PGPASSFILE; empty: "
+        "a store in data_dir, for this process alone",
+    )
+    store_answer_s: float = setting(
+        5.0,
+        least=0.5,
+        most=60,
+        doc="seconds that PostgreSQL may take to answer; then presence gives up its term and "
+        "claims anew; less notices a fail-over sooner and suffers more from pauses",
     )
     era: int = setting(
         0,

@@ -60,3 +60,11 @@ def make_store(request: pytest.FixtureRequest, tmp_path) -> MakeStore:
 def make_sqlite(tmp_path) -> MakeStore:
     """As MakeStore says, in SQLite."""
     return lambda **clock: SqliteStore(str(tmp_path), **clock)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store_settings(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What a stage's settings say of each kind of store."""
+    if request.param == "sqlite":
+        return {}
+    return {"store": request.getfixturevalue("presence_url")}

@@ -24,6 +24,8 @@ from services.chassis.channel import open_channel
 from services.chassis.server import Server
 from services.chassis.subjects import partition_of
 from services.chassis.tls import Trust
+from services.presence.postgres_store import PostgresStore
+from services.presence.serial_store import SerialStore
 from services.presence.settings import Settings
 from services.presence.sqlite_store import SqliteStore
 from services.presence.workers import Workers
@@ -288,7 +290,11 @@ class Stage:
         self.epoch = 0
 
     async def start(self) -> None:
-        self.store = SqliteStore(self.settings.data_dir, self.clock)
+        self.store: SerialStore = (
+            PostgresStore(self.settings.store, self.settings.store_answer_s, self.clock)
+            if self.settings.store
+            else SqliteStore(self.settings.data_dir, self.clock)
+        )
         await self.store.open()
         self.workers = Workers(
             self.settings,

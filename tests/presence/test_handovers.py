@@ -38,12 +38,12 @@ def test_cuts_at_its_ends_make_no_empty_stretch():
 MAIL = "mailto:ann@example.org"
 
 
-def test_a_long_backlog_that_a_mark_covers_is_read_past(run, tmp_path):
+def test_a_long_backlog_that_a_mark_covers_is_read_past(run, tmp_path, store_settings):
     """Else the 17 read messages and the 3 unread ones would be one record of 20."""
 
     async def claim():
         plugin = FakePlugin()
-        async with staged(tmp_path, plugin, handover_messages_max=5) as stage:
+        async with staged(tmp_path, plugin, handover_messages_max=5, **store_settings) as stage:
             stage.live_edges.add(9)
             ann = Client(stage.log, "ann", edge_id=9)
             ann.connect("/a", endpoints=[MAIL])

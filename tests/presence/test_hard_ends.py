@@ -110,8 +110,12 @@ async def story(stage: Stage, people: list[Person], dice: random.Random) -> None
     await stage.report()
 
 
-@pytest.mark.parametrize("seed", [1, 32, 47])
-def test_every_message_is_acknowledged_or_notified_once(run, tmp_path, seed):
+@pytest.mark.parametrize(
+    ("store_settings", "seed"),
+    [("sqlite", 1), ("sqlite", 32), ("sqlite", 47), ("postgres", 1)],
+    indirect=["store_settings"],
+)
+def test_every_message_is_acknowledged_or_notified_once(run, tmp_path, store_settings, seed):
     async def claim():
         dice = random.Random(seed)
         plugin = FakePlugin()
@@ -122,6 +126,7 @@ def test_every_message_is_acknowledged_or_notified_once(run, tmp_path, seed):
             "collapse_s": 0.0,
             "hold_max_s": 0.3,
             "retry_tries_max": 100,
+            **store_settings,
         }
         async with staged(tmp_path, plugin, fanout_users_max=2, **short) as stage:
             people = [Person(stage, name) for name in ("ann", "cid", "dan")]

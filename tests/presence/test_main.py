@@ -13,6 +13,7 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+from onward.types.v1 import entry_pb2
 
 from services.chassis.channel import open_channel
 from services.chassis.cluster import Directory, freeze_partitions
@@ -24,6 +25,7 @@ from tests.real_etcd import running
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
+_REPORTS = "onward.presence.v1.PresenceService"
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +85,12 @@ class Watcher:
         return address is not None and await is_serving(address)
 
 
-async def is_serving(address: str) -> bool:
+async def is_serving(address: str, service: str = _REPORTS) -> bool:
+    """Whether it works; with an empty `service`, whether it is well, working or standing by."""
     channel = open_channel(address, SECRET)
     try:
-        check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        request = health_pb2.HealthCheckRequest(service=service)
+        check = health_pb2_grpc.HealthStub(channel).Check(request)
         return (await check).status == health_pb2.HealthCheckResponse.SERVING
     except grpc.aio.AioRpcError:
         return False
@@ -94,11 +98,14 @@ async def is_serving(address: str) -> bool:
         await channel.close()
 
 
-async def report(address: str) -> int:
+async def report(address: str, marks: int = 0) -> int:
+    """Report the first entries of a partition, all of them marks; returns presence's cursor."""
     channel = open_channel(address, SECRET)
     try:
         request = presence_pb2.ReportRequest(log_id="log")
-        request.partitions.add(partition=1, epoch=1)
+        part = request.partitions.add(partition=1, epoch=1)
+        for pos in range(1, marks + 1):
+            part.entries.add(pos=pos, mark=entry_pb2.Mark(edge_id=1, round=1, pos=pos))
         response = await presence_pb2_grpc.PresenceServiceStub(channel).Report(request)
         return response.cursors[0].pos
     finally:
@@ -149,13 +156,53 @@ def test_a_second_one_waits_and_takes_over(run, tmp_path, etcd_address):
             assert watcher.directory.presence_owner == "presence-1"
             with presence(environ(tmp_path, etcd_address, **other)):
                 await until(lambda: "presence-2" in watcher.directory.presences, 20)
-                assert not await is_serving(watcher.directory.presences["presence-2"])
+                standby = watcher.directory.presences["presence-2"]
+                await until(lambda: is_serving(standby, ""))
+                assert not await is_serving(standby)
                 with pytest.raises(grpc.aio.AioRpcError) as raised:
                     await report(watcher.directory.presences["presence-2"])
                 assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
                 first.send_signal(signal.SIGKILL)
                 await until(lambda: watcher.directory.presence_owner == "presence-2", 10)
                 await until(watcher.serving, 5)
+        await watcher.stop()
+
+    run(claim())
+
+
+def test_on_one_store_a_standby_goes_on_where_the_other_stands_still(
+    run, tmp_path, etcd_address, presence_url
+):
+    shared = {"ONWARD_PRESENCE_STORE": presence_url}
+    other = shared | {"ONWARD_PRESENCE_NAME": "presence-2"}
+
+    async def claim():
+        watcher = await Watcher(etcd_address).start()
+
+        def works(name: str):
+            async def look() -> bool:
+                return watcher.directory.presence_owner == name and await watcher.serving()
+
+            return look
+
+        with presence(environ(tmp_path, etcd_address, **shared)) as first:
+            await until(works("presence-1"), 20)
+            first_address = watcher.directory.presences["presence-1"]
+            assert await report(first_address, marks=3) == 3
+            with presence(environ(tmp_path, etcd_address, **other)) as second:
+                await until(lambda: "presence-2" in watcher.directory.presences, 20)
+                first.send_signal(signal.SIGSTOP)
+                await until(works("presence-2"), 10)
+                # It has come as far as the other one came.
+                assert await report(watcher.directory.presences["presence-2"]) == 3
+                first.send_signal(signal.SIGCONT)
+                await until(lambda: "presence-1" in watcher.directory.presences, 10)
+                again = watcher.directory.presences["presence-1"]
+                await until(lambda: is_serving(again, ""))
+                assert not await is_serving(again)
+                second.terminate()
+                await until(works("presence-1"), 10)
+                assert await report(again) == 3
         await watcher.stop()
 
     run(claim())
@@ -186,6 +233,9 @@ class FullOnce:
         if self.claims == 1:
             raise StoreFull("the disk is full")
 
+    async def claim_ended(self) -> None:
+        await asyncio.Event().wait()
+
 
 class FakeOwnership:
     """A member that owns at once. It is its own lease."""
@@ -213,7 +263,7 @@ class FakeWork:
     def __init__(self, stop: asyncio.Event) -> None:
         self.stop = stop
 
-    async def set_serving(self, serving: bool) -> None:
+    async def set_serving(self, serving: bool, standing_by: bool = False) -> None:
         pass
 
     async def run(self) -> None:

@@ -66,7 +66,7 @@ def test_an_ended_follow_goes_when_the_log_has_trimmed_what_it_acknowledged(run,
     upkept(run, make_store, body)
 
 
-def test_users_whose_ended_follows_must_stay_do_not_keep_those_of_others(run, make_store):
+def test_users_whose_ended_follows_must_stay_do_not_keep_those_of_others(run, make_sqlite):
     async def body(store, log, step):
         for _ in range(6):
             log.publish("/a", "x")
@@ -84,7 +84,7 @@ def test_users_whose_ended_follows_must_stay_do_not_keep_those_of_others(run, ma
         kept = await store.read(lambda tx: tx.users_with_ended_follows("/a", "", 1_000))
         assert len(kept) == 600
 
-    upkept(run, make_store, body)
+    upkept(run, make_sqlite, body)
 
 
 def test_an_ended_follow_stays_while_it_is_handed_over(run, make_store):
@@ -178,7 +178,7 @@ def test_a_client_with_nothing_left_is_forgotten_and_one_with_anything_is_not(ru
     upkept(run, make_store, body, now=NOW)
 
 
-def test_more_clients_than_one_page_are_looked_at(run, make_store):
+def test_more_clients_than_one_page_are_looked_at(run, make_sqlite):
     async def body(store, log, step):
         def crowd(tx):
             for number in range(1_200):
@@ -193,4 +193,4 @@ def test_more_clients_than_one_page_are_looked_at(run, make_store):
         await step()
         assert (await store.read(lambda tx: tx.counts())).clients_known == 400
 
-    upkept(run, make_store, body, now=NOW)
+    upkept(run, make_sqlite, body, now=NOW)
