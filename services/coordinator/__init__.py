@@ -3,7 +3,7 @@
     edge ═ servicer ── uplinks ── committer ── partition, registers (cores)
                           ▲            │
                           │            ▼
-                          │        store ── sqlite_store (fence, group commit, reads)
+                          │        store ── sqlite_store, or postgres_store in a cluster
                           │            │
                           └── reporter ┘═══ presence service
            ownership (shell) ── rendezvous (core) ── etcd

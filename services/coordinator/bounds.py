@@ -23,6 +23,7 @@ HEADERS_BYTES_MAX = 65_536
 # A session's end lists every subject it was subscribed to.
 EVENT_BYTES_MAX = 8 * 1024 * 1024
 ENDPOINT_BYTES_MAX = 4_096
+NUMBER_MAX = 2**63 - 1  # the stores' integers are signed
 # Below this no part of a content can be too large: most are not looked at further.
 _CONTENT_SURELY_GOOD = 32_768
 
@@ -74,6 +75,10 @@ def event_refusal(
     names = (event.user, event.client_id, event.session_id)
     if any(len(name.encode("utf-8", "replace")) > NAME_BYTES_MAX for name in names):
         return invalid(f"A name has at most {NAME_BYTES_MAX} bytes.")
+    if any("\0" in name for name in names):
+        return invalid("A name has no NUL.")
+    if max(event.number, event.generation, event.edge_id) > NUMBER_MAX:
+        return invalid("A number has at most 63 bits.")
     if event.ByteSize() > EVENT_BYTES_MAX:
         return invalid(f"A presence event has at most {EVENT_BYTES_MAX} bytes.")
     named = event.connected.follows or event.followed.follows

@@ -21,6 +21,7 @@ async def steady_offset_ms(store: LogStore) -> int:
     restart of the process: a clock set forward must not make an id look old while a publisher
     still repeats it. Only the first process of a boot asks the wall clock, and does not follow one
     that has gone back, as on a machine that forgets the time: nothing would be old enough to go.
+    A store that several machines share has them agree, and is asked instead of the wall clock.
     """
     since_boot_ms = int(boottime() * 1_000)
     offset_ms = int(time.time() * 1_000) - since_boot_ms

@@ -297,8 +297,11 @@ class LogStore(Protocol):
 
     async def adopt_clock(self, boot_id: str, since_boot_ms: int, offset_ms: int) -> int:
         """What is added to the time since this boot to give `steady_ms`: what was adopted first in
-        this boot, whichever process did it. The first is `offset_ms`, or as much more as it takes
-        for now, `since_boot_ms`, not to be before what was appended last."""
+        this boot, whichever process did it.
+
+        The first, where one machine alone has the store, is `offset_ms`, or as much more as it
+        takes for now, `since_boot_ms`, not to be before what was appended last. Where several
+        share it, the first of each is one by which its steady time is that of the others."""
 
     async def probe(self) -> None:
         """Write a mebibyte that means nothing. Raises StoreFull if there is no room for it: a disk

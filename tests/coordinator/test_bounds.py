@@ -6,7 +6,7 @@ from onward.types.v1 import entry_pb2
 
 from services.chassis.refusals import Code
 from services.coordinator import bounds
-from tests.coordinator.harness import connected, event, publish
+from tests.coordinator.harness import DISCONNECTED, connected, event, publish
 
 
 def content(**fields: object) -> coordinator_pb2.Publish:
@@ -56,6 +56,9 @@ def test_a_publish_within_the_bounds_passes(asked: coordinator_pb2.Publish) -> N
         (event(0, connected=connected()), Code.ARGUMENT_INVALID),
         (event(1, user="", connected=connected()), Code.ARGUMENT_INVALID),
         (event(1, client="c" * 1_000_000, connected=connected()), Code.ARGUMENT_INVALID),
+        (event(1, client="c\0", connected=connected()), Code.ARGUMENT_INVALID),
+        (event(2**63, connected=connected()), Code.ARGUMENT_INVALID),
+        (event(1, generation=2**63, disconnected=DISCONNECTED), Code.ARGUMENT_INVALID),
         (event(1, connected=connected("/" + "x" * 1_000_000)), Code.SUBJECT_INVALID),
         (event(1, connected=connected(*(["/" + "x" * 254] * 40_000))), Code.ARGUMENT_INVALID),
         (event(1, connected=connected(endpoints=["fcm:" + "x" * 4_096])), 19),
