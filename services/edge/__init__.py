@@ -13,7 +13,8 @@ Up: a frame goes from the socket through the codec to the session core, whose ef
 connection carries out: appends through the exchange and outbox, answers by the socket. Down: a
 delivery comes by the uplink to the hub, becomes one immutable frame, and is written to every
 subscriber's socket. `sweep` looks at all connections once a round; `term` holds the edge's lease;
-`entitlement`, `external_token` and `tokens` say who may do what; `status` and `servicer` tell how
-the edge stands, `members` and `cluster_status` how everybody does; `http_story` streams stories and
-`http_page` serves `page/`; `limits` and `settings` hold the bounds; `__main__` joins all of it.
+`departures` says when each client of an edge that stops leaves; `entitlement`, `external_token` and
+`tokens` who may do what; `status` and `servicer` how the edge stands, `members` and
+`cluster_status` how everybody does; `http_story` streams stories and `http_page` serves `page/`;
+`limits` and `settings` hold the bounds; `__main__` joins it; `crew` runs several of it.
 """

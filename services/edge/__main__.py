@@ -9,7 +9,7 @@ from typing import Final
 
 from onward.edge.v1 import edge_pb2_grpc
 
-from services.chassis import logs, process
+from services.chassis import logs, metrics, process
 from services.chassis.cluster import Directory
 from services.chassis.errors import SettingError, first_of
 from services.chassis.etcd import Etcd
@@ -36,6 +36,7 @@ from services.edge.sweep import Sweep
 from services.edge.term import Term
 from services.edge.tokens import Authenticator
 from services.edge.uplink import Uplinks
+from services.edge.worker_processes import WorkerProcesses
 
 _ROUNDS: Final = 12  # a quiet socket is pinged once in so many rounds
 _AWAY_S: Final = 2.0  # readers of stories come back within so long
@@ -52,6 +53,10 @@ async def main(stop: asyncio.Event) -> None:
     settings = load(Settings, "edge", os.environ)
     check(settings)
     logs.configure("edge", settings.log_level)
+    if settings.workers != 1:
+        await WorkerProcesses(settings, settings.drain_s + _last_events_s(settings)).run(stop)
+        return
+    metrics.serve(settings.metrics_port, settings.metrics_host)
     fault: BaseException | None = None
     try:
         await _serve(settings, stop)
@@ -83,6 +88,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
                 lambda: term.ready and not stop.is_set(),
                 body_s=settings.request_s,
                 page=settings.page,
+                shared=settings.shared_address,
                 stories=StoryLimits(
                     streams_max=settings.stories_max, away_s=min(settings.drain_s, _AWAY_S)
                 ),
@@ -107,14 +113,9 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
             _settle_memory()
             log.info("listening", port=gateway.port, health_port=server.port)
             await stop.wait()
-            log.info("draining", sessions=len(exchange.connections))
             health.cancel()
             await server.set_serving(False)
-            telling = tasks.create_task(term.drain())  # etcd may be slow, and clients need not wait
-            await gateway.drain()
-            await _last_events(exchange, _last_events_s(settings))
-            await telling
-            await term.end()
+            await _drain(settings, term, gateway, exchange)
             raise _Drained
     except* _Drained:
         pass  # the way to end every task of the group
@@ -131,6 +132,15 @@ def _begin_to_drain(settings: Settings, stop: asyncio.Event) -> float:
 
 def _last_events_s(settings: Settings) -> float:
     return settings.lease_ttl_s + _LAST_EVENTS_S
+
+
+async def _drain(settings: Settings, term: Term, gateway: Gateway, exchange: Exchange) -> None:
+    log.info("draining", sessions=len(exchange.connections))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(term.drain())  # etcd may be slow, and clients need not wait for it
+        await gateway.drain()
+        await _last_events(exchange, _last_events_s(settings))
+    await term.end()
 
 
 class _Drained(Exception):
@@ -154,6 +164,7 @@ def _gateway(settings: Settings, exchange: Exchange, sweep: Sweep, api: HttpApi)
         sweep,
         api,
         GatewayLimits(
+            shared=settings.shared_address,
             sockets_max=settings.sockets_max,
             requests_max=settings.requests_max,
             half_open_max=settings.half_open_max,

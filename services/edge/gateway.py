@@ -13,7 +13,6 @@ from typing import Final
 
 from aiohttp import web
 
-from services.chassis.errors import StartError
 from services.chassis.refusals import Code, Refusal, code_name, refuse
 from services.chassis.subjects import name_fault
 from services.edge.addresses import Addresses, address_of
@@ -32,6 +31,7 @@ from services.edge.http_metrics import measured
 from services.edge.http_origin import only_from_here
 from services.edge.http_refusal import refusals_in_json, refused
 from services.edge.intake import Intake
+from services.edge.listening import bound_socket
 from services.edge.metrics import HANDSHAKES_REFUSED
 from services.edge.request_head import HEAD_BYTES_MAX
 from services.edge.socket import Acceptor, Connection, Handshake
@@ -49,7 +49,9 @@ _RETRY_MS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class GatewayLimits:
-    """What the door lets in, and for how long."""
+    """What the door lets in, and for how long. `shared`: others may listen at its address too."""
+
+    shared: bool = False
 
     sockets_max: int = 15_000  # WebSockets; more: 503
     requests_max: int = 1_000  # connections that have asked something else; more: 503
@@ -164,26 +166,13 @@ class Gateway:
         await requests
 
     def _listen(self) -> tcp.socket:
-        host, _, port = self._address.rpartition(":")
-        family = tcp.AF_INET6 if ":" in host else tcp.AF_INET
-        listener = tcp.socket(family, tcp.SOCK_STREAM)
+        listener = bound_socket(self._address, shared=self._limits.shared)
         # What is set here, accepted connections inherit.
-        listener.setsockopt(tcp.SOL_SOCKET, tcp.SO_REUSEADDR, 1)
         listener.setsockopt(tcp.SOL_SOCKET, tcp.SO_SNDBUF, self._limits.send_buffer_bytes)
         listener.setsockopt(tcp.SOL_SOCKET, tcp.SO_RCVBUF, self._limits.receive_buffer_bytes)
         listener.setsockopt(tcp.IPPROTO_TCP, tcp.TCP_NODELAY, 1)
         timeout_ms = self._limits.tcp_user_timeout_ms
         listener.setsockopt(tcp.IPPROTO_TCP, tcp.TCP_USER_TIMEOUT, timeout_ms)
-        listener.setblocking(False)
-        try:
-            listener.bind((host.strip("[]"), int(port)))
-        except (OSError, ValueError, OverflowError) as error:
-            listener.close()
-            reason = error.strerror if isinstance(error, OSError) else "it is no host:port"
-            raise StartError(
-                f"cannot listen on {self._address} ({reason}); set ONWARD_EDGE_ADDRESS to "
-                "another host:port"
-            ) from None
         return listener
 
     def _make_http(self, address: str) -> asyncio.Protocol | Refusal:

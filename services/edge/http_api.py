@@ -43,7 +43,8 @@ _HTTP_CLIENT: Final = "http"  # makes the user `anon:http` of who gives no name
 class HttpApi:
     """Handlers of the HTTP API. `is_ready` says whether this edge can work now.
 
-    `body_s`: seconds a body may take to arrive. `page`: serve the page to try things out.
+    `body_s`: seconds a body may take to arrive. `page`: serve the page to try things out. `shared`:
+    other processes answer at the same address, so that nothing is told which is one process's own.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class HttpApi:
         *,
         body_s: float = 15.0,
         page: bool = False,
+        shared: bool = False,
         stories: StoryLimits = StoryLimits(),  # noqa: B008 - frozen
     ) -> None:
         self._backend = backend
@@ -61,6 +63,7 @@ class HttpApi:
         self._is_ready = is_ready
         self._body_s = body_s
         self._page = page
+        self._shared = shared
         self._stories = StoryStreams(backend.watch_story, stories)
 
     def routes(self) -> list[web.RouteDef]:
@@ -170,6 +173,9 @@ class HttpApi:
         return json_response({"status": "not ready"}, 503)
 
     async def _metrics(self, _: web.Request) -> web.StreamResponse:
+        if self._shared:
+            message = "Several processes share this address; each has ONWARD_EDGE_METRICS_PORT."
+            raise Refused(refuse(Code.UNSUPPORTED, message), 404)
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     def _caller(self, request: web.Request, user: str) -> Grants:

@@ -20,6 +20,26 @@ class Settings(SharedSettings):
         "127.0.0.1:0", doc="host:port of health checks and status by gRPC; port 0 draws one"
     )
 
+    workers: int = setting(
+        1,
+        least=0,
+        most=256,
+        doc="processes that share the address, each an edge of its own (SO_REUSEPORT); 0: as many "
+        "as there are cores. Bounds are for each of them. Ports of gRPC and metrics that are not 0 "
+        "are those of the first; each further one has the next",
+    )
+    shared_address: bool = setting(
+        False,
+        doc="true lets other edges of this machine have the same address, if they are set so too; "
+        "workers are. Then /metrics is not served there, since it would be anybody's",
+    )
+    metrics_port: int = setting(
+        0,
+        least=0,
+        most=65_535,
+        doc="another port of /metrics, for edges that share their address; 0: none",
+    )
+
     # Who
     anonymous: bool = setting(
         False,

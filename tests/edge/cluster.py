@@ -51,15 +51,16 @@ class Edge:
         with urllib.request.urlopen(request, timeout=5) as answer:
             return json.loads(answer.read())
 
-    def is_ready(self) -> bool:
+    def answers(self, path: str) -> bool:
+        """Whether it does, and well."""
         try:
-            self.get("/readyz")
+            self.get(path)
         except OSError:
             return False
         return True
 
     async def ready(self) -> None:
-        await until(self.is_ready, 20, every_s=0.05)
+        await until(lambda: self.answers("/readyz"), 50, every_s=0.05)
 
     async def ended(self, deadline_s: float = 15) -> int:
         """Its exit code."""
@@ -76,7 +77,6 @@ class Cluster:
             "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}",
             "ONWARD_ETCD": etcd,
             "ONWARD_SECRET": SECRET,
-            "ONWARD_LEASE_TTL_S": "2",
         }
         self.children: list[subprocess.Popen[bytes]] = []
 
