@@ -40,13 +40,13 @@ _SERVICES = ("coordinator", "presence", "notifier", "edge")
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How many processes of each kind, and where the log is."""
+    """How many processes of each kind, and where the stores are."""
 
     coordinators: int = 1
     edges: int = 1
     presences: int = 1
     etcds: int = 1
-    postgres: bool = False  # the log is in a PostgreSQL with a standby; else in SQLite
+    postgres: bool = False  # both stores are in a PostgreSQL with a standby; else in SQLite
 
     def members(self) -> list[str]:
         """The names of all processes, in the order in which they start."""
@@ -226,6 +226,10 @@ class Cluster(Suite):
 
     def _own(self, name: str) -> dict[str, str]:
         here, kept = f"{HOST}:{self.ports[name]}", {"DATA_DIR": str(self.folder_of(name))}
+        if self._stores:
+            servers = ",".join(self._reach(name, store) for store in self._stores)
+            options = "target_session_attrs=read-write"
+            kept = {"STORE": f"postgresql://postgres@{servers}/postgres?{options}"}
         match kind_of(name):
             case "edge":
                 address = f"{HOST}:{self.http_ports[name]}"
@@ -233,10 +237,6 @@ class Cluster(Suite):
             case "coordinator":
                 link = self.links.get(f"edge>{name}")
                 advertised = {"ADVERTISE": link.address} if link else {}
-                if self._stores:
-                    servers = ",".join(self._reach(name, store) for store in self._stores)
-                    options = "target_session_attrs=read-write"
-                    kept = {"STORE": f"postgresql://postgres@{servers}/postgres?{options}"}
                 return {"NAME": name, "LISTEN": here} | kept | advertised
             case "presence":
                 link = self.links.get(f"coordinator>{name}")

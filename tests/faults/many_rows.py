@@ -9,6 +9,7 @@ from tests.faults.coordinator_rows import TOLD_S
 from tests.faults.row import TTL_S, Row, Run, errors
 from tests.faults.timeline import Timeline
 from tests.real_postgres import Replicated, missing
+from tests.waiting import until
 
 COORDINATORS = ("coordinator-1", "coordinator-2", "coordinator-3")
 VICTIM = "coordinator-2"
@@ -20,7 +21,7 @@ class Many(Row):
     """A row of the cluster profile."""
 
     profile = "cluster"
-    shape = Shape(coordinators=3, edges=2, etcds=3, postgres=True)
+    shape = Shape(coordinators=3, edges=2, presences=2, etcds=3, postgres=True)
 
     def why_not(self) -> str:
         if shutil.which("etcd") is None:
@@ -215,6 +216,57 @@ class OneOfManyKilledAndBack(Many):
         run.signal(VICTIM, SIGKILL)
 
 
+class WorkingPresenceKilled(Many):
+    name = "many-presence-kill"
+    says = "the presence service that works, of two: SIGKILL, stays away"
+    must = "the other takes over, resumes cursors and handovers; nothing is missing or doubled"
+    bound_s, bound = TTL_S + 1.0, "lease + 1 s"
+    lasts_s = TTL_S + 3.0
+    lost = 4
+
+    async def inject(self, run: Run) -> None:
+        for client in run.lost:
+            client.die()
+        works = await asyncio.to_thread(_working_presence, run)
+        run.noted["victim"] = float(works.rpartition("-")[2])
+        await run.stop(works)
+        await until(lambda: asyncio.to_thread(run.cluster.explains), 60.0, 0.02)
+        run.noted["explains"] = asyncio.get_running_loop().time() - run.injected_at
+
+    async def heal(self, run: Run) -> None:
+        run.cluster.start(f"presence-{run.noted['victim']:.0f}")
+
+    def measured(self, run: Run, timeline: Timeline) -> float | None:
+        """Until it was answered again what became of a message."""
+        return run.noted.get("explains")
+
+
+class WorkingPresenceStopped(WorkingPresenceKilled):
+    name = "many-presence-stop"
+    says = "the presence service that works, of two: SIGSTOP beyond its lease, then SIGCONT"
+    must = "the other takes over; what the first then writes changes nothing"
+
+    async def inject(self, run: Run) -> None:
+        for client in run.lost:
+            client.die()
+        works = await asyncio.to_thread(_working_presence, run)
+        run.noted["victim"] = float(works.rpartition("-")[2])
+        run.signal(works, SIGSTOP)
+        await until(lambda: asyncio.to_thread(run.cluster.explains), 60.0, 0.02)
+        run.noted["explains"] = asyncio.get_running_loop().time() - run.injected_at
+
+    async def heal(self, run: Run) -> None:
+        run.signal(f"presence-{run.noted['victim']:.0f}", SIGCONT)
+
+
+def _working_presence(run: Run) -> str:
+    """The member that holds presence now."""
+    for one in run.cluster.get("/v1/status")["presences"]:
+        if one.get("owner"):
+            return str(one["name"])
+    raise AssertionError("no presence service works")
+
+
 def _of(run: Run) -> Replicated:
     assert run.postgres is not None
     return run.postgres
@@ -223,5 +275,6 @@ def _of(run: Run) -> Replicated:
 ROWS = (
     OneOfManyKilled, OneOfManyKilledAndBack, OneOfManyStopped, AllOfManyRestarted,
     OneOfManyCutFromEtcd, OneOfManyCutFromStore, EtcdMemberKilled, EtcdMemberFrozen,
-    EtcdQuorumLost, PrimaryKilled, StandbyKilled, StandbyFrozen,
+    EtcdQuorumLost, PrimaryKilled, StandbyKilled, StandbyFrozen, WorkingPresenceKilled,
+    WorkingPresenceStopped,
 )  # fmt: skip

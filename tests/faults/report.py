@@ -121,7 +121,12 @@ def _rows(rows: dict[str, list[Record]]) -> list[str]:
         lines.append(f"| {' | '.join(map(str, cells))} |")
     wrong = [f"{one['row']}, seed {one['seed']}: {text}" for runs in rows.values() for one in runs
              for text in one["wrong"]]  # fmt: skip
-    return [*lines, "", "Bold: beyond its bound.", *(f"\nBesides: {one}." for one in wrong)]
+    slow = max((one["slow"] for runs in rows.values() for one in runs), default=1.0)
+    lines += [
+        "",
+        f"Bold: beyond its bound. The machine was up to {slow:.1f} times slower than usual.",
+    ]
+    return [*lines, *(f"\nBesides: {one}." for one in wrong)]
 
 
 def _measured(one: Record) -> str:
