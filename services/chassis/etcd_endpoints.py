@@ -132,7 +132,7 @@ class Connection:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                 # So that users can be set up here before etcd begins to ask for them.
-                log.warning("etcd_asks_for_no_user", etcd=self.address)
+                log.warning("etcd_asks_for_no_user", address=self.address)
                 self._token = ""
                 return
             # Without its cause: the request stands in none of gRPC's errors, but nothing need rely
@@ -246,7 +246,7 @@ class Endpoints:
         if connection is self._current:
             self._current = None
             self._index += 1
-            log.warning("etcd_left", etcd=connection.address, why=why)
+            log.warning("etcd_left", address=connection.address, reason=why)
         connection.leave()
 
     async def _open(self) -> Connection:
@@ -265,7 +265,7 @@ class Endpoints:
                 self._refused = (pause_ends, error)
             raise
         if self._index:  # a start at the first member is no news
-            log.info("etcd_joined", etcd=address)
+            log.info("etcd_joined", address=address)
         self._current = connection
         return connection
 
