@@ -15,6 +15,9 @@ from services.coordinator.sql_rows import ROW_BYTES_SQL
 from services.coordinator.store import Keep
 
 _PROBE_BYTES = 1024 * 1024
+# Does not wait for a standby, for what may come back in a fail-over. While there is none, each that
+# waited would keep a connection of the server's.
+_LOCAL = "SELECT set_config('synchronous_commit', 'local', true)"
 _BOOTS_MAX = 1_000  # remembered; beyond it the first are forgotten, which are long over
 
 
@@ -28,7 +31,7 @@ def forget_ids(connection: Connection, before_ms: int, limit: int) -> int:
         "ORDER BY recorded_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED), "
         "b AS (DELETE FROM events USING old WHERE events.session_id = old.session_id "
         "AND events.number = old.number RETURNING 1) "
-        "SELECT (SELECT count(*) FROM a) + (SELECT count(*) FROM b)",
+        f"SELECT (SELECT count(*) FROM a) + (SELECT count(*) FROM b), ({_LOCAL})",
         {"before": before_ms, "limit": limit},
     ).fetchone()
     assert row is not None
@@ -199,7 +202,7 @@ def adopt_clock(connection: Connection, boot_id: str, since_boot_ms: int) -> int
             f"INSERT INTO clocks (boot_id, offset_ms) SELECT %s, coalesce("
             f"(SELECT recorded_at + greatest(0, {NOW_MS} - written_at) FROM parts "
             f"WHERE recorded_at > 0 ORDER BY recorded_at DESC LIMIT 1), {NOW_MS}) - %s "
-            "ON CONFLICT DO NOTHING",
+            f"FROM ({_LOCAL}) AS local ON CONFLICT DO NOTHING",
             (boot_id, since_boot_ms),
         )
         connection.execute(

@@ -54,6 +54,8 @@ def test_without_its_standby_nothing_is_accepted_nor_seen_and_with_it_all_goes_o
             assert waiting_for_standby(pair.primary.url()), "it was not cancelled"
             assert await store.read_tails([1]) == {1: 1}, "what no standby has is shown to nobody"
             assert await claimed(store, 2) is None
+            assert await store.forget_ids(10_000, 9) == 1, "old ids wait for no standby"
+            assert await store.adopt_clock("a boot", 1, 1)
             pair.standby.start()
             epochs = iter(range(3, 100))
             assert await until(lambda: claimed(store, next(epochs)), every_s=0.1) == 2
