@@ -20,6 +20,7 @@ from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
 from services.chassis.errors import Fault, StoreFull, Unavailable
+from services.chassis.etcd import boottime
 from services.chassis.refusals import Code, code_name, refuse
 from services.coordinator import partition as core
 from services.coordinator.effects import (
@@ -198,13 +199,16 @@ class Committer:
             groups.setdefault(work.partition, []).extend(work.requests)
         if not taken:
             return
+        began = boottime()
         try:
             deposed, decisions = await self._append(terms, groups, self._log_full())
+            self._holdings.note_answer()
         except StoreFull:
             self._note_full(True)
             deposed, decisions = await self._append_to_full(terms, groups)
         except Unavailable as fault:
             log.error("commit_unknown", fault=str(fault), partitions=len(terms))
+            self._holdings.note_no_answer(began)
             deposed, decisions = frozenset(terms), {}
         if not self._holdings.valid:
             # Durable perhaps, but somebody else may be the owner by now: tell nothing. The edges

@@ -24,6 +24,8 @@ class Holdings:
     def __init__(self) -> None:
         self.draining = False
         self.spent: dict[int, int] = {}
+        # When the store was asked what it left open, the first time (boottime); None: it answers.
+        self.unanswered_since: float | None = None
         self._held: dict[int, Held] = {}
         self._lease: Lease | None = None
         self._on_take: list[Callable[[int, int], None]] = []
@@ -40,6 +42,15 @@ class Holdings:
         """Whatever is taken from now on is held under this lease."""
         self.drop_all()
         self._lease = lease
+
+    def note_no_answer(self, asked_at: float) -> None:
+        """The store has left open what was asked then (boottime)."""
+        if self.unanswered_since is None:
+            self.unanswered_since = asked_at
+
+    def note_answer(self) -> None:
+        """The store answers."""
+        self.unanswered_since = None
 
     @property
     def valid(self) -> bool:

@@ -5,7 +5,9 @@ of who takes what stand in `services.coordinator.rendezvous`. A claim is a key o
 lease; it means nothing before the store has taken its epoch. What the store turns down is told in
 the log and waits for an operator: the key is removed and the claim tried again later.
 
-A process whose name was taken by another ends with a StartError.
+A process whose name was taken by another ends with a StartError. One that cannot reach the store
+ceases to be a member, as long as others are there, until the store answers it again: they would
+leave to it what only they can serve.
 
 Drive it: `run(address)` until cancelled; at the end `settle()`, then `leave()`. `on_ready` hears
 whether this member holds everything that it should.
@@ -33,6 +35,7 @@ _REFUSED_PAUSE_S = 10.0
 _FAULT_PAUSE_S = 1.0
 _TAILS_PERIOD_S = 10.0
 _REJOIN_PAUSE_S = 0.2
+_STORE_SILENT_S = 2.9  # nothing was answered for so long: others may do better
 _REVISION_BITS = (1 << 48) - 1
 
 
@@ -88,6 +91,9 @@ class Ownership:
         """Be a member and an owner, again and again, until drained or cancelled."""
         while not self._holdings.draining:
             try:
+                if self._holdings.unanswered_since is not None:
+                    await self._store.read_tails([0])
+                    self._holdings.note_answer()
                 lease = await self._join(address)
             except Unavailable as fault:
                 log.warning("join_failed", fault=str(fault))
@@ -145,6 +151,8 @@ class Ownership:
         ready = False
         while self._holdings.valid and lease is self._lease:
             self._wake.clear()
+            if await self._gave_way(lease):
+                return
             steps: list[Step] = []
             known = self._directory.revision >= self._joined_at
             if known and not self._holdings.draining:
@@ -203,6 +211,7 @@ class Ownership:
 
     async def _take_up(self, claims: Mapping[int, int], lease: Lease) -> None:
         tails = await self._copied_tails(claims)
+        asked_at = boottime()
         try:
             outcomes = await self._store.claim(claims, self._member.name, tails)
         except (StoreFull, Unavailable) as fault:
@@ -210,8 +219,11 @@ class Ownership:
             log.error("claim_failed", fault=str(fault), partitions=len(claims))
             for partition, epoch in claims.items():
                 self._put_off(partition, epoch, _FAULT_PAUSE_S)
+            if not self.store_full:
+                self._holdings.note_no_answer(asked_at)
             return
         self.store_full = False
+        self._holdings.note_answer()
         if not lease.valid():
             return
         for partition, outcome in outcomes.items():
@@ -223,6 +235,19 @@ class Ownership:
             else:
                 self._holdings.take(partition, claims[partition], outcome.tail)
         log.info("partitions_taken", held=len(self._holdings))
+
+    async def _gave_way(self, lease: Lease) -> bool:
+        """Leave everything to others, if the store has left us without an answer for long."""
+        since = self._holdings.unanswered_since
+        others = any(name != self._member.name for name in self._directory.coordinators)
+        if since is None or not others or boottime() - since < _STORE_SILENT_S:
+            return False
+        log.error("left_for_want_of_the_store", name=self._member.name)
+        try:
+            await lease.revoke()
+        except Unavailable as fault:
+            log.warning("leaving_unsaid", fault=str(fault))
+        return True
 
     def _put_off(self, partition: int, epoch: int, pause_s: float) -> None:
         self._holdings.spend(partition, epoch)

@@ -47,6 +47,11 @@ class Adversary:
         self._random = random
         self._stopped: list[Process] = []
         self._over = False
+        self.draw(begin_s, end_s)
+
+    def draw(self, begin_s: float, end_s: float) -> None:
+        """What goes wrong between these times."""
+        scene, random = self._scene, self._random
         acts: list[tuple[int, Callable[[], None]]] = [
             (3, self._crash),
             (3, self._pause),
@@ -168,13 +173,14 @@ class Adversary:
         """From the store or etcd, or both."""
         others = self._random.choice(((log_store.NAME,), (etcd.NAME,), (log_store.NAME, etcd.NAME)))
         for other in others:
-            self._cut_way(name, other)
+            self.cut_way(name, other)
 
     def _cut(self) -> None:
-        self._cut_way(*self._way())
+        self.cut_way(*self._way())
 
-    def _cut_way(self, one: str, other: str) -> None:
-        seconds = self._random.uniform(0.2, 6.0)
+    def cut_way(self, one: str, other: str, seconds: float = 0.0) -> None:
+        """Two hear no more of each other for a while; 0: as long as chance has it."""
+        seconds = seconds or self._random.uniform(0.2, 6.0)
         self._note("cut", way=(one, other), seconds=seconds)
         self._scene.network.cuts.add(frozenset((one, other)))
         if etcd.NAME in (one, other) and self._random.random() < 0.5:

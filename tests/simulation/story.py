@@ -10,10 +10,11 @@ A seed repeats exactly. By hand, with every event: `python -m tests.simulation.s
 
 import asyncio
 import gc
+import itertools
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -76,10 +77,15 @@ def tell(record: dict[str, Any]) -> str:
     return f"{record['at']:8.4f} {record['event']:10} {fields[:200]}"
 
 
+Plan = Callable[[Any, Random, float, float], Adversary]
+
+
 class Story:
     """The world of one run; what its parts want of it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, plan: Plan = Adversary, story_s: float = STORY_S) -> None:
+        self._plan = plan
+        self._story_s = story_s
         self.records: list[dict[str, Any]] = []
         self.loop = VirtualLoop()
         self.random = Random(seed)
@@ -153,13 +159,13 @@ class Story:
             client = Client(self, f"u{number}", reads, list(SUBJECTS[:3]), random)
             self.clients.append(client)
             for _ in range(random.randint(BURSTS - 2, BURSTS + 2)):
-                at = random.uniform(0.2, QUIET_S + STORY_S)
+                at = random.uniform(0.2, QUIET_S + self._story_s)
                 for _ in range(random.randint(1, BURST_MAX)):
                     self.network.later(at, client.publish)
                     at += random.random() ** 3 * 0.05
         self.etcd.on_owner = self._publish_now
-        adversary = Adversary(self, random, QUIET_S, QUIET_S + STORY_S)
-        await asyncio.sleep(QUIET_S + STORY_S)
+        adversary = self._plan(self, random, QUIET_S, QUIET_S + self._story_s)
+        await asyncio.sleep(QUIET_S + self._story_s)
         self.etcd.on_owner = lambda: None
         adversary.heal()
         healed_at = self.loop.now
@@ -237,6 +243,19 @@ def _in_its_own_time(story: Story, loud: bool) -> Iterator[None]:
             structlog.configure(**former)
             if collects:
                 gc.enable()
+                _collect_in_turn()
+
+
+_played = itertools.count(1)
+
+
+def _collect_in_turn() -> None:
+    """Each story leaves cycles behind; what was there before the first is not looked at again."""
+    number = next(_played)
+    if number == 1:
+        gc.freeze()
+    elif number % 10 == 0:
+        gc.collect()
 
 
 def text_of(entry: bytes) -> str:
@@ -244,9 +263,12 @@ def text_of(entry: bytes) -> str:
     return entry_pb2.Entry.FromString(entry).message.content.text
 
 
-def play(seed: int, loud: bool = False) -> Outcome:
-    """Play one seed. `loud`: with what services log."""
-    story = Story(seed)
+def play(
+    seed: int, loud: bool = False, plan: Plan = Adversary, story_s: float = STORY_S
+) -> Outcome:
+    """Play one seed. `loud`: with what services log. `plan`: what goes wrong, other than by chance
+    alone, in the `story_s` seconds of faults."""
+    story = Story(seed, plan, story_s)
     with _in_its_own_time(story, loud):
         story.play()
     broken = Checker(text_of).check(story.records)

@@ -8,7 +8,6 @@ A seed that fails is printed with its last events, and repeats exactly, with all
 What is simulated, and what is real, is told in `members`; what may happen, in `adversary`.
 """
 
-import gc
 import hashlib
 import os
 import subprocess
@@ -22,7 +21,6 @@ from tests.simulation.story import play
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "80"))
 PARTS = 8 if SEEDS > 100 else 2
 ROOT = Path(__file__).parents[2]
-_COLLECT_EVERY = 25
 
 
 def _digest(seed: int) -> str:
@@ -36,8 +34,6 @@ def test_no_story_breaks_a_promise(part: int) -> None:
     for seed in range(part, SEEDS, PARTS):
         outcome = play(seed)
         assert not outcome.broken, str(outcome)
-        if seed // PARTS % _COLLECT_EVERY == 0:
-            gc.collect()
 
 
 def test_a_seed_is_the_same_story_in_every_process() -> None:
