@@ -8,6 +8,7 @@ import subprocess
 import urllib.request
 from signal import SIGCONT, SIGSTOP, SIGTERM
 
+from tests.faults.coordinator_rows import without_lease
 from tests.faults.row import TTL_S, Row, Run, untold
 from tests.faults.timeline import Timeline
 from tests.real_etcd import BINARY
@@ -30,8 +31,7 @@ class EtcdKilled(Row):
         run.cluster.start(ETCD)
 
     def wrong(self, run: Run, timeline: Timeline) -> list[str]:
-        stale = timeline.accepted_between(timeline.injected + TTL_S - 0.5, timeline.healed)
-        return [f"{stale} messages were accepted without a lease"] if stale else []
+        return without_lease(timeline)
 
 
 class EtcdFrozen(EtcdKilled):
@@ -104,7 +104,7 @@ class EtcdRestored(Row):
         run.signal("presence-1", SIGTERM)
 
     def wrong(self, run: Run, timeline: Timeline) -> list[str]:
-        stale = timeline.accepted_between(timeline.injected + TTL_S, timeline.healed)
+        stale = timeline.accepted_between(timeline.in_effect + TTL_S, timeline.healed)
         found = [f"{stale} messages were accepted in a term of the past"] if stale else []
         return [*found, *untold(run, "CLAIM_REFUSED")]
 
@@ -138,7 +138,7 @@ class StoreRestored(Row):
         run.cluster.start("coordinator-1")
 
     def wrong(self, run: Run, timeline: Timeline) -> list[str]:
-        stale = timeline.accepted_between(timeline.injected + 1.0, timeline.healed)
+        stale = timeline.accepted_between(timeline.in_effect, timeline.healed)
         found = [f"{stale} messages were accepted over those that are missing"] if stale else []
         return [*found, *untold(run, "CLAIM_REFUSED")]
 

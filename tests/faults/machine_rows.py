@@ -78,7 +78,7 @@ class StoreReadOnly(_Disk):
         _run("mount", "-o", "remount,rw", run.folder / "disk")
 
     def wrong(self, run: Run, timeline: Timeline) -> list[str]:
-        stale = timeline.accepted_between(timeline.injected + 0.5, timeline.healed)
+        stale = timeline.accepted_between(timeline.in_effect, timeline.healed)
         found = [f"{stale} messages were accepted without a store"] if stale else []
         said = "cannot be used" in run.cluster.log_of("coordinator-1")
         return found if said else [*found, "no sentence told of it"]

@@ -8,7 +8,7 @@ import asyncio
 import random
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -21,7 +21,7 @@ from services.coordinator.postgres_sessions import SCHEMA
 from tests.faults import kill_run
 from tests.faults.client import Client
 from tests.faults.cluster import Cluster
-from tests.faults.history import History
+from tests.faults.history import Event, History
 from tests.faults.post import Post
 from tests.faults.proxy import Links
 from tests.faults.publisher import Publisher
@@ -107,8 +107,8 @@ def play(row: Row, seed: int, folder: Path) -> Outcome:
                 play = _Play(row, seed, history, post, cluster, folder, per_second)
                 play.run.postgres = postgres
                 asyncio.run(play.stage.run(play.plot))
-                for event in _partitions(cluster, postgres):
-                    history.write("partition", **event)
+                for event, fields in _store_events(cluster, postgres):
+                    history.write(event, **fields)
                 history.write("output", lines=cluster.output.all)
     finally:
         history.close()
@@ -185,6 +185,7 @@ class _Play:
         self._history.write("injected", row=row.name)
         run.injected_at = time.monotonic()
         await row.inject(run)
+        self._history.write("in_effect", row=row.name)
         await asyncio.sleep(row.lasts_s)
         self._history.write("healed", row=row.name)
         await row.heal(run)
@@ -241,24 +242,23 @@ def _postgres(row: Row) -> Iterator[Replicated | None]:
         yield postgres
 
 
-def _partitions(cluster: Cluster, postgres: Replicated | None) -> Iterator[dict[str, Any]]:
-    """The terms of every partition's entries, as the store has them."""
+def _store_events(cluster: Cluster, postgres: Replicated | None) -> Iterator[tuple[str, Event]]:
+    """The terms of every partition's entries, and when messages were decided, by the store."""
+    columns = "SELECT p, pos, epoch, recorded_at, subject FROM"
     if postgres is None:
         path = cluster.folder_of("coordinator-1") / "log.sqlite3"
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as sqlite:
-            yield from _runs(sqlite.execute("SELECT p, pos, epoch FROM log ORDER BY p, pos"))
+            rows = sqlite.execute(f"{columns} log ORDER BY p, pos").fetchall()
     else:
         with psycopg.connect(postgres.url()) as store:
-            query = f"SELECT p, pos, epoch FROM {SCHEMA}.log ORDER BY p, pos"
-            yield from _runs(store.execute(query))
-
-
-def _runs(rows: Iterable[tuple[int, int, int]]) -> Iterator[dict[str, Any]]:
+            rows = store.execute(f"{columns} {SCHEMA}.log ORDER BY p, pos").fetchall()
+    since_start_s = time.monotonic() - time.time()  # between the store's clock and the history's
+    yield "recorded", {"times": sorted(at / 1_000 + since_start_s for *_, at, who in rows if who)}
     for partition, entries in groupby(rows, key=lambda row: row[0]):
         runs: list[list[int]] = []
-        for _, pos, epoch in entries:
+        for _, pos, epoch, *_ in entries:
             if runs and runs[-1][1] == pos - 1 and runs[-1][2] == epoch:
                 runs[-1][1] = pos
             else:
                 runs.append([pos, pos, epoch])
-        yield {"partition": int(partition), "runs": runs}
+        yield "partition", {"partition": int(partition), "runs": runs}

@@ -1,6 +1,7 @@
 """When things were accepted, subject by subject, across a fault. Pure, one pass.
 
-`injected` and `healed` in a history are the moments that times are counted from.
+`injected` and `healed` in a history are the moments that times are counted from; what must not
+happen during a fault is counted from `in_effect`.
 """
 
 from collections import Counter
@@ -16,6 +17,7 @@ class Timeline:
     """All times in seconds of the history's clock; 0.0: not yet."""
 
     injected: float = 0.0
+    in_effect: float = 0.0
     healed: float = 0.0
     per_bucket: Counter[int] = field(default_factory=Counter)  # number of bucket: accepted in it
     _sent: dict[tuple[str, int], float] = field(default_factory=dict)
@@ -25,6 +27,7 @@ class Timeline:
         default_factory=lambda: {"injected": {}, "healed": {}}
     )
     accepted_at: list[float] = field(default_factory=list)
+    recorded_at: list[float] = field(default_factory=list)  # when a coordinator decided, in order
     refused: list[tuple[float, str]] = field(default_factory=list)  # with its code
     mails: list[tuple[float, str]] = field(default_factory=list)  # with its address
     ended: list[tuple[float, str, int | None]] = field(default_factory=list)  # client, close code
@@ -35,8 +38,12 @@ class Timeline:
         match e["event"]:
             case "injected":
                 self.injected = e["at"]
+            case "in_effect":
+                self.in_effect = e["at"]
             case "healed":
                 self.healed = e["at"]
+            case "recorded":
+                self.recorded_at = e["times"]
             case "refused":
                 self.refused.append((e["at"], e["code"]))
             case "mail":
@@ -78,6 +85,10 @@ class Timeline:
     def accepted_between(self, begin: float, end: float) -> int:
         """How many were accepted."""
         return sum(begin <= at < end for at in self.accepted_at)
+
+    def recorded_between(self, begin: float, end: float) -> int:
+        """How many of the messages in the log were decided on then, whenever it was told."""
+        return sum(begin <= at < end for at in self.recorded_at)
 
     def points(self) -> list[tuple[float, float]]:
         """(seconds since the fault, accepted a second), without holes."""
