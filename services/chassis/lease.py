@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # A lease is not trusted for its last second: etcd's clock and ours may count it differently.
 LEASE_MARGIN_S = 1.0
+# Often, so that an election of etcd, of about two seconds, may begin at any moment within the TTL.
+_REFRESHES = 5
 _RETRY_S = 0.2
 
 
@@ -48,8 +50,8 @@ class Lease:
         return False
 
     async def keep(self) -> None:
-        """Refresh every third of the TTL; returns when the lease is lost."""
-        pause_s = self.ttl_s / 3
+        """Refresh five times within the TTL; returns when the lease is lost."""
+        pause_s = self.ttl_s / _REFRESHES
         while self.valid():
             await self._pause(min(pause_s, self.valid_until - boottime()))
             if not self.valid():
@@ -59,7 +61,7 @@ class Lease:
                 if not await self._etcd.lease_refresh(self.id):
                     break
                 self.valid_until = sent_at + self.ttl_s - LEASE_MARGIN_S
-                pause_s = self.ttl_s / 3
+                pause_s = self.ttl_s / _REFRESHES
             except Unavailable:
                 pause_s = _RETRY_S
         self.lost.set()

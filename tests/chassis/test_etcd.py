@@ -1,7 +1,5 @@
 import asyncio
-import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +12,9 @@ from services.chassis.etcd import (
     Delete,
     Etcd,
     KeyValue,
-    Lease,
     Put,
     Snapshot,
     absent,
-    boottime,
     created_at,
     holds,
     modified_at,
@@ -96,64 +92,6 @@ def test_a_transaction_does_all_or_nothing(run: Run, server: EtcdServer) -> None
         assert not (await etcd.txn([holds("/t/a", "0")], [])).succeeded
         gone = await etcd.txn([holds("/t/a", "1")], [Delete("/t/a")])
         assert gone.succeeded and await etcd.get("/t/a") is None
-
-    run(with_etcd(server, body))
-
-
-def test_a_revoked_lease_takes_all_its_keys(run: Run, server: EtcdServer) -> None:
-    async def body(etcd: Etcd) -> None:
-        lease = await Lease.grant(etcd, 5)
-        await etcd.txn([], [Put("/l/a", ""), Put("/l/b", "")], lease.id)
-        assert 0 < await etcd.lease_time_to_live(lease.id) <= 5
-        keeper = asyncio.create_task(lease.keep())
-        await lease.revoke()
-        await asyncio.wait_for(keeper, 2)
-        assert (await etcd.range("/l/")).keys == []
-        assert not lease.valid()
-        assert await etcd.lease_time_to_live(lease.id) == -1
-        await etcd.lease_revoke(lease.id)
-
-    run(with_etcd(server, body))
-
-
-def test_a_kept_lease_outlives_its_ttl(run: Run, server: EtcdServer) -> None:
-    async def body(etcd: Etcd) -> None:
-        lease = await Lease.grant(etcd, 2)
-        first = lease.valid_until
-        keeper = asyncio.create_task(lease.keep())
-        await until(lambda: boottime() > first + 0.3, 5)
-        assert lease.valid() and lease.valid_until > first
-        keeper.cancel()
-
-    run(with_etcd(server, body))
-
-
-def test_a_lease_that_somebody_revoked_is_noticed(run: Run, server: EtcdServer) -> None:
-    async def body(etcd: Etcd) -> None:
-        lease = await Lease.grant(etcd, 2)
-        keeper = asyncio.create_task(lease.keep())
-        await etcd.lease_revoke(lease.id)
-        await asyncio.wait_for(lease.lost.wait(), 3)
-        await keeper
-
-    run(with_etcd(server, body))
-
-
-def test_a_lease_is_not_valid_in_its_last_second_while_etcd_is_silent(
-    run: Run, server: EtcdServer
-) -> None:
-    async def body(etcd: Etcd) -> None:
-        lease = await Lease.grant(etcd, 2)
-        granted = boottime()
-        keeper = asyncio.create_task(lease.keep())
-        os.kill(server.pid, signal.SIGSTOP)
-        try:
-            await asyncio.wait_for(lease.lost.wait(), 5)
-            assert boottime() < granted + 2
-            assert not lease.valid()
-        finally:
-            os.kill(server.pid, signal.SIGCONT)
-        await keeper
 
     run(with_etcd(server, body))
 
