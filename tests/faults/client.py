@@ -137,7 +137,8 @@ class Client:
             finally:
                 if self._line is not None:
                     self._line.socket.transport.abort()
-                    code = self._line.socket.close_code
+                    told = self._line.socket.protocol.close_rcvd
+                    code = told.code if told is not None else None
                     self._write("disconnected", client=self.client, code=code)
                 self._line = None
                 self._sent_acks.clear()

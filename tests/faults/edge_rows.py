@@ -83,7 +83,8 @@ class EdgeRestarted(Row):
         found = [*errors(timeline), *false_notifications(run, timeline)]
         stay = {one.client for one in run.staying}
         told = {who for at, who in timeline.going_away if at >= timeline.injected} & stay
-        codes = {code for at, client, code in timeline.ended if client in told}
+        during = [one for one in timeline.ended if timeline.injected <= one[0] < timeline.healed]
+        codes = {code for _, client, code in during if client in told}
         if not told:
             found.append("nobody was told to go")
         if codes - {4000}:
