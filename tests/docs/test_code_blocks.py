@@ -60,6 +60,8 @@ MAKES = [  # nothing but targets of the Makefile
     if block.language == "sh" and all(line[:5] == "make " for line in block.text.splitlines())
 ]
 SYSTEMD = [b for b in BLOCKS if b.page.startswith("deploy/systemd") and b.language == "sh"]
+# tests/docs/test_deploying.py runs those that need no container engine, and reads the others.
+DEPLOYING = [b for b in BLOCKS if b.page == "docs/deploying.md" and b.language == "sh"]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,7 @@ def output(block: Block, suite: Suite) -> str:
 
 
 def test_every_block_is_taken() -> None:
-    taken = {"sh": TOUR + OPERATING + MAKES + SYSTEMD, "python": PYTHON, "json": JSON}
+    taken = {"sh": TOUR + OPERATING + MAKES + SYSTEMD + DEPLOYING, "python": PYTHON, "json": JSON}
     for block in BLOCKS:
         assert block in taken.get(block.language, []), block
 
