@@ -10,7 +10,7 @@ SELECTION := kills,coordinator-stop,coordinator-restart,coordinator-cut-etcd,etc
 MISTAKE ?= all
 BIN := .venv/bin
 
-.PHONY: up test faults faults-selection faults-page mutations simulate bench setup protos lint types buf lock settings metrics
+.PHONY: up test faults faults-selection faults-page mutations deploy-runs simulate bench setup protos lint types buf lock settings metrics
 
 up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
 	@exec $(BIN)/onward up $(ARGS)
@@ -32,6 +32,10 @@ mutations: setup  ## mistakes that the checker must find, e.g. make mutations MI
 faults-page: setup  ## docs/faults.md, from what make faults has left and all mutations, played anew (4 min)
 	@FAULT_RESULTS=$(abspath $(RESULTS)) $(MAKE) mutations
 	@$(BIN)/python -m tests.faults.report $(RESULTS)
+
+deploy-runs: setup  ## images, chart and databases of deploy/, as far as no container engine is needed
+	@sh deploy/helm/tools.sh
+	@DEPLOY_RUNS=1 $(BIN)/python -m pytest tests/deploy $(ARGS)
 
 bench: setup  ## what it costs and how fast it is, in 5 minutes; options in ARGS, e.g. ARGS="fanout"
 	@$(BIN)/python -m bench $(ARGS)

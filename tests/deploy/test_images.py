@@ -122,6 +122,7 @@ def settings_of(etcd_address: str) -> dict[str, dict[str, str]]:
     }  # fmt: skip
 
 
+@pytest.mark.timeout(300)
 def test_the_four_images_carry_a_message_to_somebody_who_has_gone(
     images: dict[str, Image], etcd: real_etcd.EtcdServer, tmp_path: Path
 ) -> None:

@@ -3,17 +3,17 @@
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from services.chassis.tls import Trust, trust_of
+from services.cli.__main__ import app
 from tests.deploy.dockerfile import SERVICES
 from tests.docs.test_code_blocks import DEPLOYING, Block
-from tests.path.stack import ONWARD, base_environ
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/deploying.md").read_text()
@@ -104,10 +104,8 @@ def test_every_value_of_the_chart_that_it_sets_is_one() -> None:
 def test_every_onward_command_is_one() -> None:
     for words in commands():
         if words[:1] == ["onward"]:
-            done = subprocess.run(
-                [sys.executable, ONWARD, words[1], "--help"],
-                env=base_environ() | {"COLUMNS": "200"}, capture_output=True, text=True, check=True,
-            )  # fmt: skip
+            done = CliRunner().invoke(app, [words[1], "--help"], env={"COLUMNS": "200"})
+            assert done.exit_code == 0
             assert all(word in done.stdout for word in words if word.startswith("--"))
 
 
