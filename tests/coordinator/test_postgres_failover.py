@@ -43,14 +43,14 @@ def test_without_its_standby_nothing_is_accepted_nor_seen_and_with_it_all_goes_o
     run: Run, pair: Replicated
 ) -> None:
     async def body() -> None:
-        async with opened(pair.url(), answer_s=1) as store:
+        async with opened(pair.url(), answer_s=1.5) as store:
             await store.claim({1: 1}, "a", {})
             assert not await append(store, {1: 1})
             pair.standby.kill()
             began = time.monotonic()
             with pytest.raises(Unavailable, match="did not answer"):
                 await append(store, {1: 1})
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 5
             assert waiting_for_standby(pair.primary.url()), "it was not cancelled"
             assert await store.read_tails([1]) == {1: 1}, "what no standby has is shown to nobody"
             assert await claimed(store, 2) is None
@@ -88,7 +88,7 @@ def test_a_wait_for_the_standby_that_somebody_cancels_accepts_nothing(
 
 def test_a_primary_that_is_killed_takes_nothing_accepted_along(run: Run, pair: Replicated) -> None:
     async def body() -> None:
-        async with opened(pair.url(), answer_s=2) as store:
+        async with opened(pair.url(), answer_s=3) as store:
             tail = await claimed(store, 2_000)
             assert tail is not None
             killed = asyncio.get_running_loop().run_in_executor

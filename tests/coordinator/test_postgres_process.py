@@ -6,7 +6,7 @@ from pathlib import Path
 
 from services.chassis.subjects import partition_of
 from tests.coordinator.harness import PARTITIONS, Edge, Run, publish
-from tests.coordinator.test_process import epoch_at, failing, process
+from tests.coordinator.test_process import epoch_at, process
 from tests.real_etcd import EtcdServer
 
 SUBJECT = "/a"
@@ -57,12 +57,3 @@ def test_a_coordinator_waits_for_its_store_and_stops_when_it_is_told(
             assert await asyncio.to_thread(child.wait, 10) == 0
 
     run(body())
-
-
-def test_a_wrong_store_stops_the_start_with_one_sentence(tmp_path: Path) -> None:
-    code, said = failing(
-        "127.0.0.1:1", tmp_path, ONWARD_COORDINATOR_STORE="mysql://u:a-password@h/x"
-    )
-    assert code == 2
-    assert said.startswith("ONWARD_COORDINATOR_STORE is no address of PostgreSQL; set it to")
-    assert len(said.splitlines()) == 1 and "a-password" not in said

@@ -155,7 +155,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_time_and_used_again(
     run: Run, postgres_url: str, postgres_server: PostgresServer
 ) -> None:
     async def body() -> None:
-        async with opened(postgres_url, answer_s=0.8) as store:
+        async with opened(postgres_url, answer_s=1.5) as store:
             await store.claim({1: 1}, "a", {})
             postgres_server.freeze()
             try:
@@ -175,7 +175,7 @@ def test_a_lock_that_is_held_for_long_ends_the_append_and_writes_nothing(
     run: Run, postgres_url: str
 ) -> None:
     async def body() -> None:
-        async with opened(postgres_url, answer_s=0.6) as store:
+        async with opened(postgres_url, answer_s=1.5) as store:
             await store.claim({1: 1}, "a", {})
             with psycopg.connect(postgres_url) as other:
                 other.execute("SELECT FROM onward_log.parts FOR UPDATE")
