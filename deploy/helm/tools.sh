@@ -6,13 +6,14 @@ HELM=v3.18.4
 SCHEMAS=1.37.0
 tools=${DEPLOY_TOOLS:-$HOME/.cache/onward-tools}
 
+mkdir -p "$tools/bin"
 if [ ! -x "$tools/bin/helm" ]; then
   command -v go >/dev/null || { echo "missing: Go, to build helm with" >&2; exit 2; }
   echo "building helm $HELM …" >&2
-  GOBIN="$tools/bin" go install "helm.sh/helm/v3/cmd/helm@$HELM" 2>"$tools.log" || { cat "$tools.log" >&2; exit 1; }
+  GOBIN="$tools/bin" go install "helm.sh/helm/v3/cmd/helm@$HELM"
 fi
 if [ ! -x "$tools/venv/bin/kubernetes-validate" ]; then
   echo "installing Kubernetes' schemas …" >&2
-  python3 -m venv "$tools/venv"
+  "${PYTHON:-python3}" -m venv "$tools/venv"
   "$tools/venv/bin/pip" install -q --disable-pip-version-check "kubernetes-validate==$SCHEMAS"
 fi
