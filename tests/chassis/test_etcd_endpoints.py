@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from services.chassis.errors import SettingError, Unavailable
-from services.chassis.etcd import Changes, Etcd, Lease, Put, Snapshot, boottime
+from services.chassis.etcd import Changes, Etcd, Lease, Put, Snapshot, absent, boottime
 from services.chassis.etcd_endpoints import parse
+from services.chassis.etcd_follow import Follower, _BehindError
 from tests.real_etcd import EtcdServer, running, running_cluster
 from tests.waiting import until
 
@@ -53,6 +54,51 @@ def test_with_no_member_there_a_call_is_unavailable_and_says_why(run: Run) -> No
     run(body())
 
 
+def test_one_member_of_another_etcd_is_not_believed_that_etcd_has_gone_back(
+    run: Run, tmp_path: Path
+) -> None:
+    async def body(server: EtcdServer, stranger: EtcdServer) -> None:
+        etcd = Etcd(f"{server.address},{stranger.address}")
+        news = await followed(etcd, "/o/")
+        waiting = asyncio.ensure_future(next_keys(news))
+        connection = await etcd._endpoints.connection()
+        etcd._endpoints.leave(connection, "so that the stranger is asked")
+
+        async def back() -> bool:
+            now = await etcd._endpoints.connection()
+            return now is not connection and now.address == server.address
+
+        await until(back)
+        await etcd.put("/o/new", "")
+        assert await waiting == ["/o/new"]
+        await news.aclose()
+        await etcd.close()
+
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    with running(tmp_path / "one") as server, running(tmp_path / "other") as stranger:
+        run(body(server, stranger))
+
+
+def test_a_member_that_is_late_is_behind_only_if_it_is_so_after_a_read(
+    run: Run, tmp_path: Path
+) -> None:
+    async def body(server: EtcdServer) -> None:
+        etcd = Etcd(server.address)
+        revision = await etcd.put("/b/a", "")
+        follower = Follower(etcd._endpoints, "/b/")
+        connection = await etcd._endpoints.connection()
+        follower._seen = revision
+        await follower._check_not_behind(connection, revision - 1)
+        follower._seen = revision + 1
+        with pytest.raises(_BehindError):
+            await follower._check_not_behind(connection, revision)
+        await etcd.close()
+
+    with running(tmp_path) as server:
+        run(body(server))
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
     with running_cluster(tmp_path_factory.mktemp("etcds")) as servers:
@@ -75,11 +121,11 @@ def over(members: Members) -> Etcd:
 
 
 async def written(etcd: Etcd, key: str) -> None:
-    """Write, however often it takes."""
+    """Make the key, in as many tries as it takes; it is made once."""
 
     async def put() -> bool:
         try:
-            await etcd.put(key, "")
+            await etcd.txn([absent(key)], [Put(key, "")])
             return True
         except Unavailable:
             return False

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from services.chassis.errors import SettingError
+from services.chassis.etcd_access import Access
 from services.chassis.settings import load, setting, variables
 from services.chassis.shared_settings import SharedSettings
 
@@ -70,3 +71,11 @@ def test_a_shared_variable_can_be_given_for_one_service_alone() -> None:
     assert load(Example, "example", environ).etcd == "b:1,c:1"
     with pytest.raises(SettingError, match="ONWARD_EXAMPLE_LEASE_TTL_S is 'x'"):
         load(Example, "example", environ | {"ONWARD_EXAMPLE_LEASE_TTL_S": "x"})
+
+
+def test_how_to_get_into_etcd_is_set_by_files_and_a_user() -> None:
+    files = {name: f"/{name.lower()}" for name in ("CA_FILE", "CERT_FILE", "KEY_FILE")}
+    environ = {f"ONWARD_ETCD_{name}": path for name, path in files.items()}
+    environ |= {"ONWARD_ETCD_USER": "onward", "ONWARD_EXAMPLE_ETCD_PASSWORD_FILE": "/password"}
+    access = load(Example, "example", SECRET | environ).etcd_access()
+    assert access == Access("/ca_file", "/cert_file", "/key_file", "onward", "/password")
