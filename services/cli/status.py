@@ -2,22 +2,25 @@
 
 Exit codes, for scripts: 0 all is well, 1 there is an alarm, 2 it could not be told. As JSON it
 prints one object: what `GET /v1/status` answers (see docs/protocol.md), with `event` and `well`.
+With `--watch` it goes on (`status_watch`), and ends with 0.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from onward_sdk import Api
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from services.cli import options
-from services.cli.outcome import run
+from services.cli.outcome import EXIT_INTERRUPTED, run
 from services.cli.output import print_json, printable
+from services.cli.status_facts import Holding, holdings
+from services.cli.status_watch import watch as watch_status
 
 EXIT_ALARM = 1
 EXIT_UNKNOWN = 2
@@ -32,8 +35,19 @@ def status(
     url: options.Url = options.DEFAULT_URL,
     token: options.Token = "",
     json: options.Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on, every second, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Show members, partitions, plugins and alarms; exit code 1 if there is an alarm."""
+    if watch:
+        try:
+            run(watch_status(url, token, json, picture), failed=EXIT_UNKNOWN)
+        except typer.Exit as ended:
+            raise typer.Exit(
+                0 if ended.exit_code == EXIT_INTERRUPTED else ended.exit_code
+            ) from None
+        return
     found: Fields = {}
 
     async def ask() -> None:
@@ -46,40 +60,42 @@ def status(
     if json:
         print_json({"event": "status", "well": not alarms, **found})
     else:
-        show(Console(highlight=False), url, found)
+        Console(highlight=False).print(picture(url, found))
     if alarms:
         raise typer.Exit(EXIT_ALARM)
 
 
-def show(console: Console, url: str, found: Fields) -> None:
-    """Prints a status for people."""
+def picture(url: str, found: Fields) -> Group:
+    """A status for people."""
     alarms = found.get("alarms") or []
+    parts: list[RenderableType] = []
     if alarms:
         words = "1 alarm" if len(alarms) == 1 else f"{len(alarms)} alarms"
-        console.print(Text.assemble(f"Onward at {url}: ", (words, "bold red")))
+        parts.append(Text.assemble(f"Onward at {url}: ", (words, "bold red")))
         for alarm in alarms:
-            _show_alarm(console, alarm)
+            parts += _alarm(alarm)
     else:
-        console.print(Text.assemble(f"Onward at {url}: ", ("all is well", "green")))
-    console.print()
-    _show_partitions(console, found.get("partitions") or {})
-    console.print(Text.assemble(("Notifications  ", "bold"), _deliveries(found)))
+        parts.append(Text.assemble(f"Onward at {url}: ", ("all is well", "green")))
+    parts += ["", _partitions(found.get("partitions") or {})]
+    parts.append(Text.assemble(("Notifications  ", "bold"), _deliveries(found)))
     tables = (_coordinators(found), _presences(found), _plugins(found), _edges(found))
     for table in tables:
         if table.row_count:
-            console.print()
-            console.print(table)
+            parts += ["", table]
+    return Group(*parts)
 
 
-def _show_alarm(console: Console, alarm: Fields) -> None:
+def _alarm(alarm: Fields) -> list[RenderableType]:
     who = " ".join(printable(str(alarm.get(one, ""))) for one in ("service", "member")).strip()
     since = str(alarm.get("since") or "")
     when = f", since {since[:10]} {since[11:19]} UTC" if since else ""
-    console.print(Text.assemble(("  " + str(alarm.get("name", "")), "bold red"), f"  {who}{when}"))
-    console.print(Padding(Text(printable(str(alarm.get("text", "")))), (0, 0, 0, 4)))
+    return [
+        Text.assemble(("  " + str(alarm.get("name", "")), "bold red"), f"  {who}{when}"),
+        Padding(Text(printable(str(alarm.get("text", "")))), (0, 0, 0, 4)),
+    ]
 
 
-def _show_partitions(console: Console, partitions: Fields) -> None:
+def _partitions(partitions: Fields) -> Text:
     rows = partitions.get("list") or []
     held = sum(1 for row in rows if row.get("held"))
     missing = partitions.get("withoutOwner") or []
@@ -92,7 +108,7 @@ def _show_partitions(console: Console, partitions: Fields) -> None:
         parts.append(f"{len(missing)} without owner ({named}{more})")
     lag = int(partitions.get("lag") or 0)
     parts.append(f"{lag} log entries wait for presence" if lag else "presence is up to date")
-    console.print(Text.assemble(("Partitions     ", "bold"), "; ".join(parts)))
+    return Text.assemble(("Partitions     ", "bold"), "; ".join(parts))
 
 
 def _deliveries(found: Fields) -> str:
@@ -102,18 +118,27 @@ def _deliveries(found: Fields) -> str:
 
 
 def _coordinators(found: Fields) -> Table:
-    table = _table("Coordinator", ">Partitions", ">Queue", ">Log", ">of at most", ">Edges")
+    table = _table("Coordinator", ">Owns", "Epochs", ">Lag", ">Queue", ">Log", ">of at most",
+                   ">Edges")  # fmt: skip
+    owned = holdings(found)
     for member in found.get("coordinators") or ():
+        holding = owned.pop(str(member.get("name", "")), Holding())
         log_max = int(member.get("logBytesMax", 0))
         _row(
             table,
             member,
-            str(member.get("held", "")),
+            str(holding.partitions),
+            holding.epochs,
+            str(holding.lag),
             str(member.get("queue", 0)),
             _bytes(int(member.get("logBytes", 0))),
             _bytes(log_max) if log_max else "",
             str(len(member.get("edges") or ())),
         )
+    for name, holding in owned.items():
+        # Its lease lives on without it, and what it owns with that.
+        gone = Text("gone", style="red")
+        table.add_row(Text(printable(name)), str(holding.partitions), holding.epochs, gone)
     return table
 
 
@@ -123,7 +148,7 @@ def _presences(found: Fields) -> Table:
     )
     fields = ("clientsOnline", "clientsInGrace", "clientsOffline", "handovers", "fanouts")
     for member in found.get("presences") or ():
-        role = "works" if member.get("owner") else "stands by"
+        role = Text("works", style="green") if member.get("owner") else "stands by"
         _row(table, member, role, *(str(member.get(one, 0)) for one in fields))
     return table
 
@@ -133,13 +158,17 @@ def _edges(found: Fields) -> Table:
         "Edge", ">Sockets", ">Sessions", ">Lagging", ">Subscriptions", ">Held", "Uplinks"
     )
     fields = ("sockets", "sessions", "lagging", "subscriptions", "heldPublishes")
-    for member in found.get("edges") or ():
+    for member in sorted(found.get("edges") or (), key=_where):
         links = member.get("links") or ()
         up = sum(1 for link in links if link.get("up"))
-        where = str(member.get("clientAddress") or member.get("name", ""))
         counts = (str(member.get(one, 0)) for one in fields)
-        _row(table, {**member, "name": where}, *counts, f"{up} of {len(links)}")
+        state = ", drains" if member.get("draining") else ""
+        _row(table, {**member, "name": _where(member)}, *counts, f"{up} of {len(links)}{state}")
     return table
+
+
+def _where(edge: Fields) -> str:
+    return str(edge.get("clientAddress") or edge.get("name", ""))
 
 
 def _plugins(found: Fields) -> Table:
@@ -167,7 +196,7 @@ def _plugin_state(plugin: Fields) -> Text:
     return Text(f"breaker {breaker}{wait}", style="red")
 
 
-def _row(table: Table, member: Fields, *cells: str) -> None:
+def _row(table: Table, member: Fields, *cells: str | Text) -> None:
     """A member's row; an alarm tells why one did not answer."""
     name = Text(printable(str(member.get("name", ""))))
     if member.get("answered"):

@@ -10,9 +10,9 @@ Its rules:
   forgotten once the child has run for long enough.
 - A child that ends with code 2 says that it cannot start as it is set up. Before the first Ready
   this ends everything, with code 2. It is believed only once what the child needs is ready.
-- A stop ends one child after the other. Each has its share of the time, and what those before it
-  left of theirs; when that is over it is killed and the next one's turn has come. A second stop
-  kills all at once.
+- A stop ends one group of children after the other. Each has its share of the time, and what those
+  before it left of theirs; when that is over they are killed and the next one's turn has come. A
+  second stop kills all at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -81,6 +81,9 @@ class Limits:
     settled_s: float = 30.0  # having run for this long, a child's earlier ends are forgotten
 
 
+Group = tuple[str, ...]  # names of children
+
+
 @dataclass(slots=True)
 class _Child:
     needs: Sequence[str]
@@ -96,22 +99,24 @@ class _Child:
 class Supervision:
     """The children by name, each with the names it needs, in the order in which they start.
 
-    `stop_shares` names them in the order in which they stop, with the seconds each may take.
+    `stop_shares` names those that stop together, in the order in which they stop, with the seconds
+    that each such group may take.
     """
 
     children: Mapping[str, Sequence[str]]
-    stop_shares: Mapping[str, float]
+    stop_shares: Mapping[Group, float]
     limits: Limits = field(default_factory=Limits)
     _state: dict[str, _Child] = field(default_factory=dict)
     _was_ready: bool = False
     _stopping: bool = False
     _code: int = 0
-    _turn: str | None = None  # the child that is being stopped
+    _turn: Group = ()  # the children that are being stopped
     _turn_ends_at: float = 0.0
-    _turns_end_at: dict[str, float] = field(default_factory=dict)
+    _turns_end_at: dict[Group, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        assert set(self.children) == set(self.stop_shares)
+        stopped = [name for group in self.stop_shares for name in group]
+        assert sorted(stopped) == sorted(self.children)
         self._state = {name: _Child(needs) for name, needs in self.children.items()}
 
     def start(self, now: float) -> list[Effect]:
@@ -163,15 +168,15 @@ class Supervision:
             return [self._kill(name) for name, c in self._state.items() if c.running]
         self._stopping = True
         end = now
-        for name, share_s in self.stop_shares.items():
+        for group, share_s in self.stop_shares.items():
             end += share_s
-            self._turns_end_at[name] = end
+            self._turns_end_at[group] = end
         return self._go_on_stopping(now)
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do; None: not before something happens."""
         if self._stopping:
-            return self._turn_ends_at if self._turn is not None else None
+            return self._turn_ends_at if self._turn else None
         return min(
             (c.start_at for c in self._state.values() if c.start_at is not None), default=None
         )
@@ -185,19 +190,22 @@ class Supervision:
         self._state[name].killed = True
         return Kill(name)
 
+    def _may_terminate(self, name: str) -> bool:
+        return self._state[name].running and not self._state[name].killed
+
     def _go_on_stopping(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
-        if self._turn is not None:
-            if self._state[self._turn].running:
-                if now < self._turn_ends_at:
-                    return []
-                effects += [Report(f"{self._turn} takes too long to stop"), self._kill(self._turn)]
-            self._turn = None
-        for name, end in self._turns_end_at.items():
-            child = self._state[name]
-            if child.running and not child.killed:
-                self._turn, self._turn_ends_at = name, end
-                return [*effects, Terminate(name)]
+        if late := [name for name in self._turn if self._state[name].running]:
+            if now < self._turn_ends_at:
+                return []
+            for name in late:
+                effects += [Report(f"{name} takes too long to stop"), self._kill(name)]
+        self._turn = ()
+        for group, end in self._turns_end_at.items():
+            due = tuple(name for name in group if self._may_terminate(name))
+            if due:
+                self._turn, self._turn_ends_at = due, end
+                return [*effects, *(Terminate(name) for name in due)]
         if not any(child.running for child in self._state.values()):
             effects.append(End(self._code))
         return effects

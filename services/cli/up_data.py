@@ -3,7 +3,7 @@
     lock         held by flock while an `onward up` uses the directory
     secret       the shared secret, drawn at the first start, mode 0600
     era          how often etcd's data was lost while the log was kept
-    etcd/ coordinator/ presence/    what each process keeps
+    etcd/ coordinator/ presence/    what each process keeps; of several: etcd-1-of-3/, presence-2/ …
     logs/        one file per process; the one before it as .1
 
 Whatever cannot be read or written is a StartError: one sentence with the remedy.
@@ -14,7 +14,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from services.chassis.errors import StartError
 LOG_BYTES_MAX = 10 * 1024 * 1024  # a longer log is set aside
 SECRET_CHARACTERS_MIN = 16
 ERA_MAX = 32_767
+_FOLDERS = ("etcd", "coordinator", "presence")
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def held(path: Path) -> Iterator[Path]:
     with _explained(path):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory = path.resolve()
-        for name in ("etcd", "coordinator", "presence", "logs"):
+        for name in (*_FOLDERS, "logs"):
             (directory / name).mkdir(mode=0o700, exist_ok=True)
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -59,11 +60,28 @@ def secret(directory: Path) -> str:
     return text
 
 
-def era(directory: Path) -> int:
-    """The era to tell the coordinator: raised when etcd's data is new and the log is not.
+def make_folders(directory: Path, etcds: Sequence[str], others: Sequence[str]) -> None:
+    """Makes what the processes keep their data in, and removes what cannot go on.
+
+    An etcd goes on if all its members have their data. Else it begins anew, as do those of other
+    sizes when their turn comes: by then their data would be that of a former time.
+    """
+    with _explained(directory):
+        whole = all((directory / name / "member").exists() for name in etcds)
+        kept = set(etcds) if whole else set()
+        for path in directory.glob("etcd*"):
+            if path.name not in kept:
+                shutil.rmtree(path)
+        for name in (*etcds, *others):
+            (directory / name).mkdir(mode=0o700, exist_ok=True)
+
+
+def era(directory: Path, etcds: Sequence[str] = ("etcd",), in_store: int | None = None) -> int:
+    """The era to tell the services: raised when etcd's data is new and the log is not.
 
     A new etcd counts its revisions from one again; without a higher era the log store would
-    refuse its epochs as those of a deposed owner.
+    refuse its epochs as those of a deposed owner. `in_store`: the era of the log in a store that is
+    not in the directory, or -1 if it has none; None: the log is in the directory.
     """
     path = directory / "era"
     with _explained(directory):
@@ -71,10 +89,14 @@ def era(directory: Path) -> int:
         if not (text.isascii() and text.isdigit() and int(text) <= ERA_MAX):
             raise StartError(f"{path} is damaged; write into it the number of the last era")
         number = int(text)
-        etcd_is_new = not (directory / "etcd" / "member").exists()
-        log_exists = any((directory / "coordinator").iterdir())
+        etcd_is_new = not all((directory / name / "member").exists() for name in etcds)
+        if in_store is None:
+            log_exists = any((directory / "coordinator").iterdir())
+        else:
+            log_exists, number = in_store >= 0, max(number, in_store)
         if etcd_is_new and log_exists:
             number += 1
+        if str(number) != text:
             _write(path, str(number))
     return number
 

@@ -1,7 +1,8 @@
 """Asks a child whether it can do its work: grpc.health.v1, and HTTP where it serves that."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 
 import grpc
 import grpc.aio
@@ -18,25 +19,37 @@ async def wait_ready(child: Child, secret: str) -> None:
     """Return once the child says that it is ready. Never gives up; cancel it."""
     if child.http_port:
         await _until(lambda: _http_ok(child.http_port, child.http_path))
-    if child.grpc_port:
-        async with open_channel(f"{HOST}:{child.grpc_port}", secret) as channel:
-            health = health_pb2_grpc.HealthStub(channel)
-            await _until(lambda: _grpc_serving(health))
+    if not child.grpc_port:
+        return
+    async with AsyncExitStack() as channels:
+        health = {}
+        for port in child.stand_in_ports or (child.grpc_port,):
+            channel = await channels.enter_async_context(open_channel(f"{HOST}:{port}", secret))
+            health[port] = health_pb2_grpc.HealthStub(channel)
+        own = health[child.grpc_port]
+        await _until(lambda: _said(own))
+        await _until(lambda: _one_serves(list(health.values())))
 
 
-async def _until(check: Callable[[], Awaitable[bool]]) -> None:
+async def _until(check: Callable[[], Awaitable[int]]) -> None:
     while True:
         if await check():
             return
         await asyncio.sleep(EVERY_S)
 
 
-async def _grpc_serving(health: health_pb2_grpc.HealthStub) -> bool:
+async def _one_serves(health: Sequence[health_pb2_grpc.HealthStub]) -> bool:
+    said = await asyncio.gather(*map(_said, health))
+    return health_pb2.HealthCheckResponse.SERVING in said
+
+
+async def _said(health: health_pb2_grpc.HealthStub) -> int:
+    """The status of a server; 0, which is none, if it does not answer."""
     try:
         answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=_ANSWER_S)
     except grpc.aio.AioRpcError:
-        return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return 0
+    return int(answer.status)
 
 
 async def _http_ok(port: int, path: str) -> bool:

@@ -110,17 +110,7 @@ class Status:
     def _look(self, rows: _Rows) -> None:
         """Raise and end alarms, and set the gauges."""
         plugins = self._plugins.list
-        facts = alarms.Facts(
-            plugins=[_facts(plugin) for plugin in plugins],
-            # A plugin that has not said yet what it serves may serve them.
-            unserved=rows.unserved if self._plugins.routes() else [],
-            dead=rows.counts.deliveries.get("dead", 0),
-            store_full=self._store.full_since is not None,
-            blocked=self._reports.blocked,
-            log_replaced=self._reports.log_replaced,
-            log_unreadable=self._reader.unreadable,
-        )
-        raised = alarms.raised(facts)
+        raised = alarms.raised(self._alarm_facts(rows))
         for name in self._alarms.tell(raised, time.time()):
             log.warning("alarm", name=name)
         for name in alarms.NAMES:
@@ -132,6 +122,21 @@ class Status:
             metrics.plugin_calls.labels(plugins[place].label, channel).set(
                 len(lane.calls) if lane else 0
             )
+
+    def _alarm_facts(self, rows: _Rows) -> alarms.Facts:
+        if not self._epoch():
+            # Who stands by calls no plugin, and what waits in the store is the worker's to tell.
+            return alarms.Facts(store_full=self._store.full_since is not None)
+        return alarms.Facts(
+            plugins=[_facts(plugin) for plugin in self._plugins.list],
+            # A plugin that has not said yet what it serves may serve them.
+            unserved=rows.unserved if self._plugins.routes() else [],
+            dead=rows.counts.deliveries.get("dead", 0),
+            store_full=self._store.full_since is not None,
+            blocked=self._reports.blocked,
+            log_replaced=self._reports.log_replaced,
+            log_unreadable=self._reader.unreadable,
+        )
 
 
 def _facts(plugin: Plugin) -> alarms.PluginFacts:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from services.cli.status import show
+from services.cli.status import picture
 from tests.cli.commands import Ended, ended
 from tests.sdk.scripted_edge import scripted_edge
 
@@ -60,7 +60,7 @@ def status(run: Run, home: Path, answer: tuple[int, Any] | None, *arguments: str
 def screen(found: dict[str, Any]) -> list[str]:
     """The lines that a terminal of 80 columns shows."""
     out = io.StringIO()
-    show(Console(file=out, width=80, highlight=False), "http://127.0.0.1:8080", found)
+    Console(file=out, width=80, highlight=False).print(picture("http://127.0.0.1:8080", found))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -71,7 +71,7 @@ def test_a_cluster_that_is_well_fits_a_terminal_of_80_columns() -> None:
     assert "Notifications  14 accepted, 2 pending" in lines
     assert all(len(line) <= 80 for line in lines)
     for words in (
-        ["coordinator-1", "1", "0", "1.5", "MiB", "10.0", "GiB", "1"],
+        ["coordinator-1", "1", "5", "0", "0", "1.5", "MiB", "10.0", "GiB", "1"],
         ["presence-1", "works", "3", "0", "2", "0", "0"],
         ["email", "mailto", "works", "0", "0"],
         ["127.0.0.1:8080", "3", "3", "1", "5", "0", "1", "of", "1"],

@@ -20,7 +20,7 @@ def supervision(**limits: float) -> Supervision:
     """Three children; the later two need etcd; they stop in the reverse order, 1 s each."""
     return Supervision(
         {"etcd": (), "coordinator": ("etcd",), "edge": ("etcd",)},
-        {"edge": 1.0, "coordinator": 1.0, "etcd": 1.0},
+        {("edge",): 1.0, ("coordinator",): 1.0, ("etcd",): 1.0},
         Limits(**limits),
     )
 
@@ -141,6 +141,24 @@ def test_one_that_ends_out_of_turn_is_not_terminated() -> None:
     assert core.exited("etcd", -15, 10.1) == []
     assert core.exited("edge", 0, 10.2) == [Terminate("coordinator")]
     assert core.exited("coordinator", 0, 10.3) == [End(0)]
+
+
+def test_those_of_a_group_stop_together_and_the_late_ones_alone_are_killed() -> None:
+    core = Supervision(
+        {"etcd": (), "edge-1": ("etcd",), "edge-2": ("etcd",)},
+        {("edge-1", "edge-2"): 1.0, ("etcd",): 1.0},
+    )
+    core.start(0)
+    assert core.stop(10) == [Terminate("edge-1"), Terminate("edge-2")]
+    assert core.exited("edge-2", 0, 10.2) == []
+    assert core.next_deadline() == 11
+    assert core.tick(11) == [
+        Report("edge-1 takes too long to stop"),
+        Kill("edge-1"),
+        Terminate("etcd"),
+    ]
+    assert core.exited("etcd", 0, 11.1) == []
+    assert core.exited("edge-1", -9, 11.2) == [End(0)]
 
 
 def test_a_second_stop_kills_all_at_once() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from services.cli import up_data
 from services.cli.up_machine import draw_ports
-from tests.processes import alive, descendants
+from tests.processes import alive, descendants, slowness
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,8 @@ def test_a_kill_leaves_no_child_whenever_it_comes(tmp_path: Path, moment_s: floa
         pids = list({*pids, *descendants(process.pid)})
         process.kill()
         process.wait()
-        wait_for(lambda: not any(map(alive, pids)), 5)
+        # One that was just importing what it needs notices only then.
+        wait_for(lambda: not any(map(alive, pids)), 5 * slowness())
     # The directory is free again at once.
     with up_data.held(tmp_path):
         pass

@@ -71,6 +71,33 @@ def test_the_era_rises_when_etcd_is_new_and_the_log_is_not(tmp_path: Path) -> No
             up_data.era(directory)
 
 
+def test_with_a_store_the_era_rises_above_that_of_its_log_when_etcd_is_new(tmp_path: Path) -> None:
+    with up_data.held(tmp_path) as directory:
+        assert up_data.era(directory, in_store=-1) == 0  # There is no log.
+        assert up_data.era(directory, in_store=4) == 5
+        (directory / "etcd" / "member").mkdir()
+        assert up_data.era(directory, in_store=5) == 5
+
+
+def test_an_etcd_of_another_size_begins_anew(tmp_path: Path) -> None:
+    one, three = ("etcd",), tuple(f"etcd-{n}-of-3" for n in (1, 2, 3))
+    with up_data.held(tmp_path) as directory:
+        (directory / "etcd" / "member").mkdir()
+        up_data.make_folders(directory, one, ("coordinator", "coordinator-2"))
+        assert (directory / "etcd" / "member").exists()
+        assert (directory / "coordinator-2").is_dir()
+        up_data.make_folders(directory, three, ())
+        assert not (directory / "etcd").exists()
+        for name in three:
+            (directory / name / "member").mkdir()
+        up_data.make_folders(directory, three, ())
+        assert (directory / three[0] / "member").exists()
+        # One that lost its data would answer for entries that it has not.
+        (directory / three[1] / "member").rmdir()
+        up_data.make_folders(directory, three, ())
+        assert not (directory / three[0] / "member").exists()
+
+
 def test_a_long_log_is_set_aside_while_its_process_writes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

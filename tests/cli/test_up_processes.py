@@ -52,7 +52,7 @@ class Terminal:
 def processes(directory: Path, children: list[Child], terminal: Terminal) -> Processes:
     core = Supervision(
         {child.name: child.needs for child in children},
-        {child.name: 1.0 for child in children},
+        {(child.name,): 1.0 for child in children},
         Limits(backoff_first_s=0.05),
     )
     show, ready = terminal.show, terminal.became_ready
@@ -63,7 +63,7 @@ def test_children_are_restarted_shown_and_stopped_in_order(run: Any, tmp_path: P
     async def body() -> None:
         ports = draw_ports(0)
         terminal = Terminal()
-        children = [server("a", ports.http), server("b", ports.edge)]
+        children = [server("a", ports.http[0]), server("b", ports.edge[0])]
         with up_data.held(tmp_path) as directory:
             task = asyncio.create_task(processes(directory, children, terminal).run())
             await until(lambda: terminal.ready)
@@ -82,7 +82,7 @@ def test_children_are_restarted_shown_and_stopped_in_order(run: Any, tmp_path: P
 def test_one_that_ignores_sigterm_is_killed_after_its_share(run: Any, tmp_path: Path) -> None:
     async def body() -> None:
         terminal = Terminal()
-        children = [server("a", draw_ports(0).http, "stubborn")]
+        children = [server("a", draw_ports(0).http[0], "stubborn")]
         with up_data.held(tmp_path) as directory:
             task = asyncio.create_task(processes(directory, children, terminal).run())
             await until(lambda: terminal.ready)
@@ -98,7 +98,7 @@ def test_a_refusal_to_start_is_shown_and_ends_everything(run: Any, tmp_path: Pat
         terminal = Terminal()
         program = "import sys; print('the port is in use', file=sys.stderr); sys.exit(2)"
         refusing = Child("b", (sys.executable, "-I", "-S", "-c", program), {})
-        children = [server("a", draw_ports(0).http), refusing]
+        children = [server("a", draw_ports(0).http[0]), refusing]
         with up_data.held(tmp_path) as directory:
             assert await processes(directory, children, terminal).run() == 2
             assert "b cannot start: the port is in use" in terminal.lines

@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,19 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def free_row(count: int) -> int:
+    """The first of as many such ports in a row."""
+    while True:
+        first = free_port()
+        try:
+            for port in range(first + 1, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
 
 
 class Lines:
@@ -89,13 +102,24 @@ class Program:
 
 
 class Suite(Program):
-    """`onward up` on a data directory, with the programs of `tree` if one is given."""
+    """`onward up` on a data directory, with the programs of `tree` if one is given.
+
+    `options`: more than one of a kind, and where they keep what they share, such as
+    `("--edges", "2")`. `urls` has one of each edge, `url` the first edge's.
+    """
 
     def __init__(
-        self, data_dir: Path, environ: dict[str, str], port: int = 0, tree: Path | None = None
+        self,
+        data_dir: Path,
+        environ: dict[str, str],
+        port: int = 0,
+        tree: Path | None = None,
+        options: Sequence[str] = (),
     ) -> None:
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        edges = int(dict(zip(options[::2], options[1::2], strict=True)).get("--edges", 1))
+        self.port = port or free_row(edges)
+        self.urls = [f"http://127.0.0.1:{port}" for port in range(self.port, self.port + edges)]
+        self.url = self.urls[0]
         self.data_dir = data_dir
         program = [ONWARD]
         if tree is not None:
@@ -104,6 +128,7 @@ class Suite(Program):
             folders = (tree, tree / "gen", tree / "sdk/python")
             environ = environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
         arguments = [*program, "up", "--data-dir", str(data_dir), "--port", str(self.port)]
+        arguments += options
         self.started_at = time.monotonic()
         super().__init__(arguments, base_environ() | environ)
 
@@ -112,7 +137,7 @@ class Suite(Program):
 
         def ready() -> bool:
             assert self.process.poll() is None, "\n".join(self.output.all + self.errors.all)
-            return any(line == f"onward ready: {self.url}" for line in self.output.all)
+            return f"onward ready: {' '.join(self.urls)}" in self.output.all
 
         try:
             wait_for(ready, deadline_s, "the ready line")
@@ -129,13 +154,16 @@ class Suite(Program):
         self.process.wait(10)
         wait_for(lambda: not any(map(alive, pids)), 10, "every process is gone")
 
-    def child(self, service: str) -> int:
-        """The pid of the process that runs a service."""
+    def child(self, name: str) -> int:
+        """The pid of a child by its name: `coordinator`, and of several `coordinator-2`."""
+        told = f"ONWARD_UP_CHILD={name}".encode()
         for pid in descendants(self.process.pid):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if f"services.{service}".encode() in words or words[0].endswith(f"/{service}".encode()):
-                return pid
-        raise AssertionError(f"no process runs {service}")
+            try:
+                if told in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    return pid
+            except OSError:
+                continue  # it has just ended
+        raise AssertionError(f"no process runs {name}")
 
     def get(self, path: str) -> Any:
         """The JSON that `GET path` answers."""

@@ -1,12 +1,36 @@
 """What plugins say of themselves, and who gets which channel."""
 
+from pathlib import Path
+
+import pytest
 from onward.notifier.v1 import notifier_pb2
 
-from services.presence.plugins import Description, description_of, lane_calls_max, route
+from services.chassis.errors import SettingError
+from services.chassis.tls import Certificates, Trust
+from services.presence.plugins import (
+    Description,
+    description_of,
+    lane_calls_max,
+    reached_at,
+    route,
+)
+from tests.certificates import Authority
+
+SECRET = "a secret of sixteen or more"
 
 
 def plugin(*schemes: str) -> Description:
     return Description("p", dict.fromkeys(schemes, True), 100, 4)
+
+
+def test_a_plugin_without_tls_is_shown_the_secret_alone(tmp_path: Path) -> None:
+    certificates = Certificates(Authority(tmp_path).sign().environ("presence"))
+    both = Trust(SECRET, certificates)
+    assert reached_at("127.0.0.1:1", both) == ("127.0.0.1:1", both)
+    assert reached_at("grpc://127.0.0.1:1", both) == ("127.0.0.1:1", SECRET)
+    assert reached_at("127.0.0.1:1", SECRET) == ("127.0.0.1:1", SECRET)
+    with pytest.raises(SettingError, match=r"grpc://127\.0\.0\.1:1, which is called without TLS"):
+        reached_at("grpc://127.0.0.1:1", Trust("", certificates))
 
 
 def test_an_exact_channel_wins_over_any():
