@@ -3,7 +3,7 @@
     coordinators ══Report══▶ servicer ─▶ processing ─▶ events, handover   (cores: a user's rows)
                                 │             └─▶ outbox ─▶ decision, notifications   (cores)
                                 ▼ one transaction: cursor and effects
-                     store ◀─ transaction (…_rows) ◀─ sqlite_store
+                     store ◀─ transaction (…_rows) ◀─ sqlite_store, postgres_store
                                 ▲
           timers, handovers, fanouts, upkeep: what comes due later; each a loop on the store
                                 │
@@ -13,5 +13,5 @@ state, change, cover    rows of a user and questions about them
 breaker, answers        when a plugin may be called; what its answers mean
 log_reader, contents    the log through a coordinator; what a notification is about
 explain                 the story of each message, in sentences
-owner, __main__         one process works at a time: lease in etcd, fence in the store
+owner, __main__         one process works, others stand by: lease in etcd, fence in the store
 """

@@ -10,6 +10,12 @@ from services.presence.sql import listed
 from services.presence.state import FollowKey, Handover
 from services.presence.store import FanOut, GraceDue
 
+# Those of the listed subjects that anybody waits for.
+AWAITED = (
+    "SELECT value FROM each_text(?) WHERE EXISTS"
+    " (SELECT 1 FROM waiting WHERE waiting.subject = value)"
+)
+
 
 class CrowdRows(Rows):
     """Rows across users."""
@@ -29,11 +35,7 @@ class CrowdRows(Rows):
     def waiting_subjects(self, subjects: Sequence[str]) -> frozenset[str]:
         if not subjects:
             return frozenset()
-        rows = self.db.rows(
-            "SELECT value FROM each_text(?) WHERE EXISTS"
-            " (SELECT 1 FROM waiting WHERE waiting.subject = value)",
-            (listed(subjects),),
-        )
+        rows = self.db.rows(AWAITED, (listed(subjects),))
         return frozenset(row[0] for row in rows)
 
     def put_fanout(self, fanout: FanOut) -> None:
@@ -100,6 +102,7 @@ class CrowdRows(Rows):
         return [(row[0], row[1]) for row in rows]
 
     def put_mark(self, edge_id: int, partition: int, round_: int, pos: int) -> None:
+        self.read_ahead.clear()
         self.db.execute(
             "INSERT INTO marks (edge_id, partition, round, pos, at) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (partition, edge_id) DO UPDATE SET"

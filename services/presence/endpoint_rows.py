@@ -48,6 +48,7 @@ class EndpointRows(Rows):
 
     def drop_endpoint(self, user: str, uri: str, reason: str) -> None:
         """Delete, and cancel what was to be sent there."""
+        self.read_ahead.pop(user, None)
         self.db.execute("DELETE FROM endpoints WHERE user = ? AND uri = ?", (user, uri))
         self._cancel_deliveries(user, uri, reason)
 

@@ -19,10 +19,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.numeric import Int8Dumper
 
 from services.chassis.errors import StartError
-from services.presence.sql import Row
+from services.presence.sql import Row, Statement
 
 RV = TypeVar("RV")
-Statement = tuple[str, Sequence[Any]]
 
 SCHEMA = "onward_presence"
 _POLL_S = 0.1

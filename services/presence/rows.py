@@ -1,6 +1,7 @@
 """What all rows of a transaction share: the connection, its time, and what was touched."""
 
 from services.presence.sql import Sql
+from services.presence.state import UserState
 from services.presence.store import Touched
 
 
@@ -12,6 +13,8 @@ class Rows:
         self.db = db
         self.partitions = partitions
         self.touched = Touched()
+        # Users who were read ahead; one who is written, or whose marks are, is read again.
+        self.read_ahead: dict[str, UserState] = {}
         self._now: float | None = None
 
     def now(self) -> float:

@@ -152,6 +152,12 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
             raise LogReplaced(
                 f"presence belongs to log {tx.log_id()}, not {log_id}; an operator must decide"
             )
+        entries = [entry for part in chunk for entry in part.entries]
+        tx.read_in_advance(
+            list({part.partition for part in chunk}),
+            list({one.message.subject for one in entries if one.HasField("message")}),
+            list({one.presence.user for one in entries if one.HasField("presence")}),
+        )
         return {
             part.partition: self._processing.apply(
                 tx, part.partition, part.epoch, part.entries, news

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 Row = tuple[Any, ...]
+# SQL, and its parameters.
+Statement = tuple[str, Sequence[Any]]
 
 
 class Sql(Protocol):
@@ -23,7 +25,7 @@ class Sql(Protocol):
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """The rows that a statement returns. After everything that was executed before."""
 
-    def rows_of_all(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Row]]:
+    def rows_of_all(self, statements: Sequence[Statement]) -> list[list[Row]]:
         """As `rows`, of each of several statements, in one round trip."""
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:

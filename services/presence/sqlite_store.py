@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from services.chassis.errors import StartError, StoreFull
 from services.presence.clock import steady
 from services.presence.serial_store import SerialStore, commit_seconds, work_seconds
-from services.presence.sql import Row
+from services.presence.sql import Row, Statement
 from services.presence.sqlite_migration import change_from
 from services.presence.transaction import SqlTransaction
 
@@ -53,7 +53,7 @@ class SqliteSql:
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         return self._connection.execute(in_sqlite(sql), parameters).fetchall()
 
-    def rows_of_all(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Row]]:
+    def rows_of_all(self, statements: Sequence[Statement]) -> list[list[Row]]:
         return [self.rows(sql, parameters) for sql, parameters in statements]
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:

@@ -299,6 +299,12 @@ class Transaction(UserRows, OutboxRows, Protocol):
     def adopt_log(self, log_id: str) -> None:
         """The rows belong to this log from now on. Only while there is none."""
 
+    def read_in_advance(
+        self, partitions: Sequence[int], subjects: Sequence[str], users: Sequence[str]
+    ) -> None:
+        """Read at once what will be asked for: cursors, whether anybody waits for the subjects, as
+        it is now, and the users with all of their rows. Each of them once in its list."""
+
     def cursor(self, partition: int) -> Cursor:
         """How far a partition has taken effect."""
 

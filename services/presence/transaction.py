@@ -1,10 +1,10 @@
 """A transaction on any store that speaks SQL: all rows, cursors, counts, and whose log it is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from services.presence.crowd_rows import CrowdRows
+from services.presence.crowd_rows import AWAITED, CrowdRows
 from services.presence.outbox_rows import OutboxTables
-from services.presence.sql import Sql
+from services.presence.sql import Sql, listed
 from services.presence.state import Standing
 from services.presence.store import Counts, Cursor
 from services.presence.user_rows import OneUserRows
@@ -16,6 +16,9 @@ class SqlTransaction(OneUserRows, CrowdRows, OutboxTables):
     def __init__(self, db: Sql, partitions: int, meta: dict[str, str] | None = None) -> None:
         super().__init__(db, partitions)
         self._meta_rows = meta
+        # What was read ahead.
+        self._cursors: dict[int, Cursor] = {}
+        self._awaited: dict[str, bool] = {}
 
     def log_id(self) -> str:
         return self._meta("log_id")
@@ -31,11 +34,39 @@ class SqlTransaction(OneUserRows, CrowdRows, OutboxTables):
         """Raise the fence."""
         self._put_meta("epoch", str(epoch))
 
+    def read_in_advance(
+        self, partitions: Sequence[int], subjects: Sequence[str], users: Sequence[str]
+    ) -> None:
+        cursors, awaited, *found = self.db.rows_of_all(
+            [
+                (
+                    "SELECT partition, pos, epoch FROM each_number(?)"
+                    " CROSS JOIN cursors ON partition = value",
+                    (listed(partitions),),
+                ),
+                (AWAITED, (listed(subjects),)),
+                *self.users_ahead(users),
+            ]
+        )
+        self._cursors = dict.fromkeys(partitions, Cursor())
+        self._cursors |= {row[0]: Cursor(row[1], row[2]) for row in cursors}
+        self._awaited = dict.fromkeys(subjects, False) | {row[0]: True for row in awaited}
+        if users:
+            self.keep_ahead(users, found)
+
+    def waiting_subjects(self, subjects: Sequence[str]) -> frozenset[str]:
+        if all(subject in self._awaited for subject in subjects):
+            return frozenset(subject for subject in subjects if self._awaited[subject])
+        return super().waiting_subjects(subjects)
+
     def cursor(self, partition: int) -> Cursor:
+        if partition in self._cursors:
+            return self._cursors[partition]
         rows = self.db.rows("SELECT pos, epoch FROM cursors WHERE partition = ?", (partition,))
         return Cursor(*rows[0]) if rows else Cursor()
 
     def put_cursor(self, partition: int, cursor: Cursor) -> None:
+        self._cursors[partition] = cursor
         self.db.execute(
             "INSERT INTO cursors VALUES (?, ?, ?) ON CONFLICT (partition)"
             " DO UPDATE SET pos = excluded.pos, epoch = excluded.epoch",

@@ -4,13 +4,14 @@ Part of `store.UserRows`; endpoints are in `endpoint_rows`, questions across use
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from services.chassis.subjects import partition_of
 from services.presence import state
 from services.presence.endpoint_rows import EndpointRows
-from services.presence.sql import Row, listed
+from services.presence.sql import Row, Statement, listed
 from services.presence.state import (
     Endpoint,
     Follow,
@@ -35,6 +36,16 @@ _FOLLOW = (
     "subject, client_id, opened, base, acked, acked_pos, ended, session_id, round,"
     " first_generation, last_generation"
 )
+_HANDOVER = "subject, client_id, opened, after, run"
+_ENDPOINT = "uri, clients, registered_at"
+# All tables of a user's rows, in the order of `_states`.
+_TABLES = {
+    "registers": _REGISTER,
+    "follows": _FOLLOW,
+    "handovers": _HANDOVER,
+    "waiting": "subject, client_id",
+    "endpoints": _ENDPOINT,
+}
 _REGISTER_OF_R = ", ".join(f"r.{column.strip()}" for column in _REGISTER.split(","))
 _FOLLOW_OF_F = ", ".join(f"f.{column.strip()}" for column in _FOLLOW.split(","))
 _MARK = "SELECT round, pos FROM marks WHERE edge_id = ? AND partition = ?"
@@ -46,34 +57,62 @@ class OneUserRows(EndpointRows):
     # -- loading ------------------------------------------------------------------------------
 
     def load_user(self, user: str, subject: str | None = None) -> UserState:
+        if subject is None and user in self.read_ahead:
+            return self.read_ahead.pop(user)
         where = "user = ?" if subject is None else "user = ? AND subject = ?"
         of = (user,) if subject is None else (user, subject)
-        registers, follows, handovers, waiting, endpoints = self.db.rows_of_all(
+        found = self.db.rows_of_all(
             [
-                (f"SELECT {_REGISTER} FROM registers WHERE user = ?", (user,)),
-                (f"SELECT {_FOLLOW} FROM follows WHERE {where}", of),
-                (
-                    f"SELECT subject, client_id, opened, after, run FROM handovers WHERE {where}",
-                    of,
-                ),
-                (f"SELECT subject, client_id FROM waiting WHERE {where}", of),
-                ("SELECT uri, clients, registered_at FROM endpoints WHERE user = ?", (user,)),
+                (f"SELECT user, {_REGISTER} FROM registers WHERE user = ?", (user,)),
+                (f"SELECT user, {_FOLLOW} FROM follows WHERE {where}", of),
+                (f"SELECT user, {_HANDOVER} FROM handovers WHERE {where}", of),
+                (f"SELECT user, subject, client_id FROM waiting WHERE {where}", of),
+                (f"SELECT user, {_ENDPOINT} FROM endpoints WHERE user = ?", (user,)),
             ]
         )
-        by_client = {row[0]: _register(row) for row in registers}
-        by_key = {one.key: one for one in map(_follow, follows)}
-        open_handovers = [Handover(FollowKey(*row[:3]), row[3], row[4]) for row in handovers]
-        return UserState(
-            user=user,
-            registers=by_client,
-            follows=by_key,
-            waiting=frozenset((row[0], row[1]) for row in waiting),
-            handovers={one.key: one for one in open_handovers},
-            endpoints={
-                uri: Endpoint(uri, tuple(json.loads(clients)), at) for uri, clients, at in endpoints
-            },
-            marks=self._marks(by_client, by_key),
+        state_now = _states([user], *found)[user]
+        asked = _marks_asked([state_now])
+        marks: dict[tuple[int, str], Mark] = {}
+        rows_of = self.db.rows_of_all(
+            [(_MARK, (edge, partition_of(name, self.partitions))) for edge, name in asked]
         )
+        for key, rows in zip(asked, rows_of, strict=True):
+            if rows:
+                marks[key] = Mark(*rows[0])
+        return replace(state_now, marks=marks)
+
+    def users_ahead(self, users: Sequence[str]) -> list[Statement]:
+        """What reads all rows of these users, for `keep_ahead`."""
+        asked = (listed(users),)
+        return [
+            (
+                f"SELECT t.user, {', '.join(f't.{one.strip()}' for one in columns.split(','))}"
+                f" FROM each_text(?) CROSS JOIN {table} AS t ON t.user = value",
+                asked,
+            )
+            for table, columns in _TABLES.items()
+        ]
+
+    def keep_ahead(self, users: Sequence[str], found: Sequence[Sequence[Row]]) -> None:
+        """Keep what `users_ahead` has found, with the marks that go with it."""
+        states = _states(users, *found)
+        asked = _marks_asked(states.values())
+        partitions = {name: partition_of(name, self.partitions) for _, name in asked}
+        known = {
+            (row[0], row[1]): Mark(row[2], row[3])
+            for row in self.db.rows(
+                "SELECT edge_id, partition, round, pos FROM each_number(?)"
+                " CROSS JOIN marks ON partition = value",
+                (listed(set(partitions.values())),),
+            )
+        }
+        for user, state_now in states.items():
+            marks = {
+                (edge, name): known[edge, partitions[name]]
+                for edge, name in _marks_asked([state_now])
+                if (edge, partitions[name]) in known
+            }
+            self.read_ahead[user] = replace(state_now, marks=marks)
 
     def load_followers(self, users: Sequence[str], subject: str) -> Mapping[str, UserState]:
         asked = listed(users)
@@ -125,25 +164,6 @@ class OneUserRows(EndpointRows):
         )
         return {row[0]: Mark(row[1], row[2]) for row in rows}
 
-    def _marks(
-        self, registers: Mapping[str, Register], follows: Mapping[FollowKey, Follow]
-    ) -> dict[tuple[int, str], Mark]:
-        """What the edges of the clients have marked in the partitions of their follows."""
-        asked: dict[tuple[int, str], None] = {}
-        for follow in follows.values():
-            register = registers.get(follow.client_id)
-            if register is not None and not follow.ended:
-                asked[register.edge_id, follow.subject] = None
-        if not asked:
-            return {}
-        found = self.db.rows_of_all(
-            [
-                (_MARK, (edge_id, partition_of(subject, self.partitions)))
-                for edge_id, subject in asked
-            ]
-        )
-        return {key: Mark(*rows[0]) for key, rows in zip(asked, found, strict=True) if rows}
-
     def handover(self, user: str, key: FollowKey) -> Handover | None:
         rows = self.db.rows(
             "SELECT after, run FROM handovers WHERE user = ? AND subject = ? AND client_id = ?"
@@ -164,6 +184,7 @@ class OneUserRows(EndpointRows):
 
     def write_user(self, user: str, effect: state.Effect) -> None:
         self.touched.users.add(user)
+        self.read_ahead.pop(user, None)
         match effect:
             case state.PutRegister(register):
                 self._put_register(user, register)
@@ -257,6 +278,56 @@ class OneUserRows(EndpointRows):
             f"DELETE FROM {table} WHERE user = ? AND subject = ? AND client_id = ? AND opened = ?",
             (user, *key),
         )
+
+
+def _states(
+    users: Sequence[str],
+    registers: Sequence[Row],
+    follows: Sequence[Row],
+    handovers: Sequence[Row],
+    waiting: Sequence[Row],
+    endpoints: Sequence[Row],
+) -> dict[str, UserState]:
+    """The users from their rows, each of which begins with the user; without marks."""
+    registers_of: dict[str, dict[str, Register]] = {user: {} for user in users}
+    follows_of: dict[str, dict[FollowKey, Follow]] = {user: {} for user in users}
+    handovers_of: dict[str, dict[FollowKey, Handover]] = {user: {} for user in users}
+    waiting_of: dict[str, set[tuple[str, str]]] = {user: set() for user in users}
+    endpoints_of: dict[str, dict[str, Endpoint]] = {user: {} for user in users}
+    for user, *columns in registers:
+        registers_of[user][columns[0]] = _register(columns)
+    for user, *columns in follows:
+        follow = _follow(columns)
+        follows_of[user][follow.key] = follow
+    for user, subject, client_id, opened, after, run in handovers:
+        key = FollowKey(subject, client_id, opened)
+        handovers_of[user][key] = Handover(key, after, run)
+    for user, subject, client_id in waiting:
+        waiting_of[user].add((subject, client_id))
+    for user, uri, clients, at in endpoints:
+        endpoints_of[user][uri] = Endpoint(uri, tuple(json.loads(clients)), at)
+    return {
+        user: UserState(
+            user,
+            registers_of[user],
+            follows_of[user],
+            frozenset(waiting_of[user]),
+            handovers_of[user],
+            endpoints_of[user],
+        )
+        for user in users
+    }
+
+
+def _marks_asked(states: Iterable[UserState]) -> list[tuple[int, str]]:
+    """Whose marks matter to these users: edge and subject of each open follow."""
+    asked: dict[tuple[int, str], None] = {}
+    for state_now in states:
+        for follow in state_now.follows.values():
+            register = state_now.registers.get(follow.client_id)
+            if register is not None and not follow.ended:
+                asked[register.edge_id, follow.subject] = None
+    return list(asked)
 
 
 def _register(row: Sequence[Any]) -> Register:

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from services.chassis.errors import Deposed
+from services.chassis.subjects import partition_of
 from services.presence import state
 from services.presence.notifications import Delivery, DeliveryState, Notification, Span
 from services.presence.state import (
@@ -172,9 +173,49 @@ def test_a_user_is_read_as_written(run, make_store):
     with_store(run, make_store, body)
 
 
-def test_marks_only_rise_and_are_found_by_edge_and_subject(run, make_store):
-    from services.chassis.subjects import partition_of
+def test_what_is_read_in_advance_is_what_would_be_read_later(run, make_store):
+    online = Register("c", 2, "s", 7, Standing.ONLINE)
+    rows = (
+        state.PutRegister(online),
+        state.PutFollow(Follow("/a", "c", 3, 5, 8)),
+        state.PutFollow(Follow("/b", "c", 4, 0, 0, ended=True)),
+        state.PutWaiting("/a", "d"),
+        state.PutHandover(Handover(KEY, 8, 2)),
+        state.PutEndpoint(Endpoint("fcm:abc", ("c",), 9.0)),
+    )
 
+    def look(tx):
+        return tx.load_user("ann"), tx.load_user("bob"), tx.cursor(1), tx.cursor(2)
+
+    def ahead(tx):
+        tx.read_in_advance([1, 2], ["/a", "/z"], ["ann", "bob"])
+        return look(tx)
+
+    def changed(tx):
+        tx.read_in_advance([1], [], ["ann", "bob"])
+        tx.write_user("bob", state.PutEndpoint(Endpoint("fcm:abc", ("d",), 10.0)))
+        tx.put_cursor(1, Cursor(8, 1))
+        return look(tx)
+
+    def marked(tx):
+        tx.read_in_advance([], [], ["ann"])
+        tx.put_mark(7, partition_of("/a", 4), 9, 90)
+        return tx.load_user("ann").marks
+
+    async def body(store):
+        await store.write(wrote("ann", *rows))
+        await store.write(lambda tx: tx.put_mark(7, partition_of("/a", 4), 3, 30))
+        await store.write(lambda tx: tx.put_cursor(1, Cursor(7, 1)))
+        assert (await store.read(look))[0].marks == {(7, "/a"): Mark(3, 30)}
+        assert await store.read(ahead) == await store.read(look)
+        ann, bob, cursor, _ = await store.write(changed)
+        assert (list(ann.endpoints), list(bob.endpoints), cursor.pos) == ([], ["fcm:abc"], 8)
+        assert await store.write(marked) == {(7, "/a"): Mark(9, 90)}
+
+    with_store(run, make_store, body)
+
+
+def test_marks_only_rise_and_are_found_by_edge_and_subject(run, make_store):
     register = Register("c", 1, "s", 7, Standing.ONLINE)
     partition = partition_of("/a", 4)
 
