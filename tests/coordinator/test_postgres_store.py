@@ -108,6 +108,25 @@ def test_rivals_leave_no_gap_and_no_epoch_that_falls_and_never_wait_for_one_anot
     run(body())
 
 
+def test_all_lock_in_one_order_whatever_the_order_they_ask_in(run: Run, postgres_url: str) -> None:
+    async def body() -> None:
+        async with opened(postgres_url) as store:
+            await store.claim({1: 1, 2: 1, 3: 1}, "a", {})
+            blocked = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            for write in (
+                append(store, {3: 1, 2: 1, 1: 1}),
+                store.claim({3: 2, 2: 2, 1: 2}, "a", {}),
+            ):
+                with psycopg.connect(postgres_url) as other:
+                    other.execute("SELECT FROM onward_log.parts WHERE p = 1 FOR UPDATE")
+                    task = asyncio.create_task(write)
+                    await until(lambda: execute(postgres_url, blocked))
+                    execute(postgres_url, "SELECT FROM parts WHERE p > 1 FOR UPDATE NOWAIT")
+                await task
+
+    run(body())
+
+
 def test_what_was_deposed_between_reading_and_writing_writes_nothing_of_any_kind(
     run: Run, postgres_url: str
 ) -> None:
