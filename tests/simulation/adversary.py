@@ -59,6 +59,7 @@ class Adversary:
             (4, self._cut),
             (4, self._slow),
             (3, self._lose),
+            (3, self._stick),
             (2, self._drain),
             (1, self._etcd_down),
             (1, self._etcd_forgets),
@@ -207,6 +208,14 @@ class Adversary:
         lossy = self._scene.network.lossy
         lossy[frozenset(way)] = share
         self._later(seconds, lambda: lossy.pop(frozenset(way), None) and None)
+
+    def _stick(self) -> None:
+        """Some of a coordinator's statements reach the store when nobody expects them any more."""
+        name, random = self._coordinator(), self._random
+        way, seconds = frozenset((name, log_store.NAME)), random.uniform(0.5, 4.0)
+        self._note("stick", who=name, seconds=seconds)
+        self._scene.network.stuck[way] = random.choice((0.1, 0.3))
+        self._later(seconds, lambda: self._scene.network.stuck.pop(way, None) and None)
 
     def _drain(self) -> None:
         name = self._any_name()

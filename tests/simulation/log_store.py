@@ -88,7 +88,13 @@ class Database:
         if self.full and any(writes.rows for writes in taken.values()):
             raise StoreFull("the disk of the log is full")
         for p, writes in taken.items():
-            if writes.rows and writes.rows[0].pos != len(self._logs[p]) + 1:
+            tail = len(self._logs[p])
+            if not self.fence:
+                # Keys would hide most of it: a store without them puts the rows where its log ends.
+                writes.rows[:] = [
+                    row._replace(pos=pos) for pos, row in enumerate(writes.rows, tail + 1)
+                ]
+            if writes.rows and writes.rows[0].pos != tail + 1:
                 raise Unavailable("duplicate key value violates unique constraint")
         for p, writes in taken.items():
             self._write_part(p, terms[p], writes)

@@ -12,7 +12,6 @@ from unittest.mock import PropertyMock, patch
 from services.chassis.errors import StoreFull, Unavailable
 from services.coordinator.committer import Committer
 from services.coordinator.holdings import Holdings
-from services.coordinator.uplinks import Uplink
 from services.edge.hub import Hub
 from services.edge.outbox import Outbox, _Lane
 from tests.simulation.log_store import Database, SimulatedStore
@@ -81,13 +80,6 @@ def publications_forgotten() -> Iterator[None]:
 
 
 @contextmanager
-def overtaking() -> Iterator[None]:
-    """What was written behind something that was turned away is taken."""
-    with patch.object(Uplink, "overtakes", lambda self, asked: False):
-        yield
-
-
-@contextmanager
 def unknown_is_done() -> Iterator[None]:
     """A commit of which no answer came counts as made."""
     settle = Committer._settle
@@ -139,7 +131,6 @@ MISTAKES = {
         acceptance_before_commit,
         newer_before_older,
         publications_forgotten,
-        overtaking,
         unknown_is_done,
         never_sent_again,
         holes_overlooked,

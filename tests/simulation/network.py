@@ -28,6 +28,7 @@ class Network:
         self.cuts: set[frozenset[str]] = set()
         self.slow: dict[frozenset[str], float] = {}  # additional seconds, at most
         self.lossy: dict[frozenset[str], float] = {}  # share of questions that go wrong
+        self.stuck: dict[frozenset[str], float] = {}  # share of questions that arrive much later
         self.down: set[str] = set()  # who takes nothing now, such as a store that fails over
         # By asker and asked: what happens as the next question is on its way, arrived or answered.
         self.traps: dict[tuple[str, str], tuple[str, Callable[[], None]]] = {}
@@ -59,6 +60,10 @@ class Network:
         if self.lossy and self.random.random() < self.lossy.get(way, 0.0):
             lost = self.random.choice(("question", "answer"))
 
+        late_s = 0.0
+        if self.stuck and self.random.random() < self.stuck.get(way, 0.0):
+            late_s = self.random.uniform(0.5, 8.0)
+
         def spring(moment: str) -> None:
             if self.traps and self.traps.get((asker, asked), ("",))[0] == moment:
                 self.traps.pop((asker, asked))[1]()
@@ -89,7 +94,7 @@ class Network:
             if not answer.done():
                 answer.set_exception(LostError(f"{asked} does not answer {asker}"))
 
-        self.later(self.delay(asker, asked), arrive)
+        self.later(self.delay(asker, asked) + late_s, arrive)
         # A connection that broke is noticed sooner than a silent one.
         wait_s = deadline_s * self.random.random() if lost else deadline_s
         timer = self.loop.call_later(wait_s, give_up, context=WORLD)
@@ -109,6 +114,7 @@ class Network:
         self.slow.clear()
         self.lossy.clear()
         self.traps.clear()
+        self.stuck.clear()
         self.down.clear()
         self.flow()
 
