@@ -128,8 +128,8 @@ def test_the_four_images_carry_a_message_to_somebody_who_has_gone(
 ) -> None:
     settings = settings_of(etcd.address)
     url = f"http://{settings['edge']['ONWARD_EDGE_ADDRESS']}"
-    claims = {"sub": "ann", "exp": int(time.time()) + 600, "onward": GRANTS}
-    token = jwt.encode(claims, KEY, "HS256")
+    claims = {"exp": int(time.time()) + 600, "onward": GRANTS}
+    ann, bob = (jwt.encode({"sub": user} | claims, KEY, "HS256") for user in ("ann", "bob"))
     with ExitStack() as stack:
         running = {}
         for service in SERVICES:
@@ -141,17 +141,17 @@ def test_the_four_images_carry_a_message_to_somebody_who_has_gone(
                 60, f"{service}: {running[service].errors.all}",
             )  # fmt: skip
         reader = Program(
-            [ONWARD, "subscribe", "/chat/1", "--url", url, "--token", token, "--client-id", "a1",
+            [ONWARD, "subscribe", "/chat/1", "--url", url, "--token", ann, "--client-id", "a1",
              "--external-token", "mailto:ann@x.org", "--state-file", str(tmp_path / "state"),
              "--json"],
             base_environ(),
         )  # fmt: skip
         stack.enter_context(ended(reader))
         wait_for(lambda: '"connected"' in "".join(reader.output.all), 20, str(reader.errors.all))
-        assert publish(url, token, "are you there?") == "1"
+        assert publish(url, bob, "are you there?") == "1"
         wait_for(lambda: re.search("are you there", "".join(reader.output.all)), 20, "it arrives")
         reader.kill()
-        assert publish(url, token, "call me") == "2"
+        assert publish(url, bob, "call me") == "2"
         printed = running["notifier"].output
         wait_for(
             lambda: "call me" in "\n".join(printed.all),
