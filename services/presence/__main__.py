@@ -160,7 +160,6 @@ async def _term(
     lease = await _join(ownership, stop)
     if lease is None:
         return
-    await server.set_serving(False, standing_by=True)
     keeping = asyncio.create_task(lease.keep())
     owning = asyncio.create_task(_own(ownership, lease, store, partitions, workers, server))
     ends = [asyncio.create_task(stop.wait()), asyncio.create_task(lease.lost.wait()), owning]
@@ -168,7 +167,7 @@ async def _term(
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if owning.done():
             await _look_at_end(owning, stop)
-        await server.set_serving(False, standing_by=not stop.is_set())
+        await server.set_serving(False)
         if stop.is_set():
             await workers.drain()
     finally:
@@ -212,7 +211,11 @@ async def _own(
     server: Server,
 ) -> None:
     """Wait to be the owner, claim the store, and work until cancelled, or until the claim ends."""
-    epoch = await ownership.claim(lease)
+
+    async def stand_by() -> None:
+        await server.set_serving(False, standing_by=True)
+
+    epoch = await ownership.claim(lease, stand_by)
     if epoch is None:
         return
     try:

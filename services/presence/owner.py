@@ -8,6 +8,7 @@ keys; must not know what an owner does.
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 
 from services.chassis import etcd as etcd_client
 from services.chassis import logs
@@ -44,8 +45,11 @@ class Ownership:
                 log.warning("etcd_unavailable", fault=str(fault))
                 await asyncio.sleep(_FAULT_PAUSE_S)
 
-    async def claim(self, lease: Lease) -> int | None:
-        """Wait until this member is the owner; returns its epoch, None if the lease is lost."""
+    async def claim(self, lease: Lease, stand_by: Callable[[], Awaitable[None]]) -> int | None:
+        """Wait until this member is the owner; returns its epoch, None if the lease is lost.
+
+        `stand_by()` is called whenever another member turns out to be the owner.
+        """
         key = self._keys.presence_owner
         value = json.dumps({"name": self._name})
         while lease.valid():
@@ -55,6 +59,8 @@ class Ownership:
                 found = await self._etcd.get(key)
                 if found is not None and found.lease == lease.id:
                     return epoch_of(self._era, found.create_revision)
+                if found is not None:
+                    await stand_by()
             except Unavailable as fault:
                 log.warning("etcd_unavailable", fault=str(fault))
             await asyncio.sleep(_LOOK_EVERY_S)

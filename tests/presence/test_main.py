@@ -247,7 +247,7 @@ class FakeOwnership:
     async def join(self):
         return self
 
-    async def claim(self, lease) -> int:
+    async def claim(self, lease, stand_by) -> int:
         return 5
 
     async def keep(self) -> None:
