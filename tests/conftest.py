@@ -3,6 +3,7 @@ through at its end for what no log may hold."""
 
 import asyncio
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
@@ -24,6 +25,10 @@ _OF_TESTS = ("ONWARD_FUZZ_S", "ONWARD_FUZZ_SEED")
 for _name in [name for name in os.environ if name.startswith("ONWARD_")]:
     if _name not in _OF_TESTS:
         del os.environ[_name]
+
+# Shells have what runs in the background ignore Ctrl-C, and processes hand that on.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -26,12 +26,14 @@ class Socket:
 
     def __init__(self, suite: Suite, user: str, **options: Any) -> None:
         """`options`: of websockets' `connect`."""
-        self.connection: ClientConnection = connect(
+        opening = connect(
             f"ws://127.0.0.1:{suite.port}/v1/connect?user={user}",
             subprotocols=[Subprotocol("onward.v1.json")],
             compression=None,
             **options,
         )
+        # Entered and never left: `__exit__` here, or the test, ends it as it wants it to end.
+        self.connection: ClientConnection = opening.__enter__()
         self._aside: list[dict[str, Any]] = []
         self._number = 0
 
