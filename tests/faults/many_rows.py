@@ -9,7 +9,6 @@ from tests.faults.coordinator_rows import without_lease
 from tests.faults.row import TTL_S, Row, Run, errors
 from tests.faults.timeline import Timeline
 from tests.real_postgres import Replicated, missing
-from tests.waiting import until
 
 COORDINATORS = ("coordinator-1", "coordinator-2", "coordinator-3")
 VICTIM = "coordinator-2"
@@ -229,8 +228,7 @@ class WorkingPresenceKilled(Many):
         works = await asyncio.to_thread(_working_presence, run)
         run.noted["victim"] = float(works.rpartition("-")[2])
         await run.stop(works)
-        await until(lambda: asyncio.to_thread(run.cluster.explains), 60.0, 0.02)
-        run.noted["explains"] = asyncio.get_running_loop().time() - run.injected_at
+        await run.explained()
 
     async def heal(self, run: Run) -> None:
         run.cluster.start(f"presence-{run.noted['victim']:.0f}")
@@ -251,8 +249,7 @@ class WorkingPresenceStopped(WorkingPresenceKilled):
         works = await asyncio.to_thread(_working_presence, run)
         run.noted["victim"] = float(works.rpartition("-")[2])
         run.signal(works, SIGSTOP)
-        await until(lambda: asyncio.to_thread(run.cluster.explains), 60.0, 0.02)
-        run.noted["explains"] = asyncio.get_running_loop().time() - run.injected_at
+        await run.explained()
 
     async def heal(self, run: Run) -> None:
         run.signal(f"presence-{run.noted['victim']:.0f}", SIGCONT)

@@ -65,6 +65,15 @@ class Run:
             await asyncio.sleep(0.02)
         self.noted[what] = loop.time() - self.injected_at
 
+    async def explained(self, deadline_s: float = 60.0) -> None:
+        """Note the seconds since the fault when presence answered again."""
+        loop = asyncio.get_running_loop()
+        while not await asyncio.to_thread(self.cluster.explains):
+            if loop.time() - self.injected_at > deadline_s:
+                return
+            await asyncio.sleep(0.02)
+        self.noted["explains"] = loop.time() - self.injected_at
+
     async def watch_alarms(self) -> None:
         """Collect the names of alarms, until cancelled."""
         while True:

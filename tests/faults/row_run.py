@@ -37,6 +37,7 @@ PUBLISHERS, PER_SECOND = 6, 20.0
 SUBJECTS = [f"/row/{n}" for n in range(12)]
 STAYING, RETURNING, AWAY = 6, 3, 4
 WARM_S, TAIL_S = 3.0, 3.0
+PLAY_S = 400.0  # what takes longer hangs
 ACCEPTING_S = 45.0  # until something is accepted again, at the latest
 _DISTURBED_EVERY_S = 0.2
 
@@ -106,7 +107,7 @@ def play(row: Row, seed: int, folder: Path) -> Outcome:
                 cluster.wait_ready()
                 play = _Play(row, seed, history, post, cluster, folder, per_second)
                 play.run.postgres = postgres
-                asyncio.run(play.stage.run(play.plot))
+                asyncio.run(asyncio.wait_for(play.stage.run(play.plot), PLAY_S))
                 for event, fields in _store_events(cluster, postgres):
                     history.write(event, **fields)
                 history.write("output", lines=cluster.output.all)

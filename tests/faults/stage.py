@@ -77,9 +77,7 @@ class Stage:
             for task in people:
                 assert not task.done() or task.cancelled(), task
         finally:
-            for task in (*people, watch):
-                task.cancel()
-            await asyncio.gather(*people, watch, return_exceptions=True)
+            await _ended([*people, watch])
 
     async def wait(
         self, condition: Callable[[], bool], what: str, deadline_s: float | None = None
@@ -162,6 +160,15 @@ class Stage:
                     "settled", user=client.user, client=client.client, subject=subject,
                     seq=client.positions[subject],
                 )  # fmt: skip
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: `wait_for` of Python 3.11 may swallow a cancellation."""
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=1.0)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Theatre:
