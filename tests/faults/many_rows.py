@@ -6,7 +6,7 @@ from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 
 from tests.faults.cluster import Shape
 from tests.faults.coordinator_rows import without_lease
-from tests.faults.row import TTL_S, Row, Run, errors
+from tests.faults.row import LATE_S, TTL_S, Row, Run, errors
 from tests.faults.timeline import Timeline
 from tests.real_postgres import Replicated, missing
 
@@ -65,7 +65,7 @@ class AllOfManyRestarted(Many):
     name = "many-coordinator-restart"
     says = "three coordinators: SIGTERM, one after the other"
     must = "each hands over; edges hold what is published meanwhile; no publisher sees an error"
-    bound_s, bound = 0.5, "0.5 s, the longest pause of any subject"
+    bound_s, bound = 0.5, "0.5 s, the longest wait of any message"
 
     async def inject(self, run: Run) -> None:
         for name in COORDINATORS:
@@ -74,7 +74,7 @@ class AllOfManyRestarted(Many):
             await asyncio.sleep(5.0)
 
     def measured(self, run: Run, timeline: Timeline) -> float | None:
-        return timeline.pause_s
+        return timeline.waited_s
 
     def wrong(self, run: Run, timeline: Timeline) -> list[str]:
         return errors(timeline)
@@ -121,8 +121,8 @@ class EtcdMemberKilled(Many):
         run.cluster.start(ETCDS[int(run.noted["victim"])])
 
     def wrong(self, run: Run, timeline: Timeline) -> list[str]:
-        pause = timeline.pause_s
-        return [f"a subject paused for {pause:.1f} s"] if pause > 1.0 + 3.0 else []
+        waited = timeline.waited_s
+        return [f"a message waited for {waited:.1f} s"] if waited > 1.0 + LATE_S else []
 
 
 class EtcdMemberFrozen(EtcdMemberKilled):

@@ -44,7 +44,7 @@ Lost: accepted, and not in the log (L1, L2), or a term of ownership out of order
 in the log twice (L3). Reordered: against their publisher's order (L5). To readers: duplicates,
 reordering and silent holes (D1, D2). Missing: neither acknowledged nor notified nor suppressed
 (N1); doubled: notified twice (N2, P2); late: sent though known to be acknowledged (N3). Longest
-pause: of any subject. All over all seeds.
+wait: of any message, until it was accepted. All over all seeds.
 """
 _RUNS = """## Many faults in a run
 
@@ -104,7 +104,7 @@ def _by_row(records: list[Record]) -> dict[str, list[Record]]:
 def _rows(rows: dict[str, list[Record]]) -> list[str]:
     lines = [
         _ROWS,
-        "| fault | must happen | bound | measured s, by seed | longest pause s | refused "
+        "| fault | must happen | bound | measured s, by seed | longest wait s | refused "
         "| accepted | lost | duplicated | reordered | wrong to readers "
         "| missing | doubled | late |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
@@ -113,7 +113,7 @@ def _rows(rows: dict[str, list[Record]]) -> list[str]:
         one, broken = runs[0], _broken(runs)
         cells = [
             one["says"], one["must"], one["bound"], ", ".join(map(_measured, runs)),
-            f"{max(each['pause_s'] for each in runs):.1f}", sum(each["refused"] for each in runs),
+            f"{max(each['waited_s'] for each in runs):.1f}", sum(each["refused"] for each in runs),
             f"{sum(each['accepted'] for each in runs):,}",
             broken["L1"] + broken["L2"] + broken["L4"], broken["L3"], broken["L5"],
             broken["D1"] + broken["D2"], broken["N1"], broken["N2"] + broken["P2"], broken["N3"],

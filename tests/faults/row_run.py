@@ -71,7 +71,7 @@ class Outcome:
         return self.verdict.record() | {
             "good": self.good, "says": row.says, "must": row.must, "profile": row.profile,
             "bound": row.bound, "bound_s": row.bound_s, "measured_s": self.measured_s,
-            "pause_s": timeline.pause_s, "refused": len(timeline.refused), "slow": self.slow,
+            "waited_s": timeline.waited_s, "refused": len(timeline.refused), "slow": self.slow,
             "wrong": self.wrong, "alarms": self.alarms,
             "lasted_s": timeline.healed - timeline.injected, "points": timeline.points(),
         }  # fmt: skip
@@ -80,8 +80,8 @@ class Outcome:
         measured = "never" if self.measured_s is None else f"{self.measured_s:.2f} s"
         lines = [
             str(self.verdict),
-            f"measured {measured}, bound {self.row.bound} ({self.row.bound_s}), longest pause "
-            f"{self.verdict.timeline.pause_s:.2f} s, machine {self.slow:.1f} times slower",
+            f"measured {measured}, bound {self.row.bound} ({self.row.bound_s}), longest wait "
+            f"{self.verdict.timeline.waited_s:.2f} s, machine {self.slow:.1f} times slower",
             f"alarms: {', '.join(self.alarms) or 'none'}",
             *self.wrong,
             *(["TOO LATE"] if self.late else []),

@@ -9,7 +9,7 @@ from tests.faults.rows import ROWS
 def played(row: str, seed: int, **other: Any) -> dict[str, Any]:
     return {
         "row": row, "seed": seed, "broken": {}, "accepted": 1_000, "says": "it dies",
-        "must": "it lives", "bound": "2 s", "bound_s": 2.0, "measured_s": 1.5, "pause_s": 1.7,
+        "must": "it lives", "bound": "2 s", "bound_s": 2.0, "measured_s": 1.5, "waited_s": 1.7,
         "refused": 0, "wrong": [], "lasted_s": 1.0, "points": [(-0.25, 8.0), (0.0, 0.0)],
         "started_s": [], "slow": 1.0,
     } | other  # fmt: skip

@@ -27,7 +27,7 @@ def test_a_subject_accepts_again_with_what_was_published_after_the_fault() -> No
         ("publish", 4.1, "/a", 6), ("accepted", 4.2, "/a", 6),
     )  # fmt: skip
     assert timeline.again_s("injected") == 3.0
-    assert timeline.pause_s == pytest.approx(3.8)
+    assert timeline.waited_s == pytest.approx(2.8)
     assert timeline.again_s("healed") is None  # on /b, nothing was
     assert timeline.accepted_between(1.0, 3.5) == 2
 

@@ -21,8 +21,8 @@ class Timeline:
     healed: float = 0.0
     per_bucket: Counter[int] = field(default_factory=Counter)  # number of bucket: accepted in it
     _sent: dict[tuple[str, int], float] = field(default_factory=dict)
-    _last: dict[str, float] = field(default_factory=dict)  # subject: its last acceptance
-    _pause: float = 0.0
+    _subjects: set[str] = field(default_factory=set)
+    waited_s: float = 0.0  # the longest time, since the fault, that a message took to be accepted
     _again: dict[str, dict[str, float]] = field(
         default_factory=lambda: {"injected": {}, "healed": {}}
     )
@@ -62,23 +62,18 @@ class Timeline:
         self.per_bucket[int(at / BUCKET_S)] += 1
         self.accepted_at.append(at)
         if self.injected:
-            self._pause = max(self._pause, at - self._last.get(subject, at))
+            self.waited_s = max(self.waited_s, at - sent_at)
         for since, moment in (("injected", self.injected), ("healed", self.healed)):
             if moment and sent_at >= moment:
                 self._again[since].setdefault(subject, at)
-        self._last[subject] = at
-
-    @property
-    def pause_s(self) -> float:
-        """The longest time, since the fault, in which a subject had nothing accepted."""
-        return self._pause
+        self._subjects.add(subject)
 
     def again_s(self, since: str) -> float | None:
         """From `injected` or `healed` until something published after it had been accepted, on the
         subject where that took longest; None: on one, nothing was."""
         moment = self.injected if since == "injected" else self.healed
         again = self._again[since]
-        if not again or set(again) != set(self._last):
+        if not again or set(again) != self._subjects:
             return None
         return max(again.values()) - moment
 
