@@ -273,7 +273,7 @@ class OutboxTables(DecidedRows):
             schemes,
             (self.now(), at_most),
         )
-        return min(at_most, sum(row[0] for row in counted))
+        return min(at_most, sum(int(row[0]) for row in counted))
 
     def deliveries_sending(self, limit: int) -> Sequence[Delivery]:
         rows = self.db.rows(

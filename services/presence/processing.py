@@ -27,7 +27,6 @@ from services.presence.outbox import News, Outbox
 from services.presence.state import Graces, Message
 from services.presence.store import Cursor, FanOut, Transaction
 
-
 # Users whom one transaction locks, or a page of waiting ones more.
 _USERS_MAX = 2_000
 
@@ -120,9 +119,7 @@ class Processing:
         tx.lock(users)
         self._decide(tx, fanout, users, news)
 
-    def _decide(
-        self, tx: Transaction, fanout: FanOut, users: Sequence[str], news: News
-    ) -> None:
+    def _decide(self, tx: Transaction, fanout: FanOut, users: Sequence[str], news: News) -> None:
         message = Message(fanout.subject, fanout.seq, fanout.pos)
         states = tx.load_followers(users, fanout.subject)
         due = [user for user in users if handover.is_due(states[user], message)]

@@ -71,15 +71,13 @@ class SerialStore(ABC):
 
         await self._ending(work)
 
-    async def inherit(self) -> bool:
-        def work() -> bool:
-            kept = (self.mine.term, *self._fenced(lambda tx: tx.inherit()))
-            new = set(kept) - set(self.mine.kept)
+    async def inherit(self) -> None:
+        def work() -> None:
+            inherited = self._fenced(lambda tx: tx.inherit())
             with self._changing:
-                self.mine = replace(self.mine, kept=kept)
-            return bool(new)
+                self.mine = replace(self.mine, kept=(self.mine.term, *inherited))
 
-        return await self._ending(work)
+        await self._ending(work)
 
     async def end(self) -> None:
         def work() -> None:
@@ -89,7 +87,9 @@ class SerialStore(ABC):
         await self._ending(work)
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
-        result, touched = await self._ending(lambda: self._fenced(lambda tx: (work(tx), tx.touched)))
+        result, touched = await self._ending(
+            lambda: self._fenced(lambda tx: (work(tx), tx.touched))
+        )
         for listener in self._listeners:
             listener(touched)
         return result

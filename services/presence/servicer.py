@@ -7,7 +7,7 @@ each whole: cursors and effects together.
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
@@ -71,7 +71,7 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
             await abort(context, fault)
         except Exception as error:  # noqa: BLE001  # the handler's task ends here
             # A bug: these entries cannot take effect, and will be reported again and again.
-            self._block(request.partitions, dict.fromkeys(range(self._partitions), 0))
+            self._block(request.partitions, {part.partition: 0 for part in request.partitions})
             log.error("report_failed", error=type(error).__name__)
             await context.abort(grpc.StatusCode.INTERNAL, "the entries could not take effect")
         self.log_replaced = False

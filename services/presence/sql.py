@@ -3,8 +3,8 @@
 The SQL is what SQLite and PostgreSQL both understand, and five words that each store writes in its
 own way, once per statement: `?` is a parameter; `each_text(?)` and `each_number(?)` are a table
 with the column `value` of the elements of a JSON list; `CROSS JOIN … ON` is an inner join whose
-left side comes first, where the planner can be told; `user` is always the column; `FOR UPDATE` locks
-rows where others write too. Booleans are the numbers 0 and 1, and lists are JSON.
+left side comes first, where the planner can be told; `user` is always the column; `FOR UPDATE`
+locks rows where others write too. Booleans are the numbers 0 and 1, and lists are JSON.
 """
 
 import json

@@ -21,6 +21,9 @@ from services.presence.state import FollowKey, Handover, Hold, UserState
 
 T = TypeVar("T")
 
+# Whoever holds this partition keeps house for all: forgets what nobody can ask for any more.
+HOUSEKEEPERS = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -392,9 +395,9 @@ class Store(Protocol):
         """Let these partitions go, for others to take while this term goes on. Raises as
         `write`."""
 
-    async def inherit(self) -> bool:
+    async def inherit(self) -> None:
         """Keep what closed terms had left to send, and forget those that have nothing left.
-        Whether there is anything new. Raises as `write`."""
+        Raises as `write`."""
 
     async def end(self) -> None:
         """Close the term: what is left of it is for others. Raises as `write`."""

@@ -32,9 +32,7 @@ class TermTables(Rows):
         """Insert a term, and every partition that was never anybody's. What was open under the
         name is closed: it was this process, or one that it takes the place of."""
         # Whoever opens a term waits here for others who do: no two draw the same slot.
-        self.db.execute(
-            "UPDATE meta SET value = ? WHERE name = 'epoch'", (str(_WHOLE_EPOCH),)
-        )
+        self.db.execute("UPDATE meta SET value = ? WHERE name = 'epoch'", (str(_WHOLE_EPOCH),))
         self.close_terms(
             [own_id for own_id, of in self.open_terms().items() if of == name and own_id != term]
         )
@@ -103,7 +101,9 @@ class TermTables(Rows):
             " (SELECT 1 FROM deliveries WHERE keeper = terms.id AND state = 'sending')",
             me,
         )
-        return [row[0] for row in self.db.rows("SELECT id FROM terms WHERE heir = ? ORDER BY id", me)]
+        return [
+            row[0] for row in self.db.rows("SELECT id FROM terms WHERE heir = ? ORDER BY id", me)
+        ]
 
     def _place_all(self) -> None:
         """Find out the partitions of rows that a former version wrote."""

@@ -1,8 +1,9 @@
 """Forgets what nobody can ask for any more: records, marks of dead edges, follows, clients.
 
-Each in pages, now and then, between other work; by whoever holds the first partition, for all. An ended follow goes once the log has trimmed all
-that it says anything about; the follows of a user who stays away end; clients with nothing to
-return to go (`events.forget`). Knows the store, the log reader, the cores.
+Each in pages, now and then, between other work; by whoever keeps house, for all. An ended follow
+goes once the log has trimmed all that it says anything about; the follows of a user who stays away
+end; clients with nothing to return to go (`events.forget`). Knows the store, the log reader, the
+cores.
 """
 
 import asyncio
@@ -18,13 +19,11 @@ from services.presence.handover import prune
 from services.presence.log_reader import LogReader
 from services.presence.outbox import News, Outbox
 from services.presence.state import DropRegister, PutHandover
-from services.presence.store import Store, Transaction
+from services.presence.store import HOUSEKEEPERS, Store, Transaction
 
 log = logs.get(__name__)
 
 _EVERY_S = 60.0
-# Whoever holds this partition keeps house for all.
-_HOUSEKEEPERS = 0
 _PAGE = 500
 _SUBJECTS_PAGE = 100
 # A mark of an edge that is gone, and that no register names, may still be asked for by an event
@@ -81,7 +80,7 @@ class Upkeep:
 
     async def step(self) -> None:
         """One pass, if it is for this process to do."""
-        if _HOUSEKEEPERS not in self._store.mine.partitions:
+        if HOUSEKEEPERS not in self._store.mine.partitions:
             return
         records_s = self._keeps.records_s + CLOCKS_APART_S
         while removed := await self._store.write(

@@ -29,6 +29,7 @@ from services.presence.serial_store import SerialStore
 from services.presence.settings import Settings
 from services.presence.sqlite_store import SqliteStore
 from services.presence.workers import Workers
+from tests.presence.terms import own
 
 SECRET = "a secret of sixteen or more"
 PARTITIONS = 4
@@ -285,6 +286,7 @@ class Stage:
         self.settings = settings
         self.log = log
         self.live_edges = {7}
+        self.members: set[int] = set()  # terms of other presence services that are there
         self.clock = StageClock()
         self._log_address = log_address
         self.epoch = 0
@@ -304,6 +306,7 @@ class Stage:
             coordinators=lambda: [self._log_address],
             live_edges=lambda: list(self.live_edges),
             edge_is_alive=self._is_alive,
+            is_member=self._is_member,
             drain=lambda: 0.0,
         )
         self._server = Server("127.0.0.1:0", SECRET, [])
@@ -317,8 +320,7 @@ class Stage:
         self._channel = open_channel(f"127.0.0.1:{self._server.port}", SECRET)
         self.presence = presence_pb2_grpc.PresenceServiceStub(self._channel)
         self.query = presence_pb2_grpc.PresenceQueryServiceStub(self._channel)
-        self.epoch = await self.store.read(lambda tx: tx.epoch()) + 1
-        await self.store.claim(self.epoch, PARTITIONS)
+        await own(self.store, PARTITIONS)
         self._running = asyncio.create_task(self.workers.run())
 
     async def stop(self) -> None:
@@ -334,8 +336,7 @@ class Stage:
         """Lose ownership, wherever the workers are, and gain it again in the same process."""
         self._running.cancel()
         await asyncio.gather(self._running, return_exceptions=True)
-        self.epoch += 1
-        await self.store.claim(self.epoch, PARTITIONS)
+        await own(self.store, PARTITIONS)
         self._running = asyncio.create_task(self.workers.run())
 
     async def restart(self) -> None:
@@ -357,6 +358,9 @@ class Stage:
         """The state of each message, in words."""
         story = await self.explain(user, subject)
         return [presence_pb2.Outcome.State.Name(outcome.state) for outcome in story.outcomes]
+
+    async def _is_member(self, name: str, term: int) -> bool:
+        return term in self.members
 
     async def _is_alive(self, edge_id: int) -> bool:
         return edge_id in self.live_edges

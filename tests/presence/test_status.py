@@ -46,7 +46,7 @@ def test_an_owner_tells_its_term_its_plugins_and_how_many_of_everything(run, tmp
 
             await until(sent)
             told = await status(stage)
-            assert (told.name, told.owner, told.epoch) == ("presence-1", True, stage.epoch)
+            assert (told.name, told.term, list(told.partitions)) == ("presence-1", 1, [0, 1, 2, 3])
             assert {c.partition: c.pos for c in told.cursors if c.pos} == {
                 partition: pos for partition, pos in stage.log.cursors.items() if pos
             }

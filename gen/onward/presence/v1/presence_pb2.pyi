@@ -628,8 +628,6 @@ class GetStatusResponse(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     NAME_FIELD_NUMBER: _builtins.int
-    OWNER_FIELD_NUMBER: _builtins.int
-    EPOCH_FIELD_NUMBER: _builtins.int
     CURSORS_FIELD_NUMBER: _builtins.int
     PLUGINS_FIELD_NUMBER: _builtins.int
     DELIVERIES_FIELD_NUMBER: _builtins.int
@@ -639,12 +637,10 @@ class GetStatusResponse(_message.Message):
     CLIENTS_IN_GRACE_FIELD_NUMBER: _builtins.int
     CLIENTS_OFFLINE_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The member's name."""
-    owner: _builtins.bool
-    """Whether it works; false: another replica does."""
-    epoch: _builtins.int
-    """Its term; 0 if it does not work."""
     handovers: _builtins.int
     """Clients that went offline and whose backlog is not decided yet."""
     fanouts: _builtins.int
@@ -655,6 +651,8 @@ class GetStatusResponse(_message.Message):
     """Clients in their grace."""
     clients_offline: _builtins.int
     """Clients offline with something to return to."""
+    term: _builtins.int
+    """The term in which it works: its lease in etcd; 0 if it has none now."""
     @_builtins.property
     def cursors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cursor]:
         """How far it has come in each partition that had entries, in order."""
@@ -671,12 +669,14 @@ class GetStatusResponse(_message.Message):
     def alarms(self) -> _containers.RepeatedCompositeFieldContainer[_alarm_pb2.Alarm]:
         """What an operator should know of."""
 
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Partitions that it holds, in order."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
-        owner: _builtins.bool = ...,
-        epoch: _builtins.int = ...,
         cursors: _abc.Iterable[Global___Cursor] | None = ...,
         plugins: _abc.Iterable[Global___PluginStatus] | None = ...,
         deliveries: _abc.Iterable[Global___GetStatusResponse.Deliveries] | None = ...,
@@ -686,10 +686,12 @@ class GetStatusResponse(_message.Message):
         clients_in_grace: _builtins.int = ...,
         clients_offline: _builtins.int = ...,
         alarms: _abc.Iterable[_alarm_pb2.Alarm] | None = ...,
+        term: _builtins.int = ...,
+        partitions: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "clients_in_grace", b"clients_in_grace", "clients_offline", b"clients_offline", "clients_online", b"clients_online", "cursors", b"cursors", "deliveries", b"deliveries", "epoch", b"epoch", "fanouts", b"fanouts", "handovers", b"handovers", "name", b"name", "owner", b"owner", "plugins", b"plugins"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "clients_in_grace", b"clients_in_grace", "clients_offline", b"clients_offline", "clients_online", b"clients_online", "cursors", b"cursors", "deliveries", b"deliveries", "fanouts", b"fanouts", "handovers", b"handovers", "name", b"name", "partitions", b"partitions", "plugins", b"plugins", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
