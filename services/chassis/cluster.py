@@ -9,8 +9,9 @@ is done with ownership, nor messages.
     tails/<partition>     JSON {"log_id", "tail", "epoch"}, kept: a copy of what the store held
     edges/<lease id>      JSON {"address", "grpc", "draining"}, on the edge's lease: where clients
                           and services find it; true once it is stopping and takes nobody new
-    presence/<name>       JSON {"address"}, on the lease of a presence service
-    presence-owner        JSON {"name"}, on the lease of the one presence service that works
+    presence/<name>       JSON {"address"}, on the lease of a presence replica
+    presence-partitions/<partition>
+                          JSON {"name", "era"}, on the lease of the presence replica that owns it
 
 Drive it: `await join(…)` or `await join_edge(…)` makes this process a member and returns its
 lease, whose `keep()` the caller runs. `Directory(etcd, keys)` is fed by its own `run()`; read its
@@ -19,11 +20,12 @@ answers at any time, or be called back after each change.
 
 import json
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from services.chassis import etcd as etcd_client
 from services.chassis import logs
+from services.chassis.claimants import Claimants, Owner
 from services.chassis.errors import StartError
 from services.chassis.etcd import Changes, Delete, Etcd, KeyValue, Lease, Put, Snapshot
 
@@ -47,6 +49,7 @@ class Keys:
 
     @property
     def presence_owner(self) -> str:
+        """What a presence service of former versions claims; nobody reads it any more."""
         return f"{self.prefix}presence-owner"
 
     def coordinator(self, name: str) -> str:
@@ -64,6 +67,9 @@ class Keys:
     def presence(self, name: str) -> str:
         return f"{self.prefix}presence/{name}"
 
+    def presence_partition(self, partition: int) -> str:
+        return f"{self.prefix}presence-partitions/{partition}"
+
 
 def epoch_of(era: int, create_revision: int) -> int:
     """The term of ownership that began when the owner's key was created."""
@@ -76,22 +82,14 @@ def revision_of(epoch: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
-    """Who holds a partition: appends go to `address` and name `epoch`."""
-
-    epoch: int
-    coordinator: str
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
 class DirectoryChange:
     """What one step of the directory changed."""
 
     owners: frozenset[int] = frozenset()  # partitions whose owner, epoch or address changed
     edges: frozenset[int] = frozenset()  # edges that appeared or vanished
-    presences: bool = False  # presence services, or which of them works
+    presences: bool = False  # presence replicas, or where they are
     coordinators: bool = False
+    presence_owners: frozenset[int] = frozenset()  # as `owners`, of presence
 
 
 async def freeze_partitions(etcd: Etcd, partitions: int, keys: Keys | None = None) -> int:
@@ -157,82 +155,74 @@ async def tell_edge(
     await etcd.put((keys or Keys()).edge(edge_id), value, edge_id)
 
 
-@dataclass(slots=True)
-class _View:
-    partitions: int = 0
-    presence_owner: str | None = None
-    claims: dict[int, tuple[int, str]] = field(default_factory=dict)  # partition: epoch, name
-    coordinators: dict[str, str] = field(default_factory=dict)
-    presences: dict[str, str] = field(default_factory=dict)
-    edges: dict[int, str] = field(default_factory=dict)
-    edge_servers: dict[int, str] = field(default_factory=dict)
-    draining_edges: set[int] = field(default_factory=set)
-
-
 class Directory:
-    """Follows the keys of the cluster. Always a little late; the store decides who may append."""
+    """Follows the keys of the cluster. Always a little late; the store decides who may append.
+
+    What its properties return changes in place, between two awaits never.
+    """
 
     def __init__(self, etcd: Etcd, keys: Keys | None = None) -> None:
         self._etcd = etcd
         self._keys = keys or Keys()
-        self._view = _View()
-        self._owners: dict[int, Owner] = {}
+        self._coordinators = Claimants()
+        self._presences = Claimants()
+        self._edges: dict[int, _Edge] = {}
         self._callbacks: list[Callable[[DirectoryChange], None]] = []
+        self.partitions = 0  # how many there are; 0: not known yet
         self.revision = 0  # 0: nothing is known yet
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions there are; 0: not known yet."""
-        return self._view.partitions
 
     @property
     def owners(self) -> Mapping[int, Owner]:
         """Partitions with an owner that can be reached."""
-        return self._owners
+        return self._coordinators.owners
 
     @property
     def claims(self) -> Mapping[int, tuple[int, str]]:
         """Every owners key: partition to epoch and name, also where the address is unknown."""
-        return self._view.claims
+        return self._coordinators.claims
 
     @property
     def coordinators(self) -> Mapping[str, str]:
         """Live coordinators: name to address."""
-        return self._view.coordinators
+        return self._coordinators.members
+
+    @property
+    def presence_owners(self) -> Mapping[int, Owner]:
+        """Partitions with a presence replica that owns them and can be reached."""
+        return self._presences.owners
+
+    @property
+    def presence_claims(self) -> Mapping[int, tuple[int, str]]:
+        """Every presence-partitions key, as `claims`."""
+        return self._presences.claims
 
     @property
     def presences(self) -> Mapping[str, str]:
-        """Live presence services: name to address."""
-        return self._view.presences
-
-    @property
-    def presence_owner(self) -> str | None:
-        """The name of the presence service that works now."""
-        return self._view.presence_owner
+        """Live presence replicas: name to address."""
+        return self._presences.members
 
     @property
     def edges(self) -> Mapping[int, str]:
         """Live edges: id to address for clients."""
-        return self._view.edges
+        return {edge_id: edge.address for edge_id, edge in self._edges.items()}
 
     @property
     def edge_servers(self) -> Mapping[int, str]:
         """Live edges: id to the address of their gRPC server; an edge that tells none is absent."""
-        return self._view.edge_servers
+        return {edge_id: edge.server for edge_id, edge in self._edges.items() if edge.server}
 
     @property
     def draining_edges(self) -> Set[int]:
         """Those of the live edges that are stopping: nobody new is to be sent there."""
-        return self._view.draining_edges
+        return {edge_id for edge_id, edge in self._edges.items() if edge.draining}
 
     def owner(self, partition: int) -> Owner | None:
         """Who holds the partition now; None: nobody that can be reached."""
-        return self._owners.get(partition)
+        return self._coordinators.owners.get(partition)
 
-    def presence_address(self) -> str | None:
-        """Where the presence service that works now can be reached."""
-        name = self._view.presence_owner
-        return self._view.presences.get(name) if name is not None else None
+    def presence_owner(self, partition: int) -> Owner | None:
+        """Which presence replica takes the partition's entries now; None: none can be reached."""
+        return self._presences.owners.get(partition)
 
     def on_change(self, callback: Callable[[DirectoryChange], None]) -> None:
         """Call `callback` after each change, on the loop of `run`; it must not block."""
@@ -245,107 +235,78 @@ class Directory:
 
     def apply(self, news: Snapshot | Changes) -> DirectoryChange:
         """Take in what etcd told, and call back if anything changed. `run` does this."""
-        before = self._copy()
-        owners_before = dict(self._owners)
+        edges_before: dict[int, bool] = {}  # those touched: whether they were there
         if isinstance(news, Snapshot):
-            self._view = _View()
+            self._forget_all(edges_before)
             for kv in news.keys:
-                self._put(kv)
+                self._put(kv, edges_before)
         else:
             for event in news.events:
                 if isinstance(event, Delete):
-                    self._delete(event.key)
+                    self._delete(event.key, edges_before)
                 else:
-                    self._put(event)
+                    self._put(event, edges_before)
         self.revision = news.revision
-        change = self._compare(before, owners_before)
+        owners, coordinators = self._coordinators.changed()
+        presence_owners, presences = self._presences.changed()
+        edges = frozenset(one for one, was in edges_before.items() if was != (one in self._edges))
+        change = DirectoryChange(owners, edges, presences, coordinators, presence_owners)
         if change != DirectoryChange() or isinstance(news, Snapshot):
             for callback in self._callbacks:
                 callback(change)
         return change
 
-    def _copy(self) -> _View:
-        view = self._view
-        return _View(
-            view.partitions,
-            view.presence_owner,
-            dict(view.claims),
-            dict(view.coordinators),
-            dict(view.presences),
-            dict(view.edges),
-            dict(view.edge_servers),
-            set(view.draining_edges),
-        )
+    def _forget_all(self, edges_before: dict[int, bool]) -> None:
+        edges_before.update(dict.fromkeys(self._edges, True))
+        self._edges.clear()
+        self._coordinators.clear()
+        self._presences.clear()
+        self.partitions = 0
 
-    def _compare(self, before: _View, owners_before: dict[int, Owner]) -> DirectoryChange:
-        view = self._view
-        self._owners = {
-            partition: Owner(epoch, name, view.coordinators[name])
-            for partition, (epoch, name) in view.claims.items()
-            if name in view.coordinators
-        }
-        changed = {
-            partition
-            for partition in self._owners.keys() | owners_before.keys()
-            if self._owners.get(partition) != owners_before.get(partition)
-        }
-        # A claim whose owner's address is not known yet is news too: somebody holds it.
-        changed |= {
-            partition
-            for partition in view.claims.keys() | before.claims.keys()
-            if view.claims.get(partition) != before.claims.get(partition)
-        }
-        return DirectoryChange(
-            owners=frozenset(changed),
-            edges=frozenset(view.edges.keys() ^ before.edges.keys()),
-            presences=(view.presences, view.presence_owner)
-            != (before.presences, before.presence_owner),
-            coordinators=view.coordinators != before.coordinators,
-        )
-
-    def _put(self, kv: KeyValue) -> None:
-        view, value = self._view, _object(kv)
+    def _put(self, kv: KeyValue, edges_before: dict[int, bool]) -> None:
+        value = _object(kv)
         kind, name = self._split(kv.key)
         address = str(value.get("address", ""))
-        if kind == "owners" and name.isdigit():
+        if (claimants := self._claimants(kind)) is not None and name.isdigit():
             epoch = epoch_of(int(value.get("era") or 0), kv.create_revision)
-            view.claims[int(name)] = (epoch, str(value.get("name", "")))
-        elif kind == "coordinators":
-            view.coordinators[name] = address
-        elif kind == "presence":
-            view.presences[name] = address
+            claimants.put_claim(int(name), epoch, str(value.get("name", "")))
+        elif (members := self._members(kind)) is not None:
+            members.put_member(name, address)
         elif kind == "edges" and name.isdigit():
-            view.edges[int(name)] = address
-            view.edge_servers.pop(int(name), None)
-            view.draining_edges.discard(int(name))
-            if value.get("draining") is True:
-                view.draining_edges.add(int(name))
-            if server := str(value.get("grpc") or ""):
-                view.edge_servers[int(name)] = server
-        elif kind == "presence-owner":
-            view.presence_owner = str(value.get("name", ""))
+            edges_before.setdefault(int(name), int(name) in self._edges)
+            server, draining = str(value.get("grpc") or ""), value.get("draining") is True
+            self._edges[int(name)] = _Edge(address, server, draining)
         elif kind == "config":
-            view.partitions = int(value.get("partitions") or 0)
+            self.partitions = int(value.get("partitions") or 0)
 
-    def _delete(self, key: str) -> None:
-        view = self._view
+    def _delete(self, key: str, edges_before: dict[int, bool]) -> None:
         kind, name = self._split(key)
-        if kind == "owners" and name.isdigit():
-            view.claims.pop(int(name), None)
-        elif kind == "coordinators":
-            view.coordinators.pop(name, None)
-        elif kind == "presence":
-            view.presences.pop(name, None)
+        if (claimants := self._claimants(kind)) is not None and name.isdigit():
+            claimants.delete_claim(int(name))
+        elif (members := self._members(kind)) is not None:
+            members.delete_member(name)
         elif kind == "edges" and name.isdigit():
-            view.edges.pop(int(name), None)
-            view.edge_servers.pop(int(name), None)
-            view.draining_edges.discard(int(name))
-        elif kind == "presence-owner":
-            view.presence_owner = None
+            edges_before.setdefault(int(name), int(name) in self._edges)
+            self._edges.pop(int(name), None)
+
+    def _claimants(self, kind: str) -> Claimants | None:
+        """Whose claims the keys of that kind are; None: they are no claims."""
+        return {"owners": self._coordinators, "presence-partitions": self._presences}.get(kind)
+
+    def _members(self, kind: str) -> Claimants | None:
+        """Whose members the keys of that kind are; None: they are no members."""
+        return {"coordinators": self._coordinators, "presence": self._presences}.get(kind)
 
     def _split(self, key: str) -> tuple[str, str]:
         kind, _, name = key.removeprefix(self._keys.prefix).partition("/")
         return kind, name
+
+
+@dataclass(frozen=True, slots=True)
+class _Edge:
+    address: str  # for clients
+    server: str  # of its gRPC server; empty: it tells none
+    draining: bool
 
 
 def _object(kv: KeyValue) -> dict[str, Any]:
