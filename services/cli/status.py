@@ -19,7 +19,7 @@ from rich.text import Text
 from services.cli import options
 from services.cli.outcome import EXIT_INTERRUPTED, run
 from services.cli.output import print_json, printable
-from services.cli.status_facts import Holding, holdings
+from services.cli.status_facts import Holding, epoch, holdings
 from services.cli.status_watch import watch as watch_status
 
 EXIT_ALARM = 1
@@ -78,6 +78,7 @@ def picture(url: str, found: Fields) -> Group:
         parts.append(Text.assemble(f"Onward at {url}: ", ("all is well", "green")))
     parts += ["", _partitions(found.get("partitions") or {})]
     parts.append(Text.assemble(("Notifications  ", "bold"), _deliveries(found)))
+    parts.append(Text.assemble(("Clients        ", "bold"), _clients(found)))
     tables = (_coordinators(found), _presences(found), _plugins(found), _edges(found))
     for table in tables:
         if table.row_count:
@@ -106,6 +107,8 @@ def _partitions(partitions: Fields) -> Text:
         named = ", ".join(map(str, missing[:SHOWN_PARTITIONS_MAX]))
         more = ", …" if len(missing) > SHOWN_PARTITIONS_MAX else ""
         parts.append(f"{len(missing)} without owner ({named}{more})")
+    if silent := partitions.get("withoutPresence") or []:
+        parts.append(f"{len(silent)} without a presence replica")
     lag = int(partitions.get("lag") or 0)
     parts.append(f"{lag} log entries wait for presence" if lag else "presence is up to date")
     return Text.assemble(("Partitions     ", "bold"), "; ".join(parts))
@@ -115,6 +118,18 @@ def _deliveries(found: Fields) -> str:
     counts = found.get("deliveries") or {}
     said = [f"{count} {state.lower()}" for state, count in sorted(counts.items())]
     return ", ".join(said) or "none"
+
+
+def _clients(found: Fields) -> str:
+    """As any presence replica tells: they share a store."""
+    said = [one for one in found.get("presences") or () if one.get("answered")]
+    if not said:
+        return "not known"
+    counts = (
+        ("online", "clientsOnline"), ("in grace", "clientsInGrace"), ("offline", "clientsOffline"),
+        ("handovers", "handovers"), ("fan-outs", "fanouts"),
+    )  # fmt: skip
+    return ", ".join(f"{said[0].get(field, 0)} {words}" for words, field in counts)
 
 
 def _coordinators(found: Fields) -> Table:
@@ -143,13 +158,10 @@ def _coordinators(found: Fields) -> Table:
 
 
 def _presences(found: Fields) -> Table:
-    table = _table(
-        "Presence", "Role", ">Online", ">In grace", ">Offline", ">Handovers", ">Fan-outs"
-    )
-    fields = ("clientsOnline", "clientsInGrace", "clientsOffline", "handovers", "fanouts")
+    table = _table("Presence", ">Owns", ">Newest epoch")
     for member in found.get("presences") or ():
-        role = Text("works", style="green") if member.get("owner") else "stands by"
-        _row(table, member, role, *(str(member.get(one, 0)) for one in fields))
+        newest = int(member.get("epoch") or 0)
+        _row(table, member, str(member.get("owned", 0)), epoch(newest) if newest else "")
     return table
 
 

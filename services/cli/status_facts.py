@@ -60,6 +60,8 @@ def facts(found: Fields) -> dict[str, str]:
     missing = len(partitions.get("withoutOwner") or ())
     held = sum(1 for row in partitions.get("list") or () if row.get("held"))
     told["partitions"] = f"{held} of {partitions.get('count', 0)} held, {missing} without owner"
+    if silent := len(partitions.get("withoutPresence") or ()):
+        told["partitions"] += f", {silent} without a presence replica"
     lag = int(partitions.get("lag") or 0)
     told["lag"] = f"{lag} log entries wait for presence" if lag else "presence is up to date"
     owned = holdings(found)
@@ -71,9 +73,7 @@ def facts(found: Fields) -> dict[str, str]:
     for name, holding in owned.items():
         told[name] = f"gone, and owns {holding.partitions} until its lease ends"
     for member in found.get("presences") or ():
-        told[str(member.get("name", ""))] = _of(
-            member, "works" if member.get("owner") else "stands by"
-        )
+        told[str(member.get("name", ""))] = _of(member, f"owns {member.get('owned', 0)}")
     for member in found.get("edges") or ():
         links = member.get("links") or ()
         up = sum(1 for link in links if link.get("up"))

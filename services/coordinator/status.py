@@ -28,7 +28,7 @@ log = logs.get(__name__)
 _LOOK_S: Final = 1.0
 # Entries that presence is behind before it is an alarm: some seconds of a busy coordinator.
 REPORT_LAG_ENTRIES: Final = 10_000
-# Seconds without an answer of presence, while there is something to report, before it is an alarm.
+# Seconds in which a partition has no presence replica that answers, before it is an alarm.
 PRESENCE_SILENT_S: Final = 5.0
 # The queue is said to be full from here on: refusals are close.
 _FULL: Final = 0.9
@@ -87,8 +87,9 @@ def raised(standing: Standing) -> dict[str, str]:
         )
     if standing.presence_silent_s > PRESENCE_SILENT_S:
         alarms["PRESENCE_UNREACHABLE"] = (
-            f"No presence service has taken a report for {standing.presence_silent_s:.0f} s, and "
-            "nobody is notified; see whether it runs and its disk has space."
+            "Of some partitions no presence replica has taken a report for "
+            f"{standing.presence_silent_s:.0f} s, and nobody is notified of them; see whether "
+            "one runs and its store has space."
         )
     if standing.missed:
         alarms["PRESENCE_MISSED_ENTRIES"] = (

@@ -17,7 +17,7 @@ from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2, refusal_pb2
 
 from services.chassis import logs
-from services.chassis.cluster import Owner
+from services.chassis.claimants import Owner
 
 log = logs.get(__name__)
 
@@ -112,7 +112,7 @@ class Uplink:
         not_owner = self._batch.not_owner.add(partition=partition, epoch=epoch)
         owner = self._owner(partition)
         if owner is not None and owner.epoch > epoch:
-            not_owner.owner.coordinator = owner.coordinator
+            not_owner.owner.coordinator = owner.name
             not_owner.owner.address = owner.address
             not_owner.owner.epoch = owner.epoch
         self._grow(_ANSWER_BYTES)

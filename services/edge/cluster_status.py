@@ -5,21 +5,24 @@ Knows the members' answers to GetStatus and the directory's facts, and the JSON 
 so, with why. The object, in the JSON mapping of the contract (64-bit numbers are strings):
 
     logId         identity of the log store; "" if no coordinator answered
-    partitions    count; lag: entries that presence has not processed, all in all; withoutOwner:
-                  numbers; list: partition, owner, epoch, held (its owner says so too), and tail,
-                  cursor, lag: null unless held
+    partitions    count; lag: entries that presence has not processed, all in all; withoutOwner,
+                  withoutPresence: numbers of those that no coordinator, no presence replica owns;
+                  list: partition, owner, epoch, held (its owner says so too), and tail, cursor,
+                  lag: null unless held
     coordinators, presences, edges
                   each: name, address (gRPC), answered, fault ("" or why it did not answer); and if
                   it answered, the fields of its GetStatusResponse. An edge's name is its lease id,
-                  its `clientAddress` where clients connect, and `draining`: it is stopping.
-    plugins       of the presence service that works: PluginStatus
-    deliveries    state → how many, of the presence service that works
+                  its `clientAddress` where clients connect, and `draining`: it is stopping. A
+                  presence replica's `owned`: partitions that it owns, by the directory.
+    plugins       PluginStatus, each as the presence replica sees it that can use it least
+    deliveries    state → how many
     alarms        service, member, name, text, since (null: since when is not known)
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
@@ -58,62 +61,91 @@ class Picture:
 
     partitions: int  # 0: not known
     claims: Mapping[int, tuple[int, str]]  # partition → epoch and name of the owner
-    presence_owner: str | None
+    presence_claims: Mapping[int, tuple[int, str]]  # likewise, of presence replicas
     members: Sequence[Member]
 
 
 def status_object(picture: Picture) -> JsonObject:
     """The object that `GET /v1/status` answers."""
     coordinators = _answers(picture, coordinator_pb2.GetStatusResponse)
-    working = _working_presence(picture)
+    presences = _answers(picture, presence_pb2.GetStatusResponse)
+    store = next(iter(presences.values()), None)  # All of them tell of the same store.
     found: JsonObject = {
         "logId": next((said.log_id for said in coordinators.values() if said.log_id), ""),
-        "partitions": _partitions(picture, coordinators, working),
+        "partitions": _partitions(picture, coordinators, presences.values()),
     }
     for service, plural in _PLURALS.items():
         members = [member for member in picture.members if member.service == service]
-        found[plural] = [_member(member) for member in sorted(members, key=lambda m: m.name)]
-    found["plugins"] = [_json(plugin) for plugin in working.plugins] if working else []
-    found["deliveries"] = {d.state: str(d.count) for d in working.deliveries} if working else {}
+        found[plural] = [
+            _member(member, picture) for member in sorted(members, key=lambda m: m.name)
+        ]
+    found["plugins"] = [_json(plugin) for plugin in _plugins(presences.values())]
+    found["deliveries"] = {d.state: str(d.count) for d in store.deliveries} if store else {}
     found["alarms"] = _alarms(picture)
     return found
 
 
-def _answers(
-    picture: Picture, kind: type[coordinator_pb2.GetStatusResponse]
-) -> dict[str, coordinator_pb2.GetStatusResponse]:
+Answer = TypeVar("Answer", coordinator_pb2.GetStatusResponse, presence_pb2.GetStatusResponse)
+
+
+def _answers(picture: Picture, kind: type[Answer]) -> dict[str, Answer]:
     return {m.name: m.said for m in picture.members if isinstance(m.said, kind)}
 
 
-def _working_presence(picture: Picture) -> presence_pb2.GetStatusResponse | None:
-    for member in picture.members:
-        said = member.said
-        if isinstance(said, presence_pb2.GetStatusResponse) and said.owner:
-            return said
-    return None
+def _plugins(
+    presences: Iterable[presence_pb2.GetStatusResponse],
+) -> list[presence_pb2.PluginStatus]:
+    """Each plugin once: replicas call the same ones, and one of them may not get through."""
+    worst: dict[str, presence_pb2.PluginStatus] = {}
+    calls: Counter[str] = Counter()
+    queues: Counter[str] = Counter()
+    # Who owns nothing may call nobody: it is only heard where no other tells.
+    for said in sorted(presences, key=lambda said: not said.owner):
+        for plugin in said.plugins:
+            before = worst.setdefault(plugin.address, plugin)
+            calls[plugin.address] += plugin.calls
+            queues[plugin.address] += plugin.queue
+            if said.owner and _ease(plugin) < _ease(before):
+                worst[plugin.address] = plugin
+    merged = []
+    for address, plugin in worst.items():
+        one = presence_pb2.PluginStatus()
+        one.CopyFrom(plugin)
+        one.calls, one.queue = calls[address], queues[address]
+        merged.append(one)
+    return merged
+
+
+def _ease(plugin: presence_pb2.PluginStatus) -> tuple[bool, int, int]:
+    """How well a replica can use the plugin; of two that cannot, the one that waits longer less."""
+    breaker = {"open": 0, "half-open": 1}.get(plugin.breaker, 2)
+    return plugin.connected, breaker, -plugin.breaker_until.ToNanoseconds()
 
 
 def _partitions(
     picture: Picture,
     coordinators: Mapping[str, coordinator_pb2.GetStatusResponse],
-    working: presence_pb2.GetStatusResponse | None,
+    presences: Iterable[presence_pb2.GetStatusResponse],
 ) -> JsonObject:
     held = {
         (name, partition.partition, partition.epoch): partition
         for name, said in coordinators.items()
         for partition in said.partitions
     }
-    cursors = {cursor.partition: cursor.pos for cursor in working.cursors} if working else {}
+    cursors: Counter[int] = Counter()
+    for told in presences:  # one store, read at one time and another
+        cursors |= Counter({cursor.partition: cursor.pos for cursor in told.cursors})
     rows, lag = [], 0
     for partition, (epoch, owner) in sorted(picture.claims.items()):
         row = _partition(partition, epoch, owner, held.get((owner, partition, epoch)), cursors)
         rows.append(row)
         lag += int(row["lag"] or 0)
-    missing = [p for p in range(picture.partitions) if p not in picture.claims]
+    every = range(picture.partitions)
     return {
         "count": picture.partitions,
         "lag": str(lag),
-        "withoutOwner": missing,
+        "withoutOwner": [p for p in every if p not in picture.claims],
+        "withoutPresence": [p for p in every if p not in picture.presence_claims],
         "list": rows,
     }
 
@@ -130,7 +162,7 @@ def _partition(
     return row | {"held": True, "tail": str(held.tail), "cursor": str(cursor), "lag": str(lag)}
 
 
-def _member(member: Member) -> JsonObject:
+def _member(member: Member, picture: Picture) -> JsonObject:
     silent = isinstance(member.said, str)
     shown: JsonObject = {
         "name": member.name,
@@ -141,6 +173,9 @@ def _member(member: Member) -> JsonObject:
     if member.service == "edge":
         shown["clientAddress"] = member.client_address
         shown["draining"] = member.draining
+    if member.service == "presence":
+        owners = [name for _, name in picture.presence_claims.values()]
+        shown["owned"] = owners.count(member.name)
     if isinstance(member.said, coordinator_pb2.GetStatusResponse):
         shown["held"] = len(member.said.partitions)
     if not isinstance(member.said, str):
@@ -159,8 +194,8 @@ def _alarms(picture: Picture) -> list[JsonObject]:
             raised.append(_alarm(who, "MEMBER_SILENT", text))
         else:
             raised += [_raised(who, alarm) for alarm in member.said.alarms]
-    if picture.presence_owner is None:
-        text = "No presence service works, so nobody is notified; start one."
+    if not picture.presence_claims:
+        text = "No presence replica owns a partition, so nobody is notified; start one."
         raised.append(_alarm({"service": "presence", "member": ""}, "NO_PRESENCE", text))
     return sorted(raised, key=lambda alarm: (alarm["service"], alarm["member"], alarm["name"]))
 

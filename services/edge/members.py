@@ -111,7 +111,7 @@ class Members:
     async def _ask(self) -> Picture:
         directory = self._directory
         partitions, claims = directory.partitions, dict(directory.claims)
-        owner = directory.presence_owner
+        presence_claims = dict(directory.presence_claims)
         servers = directory.edge_servers
         members = await asyncio.gather(
             *(self._member("coordinator", *one) for one in directory.coordinators.items()),
@@ -122,7 +122,7 @@ class Members:
             ),
         )
         await self._forget_absent({member.address for member in members})
-        return Picture(partitions, claims, owner, members)
+        return Picture(partitions, claims, presence_claims, members)
 
     async def _edge(self, edge_id: int, address: str, client_address: str) -> Member:
         draining = edge_id in self._directory.draining_edges

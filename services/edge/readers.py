@@ -2,6 +2,9 @@
 
 Knows who answers which question, and how long to wait; must not know who asked. Every call but a
 watch has a deadline; what nobody answered is a refusal.
+
+Any presence replica answers, from the store that all share. The one that owns the user's partition
+is preferred, because it hears first of what changes; one that failed lately is asked last.
 """
 
 import asyncio
@@ -17,6 +20,7 @@ from services.chassis import logs
 from services.chassis.channel import credentials, open_channel
 from services.chassis.cluster import Directory, DirectoryChange
 from services.chassis.refusals import Code, Refusal, refuse
+from services.chassis.subjects import partition_of
 from services.chassis.tls import Trust
 from services.edge.members import Members
 
@@ -24,6 +28,9 @@ _READ_S: Final = 2.0
 _EXPLAIN_S: Final = 5.0
 _GONE_S: Final = 0.5  # a connect waits for it
 _COORDINATORS_ASKED: Final = 2
+_PRESENCES_ASKED: Final = 2
+# A replica that failed is asked last for so long: about until the directory says if it is gone.
+_AVOIDED_S: Final = 5.0
 _NO_PRESENCE: Final = "No presence service is there."
 _PRESENCE_SILENT: Final = "The presence service does not answer."
 log = logs.get(__name__)
@@ -38,6 +45,7 @@ class Readers:
         self._trust = trust
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._avoided: dict[str, float] = {}  # address of a presence replica → until when
         directory.on_change(self._on_change)
 
     def __len__(self) -> int:
@@ -87,7 +95,7 @@ class Readers:
     ) -> presence_pb2.ExplainResponse | Refusal:
         """The story of a user's messages."""
         answer: presence_pb2.ExplainResponse | Refusal = await self._ask_presence(
-            "Explain", request, _EXPLAIN_S
+            "Explain", request.user, request, _EXPLAIN_S
         )
         return answer
 
@@ -95,29 +103,35 @@ class Readers:
         self, question: presence_pb2.ExplainRequest
     ) -> AsyncIterator[presence_pb2.ExplainResponse | Refusal]:
         """The story now and after each change; it ends with the refusal that ended the watch."""
-        address = self._directory.presence_address()
-        if address is None:
-            yield refuse(Code.UNAVAILABLE, _NO_PRESENCE, 1000)
-            return
-        stub = presence_pb2_grpc.PresenceQueryServiceStub(self._channel(address))
+        refusal = refuse(Code.UNAVAILABLE, _NO_PRESENCE, 1000)
         request = presence_pb2.WatchStoryRequest(question=question)
-        call = stub.WatchStory(request, metadata=credentials(self._trust))
-        try:
-            async for told in call:
-                yield told.story
-            yield refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
-        except grpc.aio.AioRpcError as error:
-            yield _watch_refusal(error.code())
-        except asyncio.CancelledError:
-            _raise_if_cancelled()
-            yield refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
-        finally:
-            call.cancel()
+        for address in self._presences(question.user):
+            told = False
+            stub = presence_pb2_grpc.PresenceQueryServiceStub(self._channel(address))
+            call = stub.WatchStory(request, metadata=credentials(self._trust))
+            try:
+                async for one in call:
+                    told = True
+                    yield one.story
+                refusal = refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
+            except grpc.aio.AioRpcError as error:
+                refusal = _watch_refusal(error.code())
+            except asyncio.CancelledError:
+                _raise_if_cancelled()
+                refusal = refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
+            finally:
+                call.cancel()
+            if refusal.code == Code.UNAVAILABLE:
+                self._avoid(address)
+            # Who has told something is not followed by another, whose story may be an older one.
+            if told or refusal.code != Code.UNAVAILABLE:
+                break
+        yield refusal
 
     async def gone_endpoints(self, user: str, client_id: str) -> Sequence[str]:
         """External tokens reported gone; none if presence does not answer quickly."""
         request = presence_pb2.ListGoneEndpointsRequest(user=user, client_id=client_id)
-        answer = await self._ask_presence("ListGoneEndpoints", request, _GONE_S)
+        answer = await self._ask_presence("ListGoneEndpoints", user, request, _GONE_S)
         return () if isinstance(answer, Refusal) else tuple(answer.uris)
 
     async def close(self) -> None:
@@ -130,20 +144,42 @@ class Readers:
             closing.cancel()
         await asyncio.gather(*self._closing, return_exceptions=True)
 
-    async def _ask_presence(self, method: str, request: Any, deadline_s: float) -> Any:
-        address = self._directory.presence_address()
-        if address is None:
-            return refuse(Code.UNAVAILABLE, _NO_PRESENCE, 1000)
-        stub = presence_pb2_grpc.PresenceQueryServiceStub(self._channel(address))
-        try:
-            return await getattr(stub, method)(request, timeout=deadline_s)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                return refuse(Code.ARGUMENT_INVALID, "Presence cannot answer that.")
-            return refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
-        except asyncio.CancelledError:
-            _raise_if_cancelled()
-            return refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
+    async def _ask_presence(self, method: str, user: str, request: Any, deadline_s: float) -> Any:
+        refusal = refuse(Code.UNAVAILABLE, _NO_PRESENCE, 1000)
+        clock = asyncio.get_running_loop()
+        until = clock.time() + deadline_s
+        for address in self._presences(user):
+            stub = presence_pb2_grpc.PresenceQueryServiceStub(self._channel(address))
+            try:
+                return await getattr(stub, method)(request, timeout=until - clock.time())
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                    return refuse(Code.ARGUMENT_INVALID, "Presence cannot answer that.")
+            except asyncio.CancelledError:
+                _raise_if_cancelled()
+            self._avoid(address)
+            refusal = refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
+            if clock.time() >= until:
+                break
+        return refusal
+
+    def _presences(self, user: str) -> list[str]:
+        """Whom to ask about the user, one after the other."""
+        directory = self._directory
+        now = asyncio.get_running_loop().time()
+        self._avoided = {one: until for one, until in self._avoided.items() if until > now}
+        owner = None
+        if directory.partitions:
+            owner = directory.presence_owner(partition_of(user, directory.partitions))
+        first = owner.address if owner is not None else ""
+        addresses = sorted(
+            set(directory.presences.values()) - {""},
+            key=lambda it: (it in self._avoided, it != first, it),
+        )
+        return addresses[:_PRESENCES_ASKED]
+
+    def _avoid(self, address: str) -> None:
+        self._avoided[address] = asyncio.get_running_loop().time() + _AVOIDED_S
 
     def _on_change(self, change: DirectoryChange) -> None:
         """Closes the channels to whoever is there no longer."""

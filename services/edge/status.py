@@ -15,6 +15,7 @@ from prometheus_client import Gauge
 from services.chassis import logs
 from services.chassis.alarms import Alarms
 from services.chassis.cluster import Directory
+from services.chassis.etcd import boottime
 from services.edge.exchange import Exchange
 from services.edge.sweep import Sweep
 from services.edge.uplink import Uplinks
@@ -22,7 +23,17 @@ from services.edge.uplink import Uplinks
 _LOOK_S: Final = 1.0
 # What waits for owners is said to be full from here on: refusals are close.
 _FULL: Final = 0.9
-_NAMES: Final = ("NO_LEASE", "NO_OWNER", "UPLINK_DOWN", "OUTBOX_FULL", "SOCKETS_FULL")
+# Seconds in which partitions have no presence replica before it is an alarm: more than it takes
+# another one to claim what a dead one held.
+PRESENCE_MISSING_S: Final = 10.0
+_NAMES: Final = (
+    "NO_LEASE",
+    "NO_OWNER",
+    "NO_PRESENCE_OWNER",
+    "UPLINK_DOWN",
+    "OUTBOX_FULL",
+    "SOCKETS_FULL",
+)
 
 ALARMS = Gauge("onward_edge_alarm", "1 while the alarm is raised", ["name"])
 log = logs.get(__name__)
@@ -35,6 +46,8 @@ class Standing:
     edge_id: int  # 0: no lease
     partitions: int  # 0: not known
     owned: int  # partitions whose owner is known
+    presence_owned: int  # partitions whose presence replica is known
+    presence_missing_s: float  # for how long there have been others
     links_down: tuple[str, ...]  # coordinators without a stream
     outbox: float  # how full, 0 to 1
     sockets: int
@@ -54,6 +67,13 @@ def raised(standing: Standing) -> dict[str, str]:
         alarms["NO_OWNER"] = (
             f"{missing} of {standing.partitions} partitions have no owner, and nothing can be "
             "published there; see whether enough coordinators run."
+        )
+    if standing.presence_missing_s > PRESENCE_MISSING_S:
+        missing = standing.partitions - standing.presence_owned
+        alarms["NO_PRESENCE_OWNER"] = (
+            f"{missing} of {standing.partitions} partitions have had no presence replica for "
+            f"{standing.presence_missing_s:.0f} s, and nobody is notified of what happens there; "
+            "see whether enough of them run."
         )
     if standing.links_down:
         names = ", ".join(standing.links_down)
@@ -90,6 +110,7 @@ class Status:
         self._address = address
         self._sockets_max = sockets_max
         self._alarms = Alarms()
+        self._presence_missing_since: float | None = None
 
     async def run(self) -> None:
         """Looks what is wrong, until cancelled; first after a moment, which a start takes."""
@@ -119,11 +140,22 @@ class Status:
         """Every live coordinator, and those that a stream is still kept to."""
         return dict.fromkeys(self._directory.coordinators, False) | dict(self._uplinks.links)
 
+    def _presence_missing_s(self) -> float:
+        if len(self._directory.presence_owners) >= self._directory.partitions:
+            self._presence_missing_since = None
+            return 0.0
+        now = boottime()
+        if self._presence_missing_since is None:
+            self._presence_missing_since = now
+        return now - self._presence_missing_since
+
     def _look(self) -> None:
         standing = Standing(
             edge_id=self._exchange.place.edge_id,
             partitions=self._directory.partitions,
             owned=len(self._directory.owners),
+            presence_owned=len(self._directory.presence_owners),
+            presence_missing_s=self._presence_missing_s(),
             links_down=tuple(name for name, up in sorted(self._links().items()) if not up),
             outbox=self._exchange.outbox.fill,
             sockets=len(self._sweep),

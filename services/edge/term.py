@@ -43,7 +43,7 @@ class Term:
         return (
             self._exchange.open
             and len(owners) == self._directory.partitions
-            and all(owner.coordinator in up for owner in owners.values())
+            and all(owner.name in up for owner in owners.values())
         )
 
     async def run(self, address: str, grpc_address: str) -> None:
@@ -103,5 +103,5 @@ class Term:
             self._follow()
         for partition in change.owners:
             owner = self._directory.owner(partition)
-            target = Target(owner.coordinator, owner.epoch) if owner else None
+            target = Target(owner.name, owner.epoch) if owner else None
             self._exchange.set_owner(partition, target, self._directory.revision)

@@ -113,6 +113,7 @@ class Connection(psycopg.Connection[Row]):
     answer_s = math.inf
     deadline = math.inf  # of time.monotonic()
     warned = False  # what it committed may be on this server alone
+    named = 0  # the term that it is named after
 
     def wait(self, gen: PQGen[RV], interval: float = _POLL_S, timeout: float | None = None) -> RV:
         left = self.deadline - time.monotonic()
@@ -128,6 +129,12 @@ class Connection(psycopg.Connection[Row]):
     def _note(self, told: psycopg.errors.Diagnostic) -> None:
         if told.sqlstate == _WARNING_STATE:
             self.warned = True
+
+    def name_after(self, term: int) -> None:
+        """Tell other sessions in which term this one works. Raises psycopg.Error."""
+        if self.named != term:
+            self.send([(f"SET application_name = '{APPLICATION}/{term}'", ())])
+            self.named = term
 
     def send(self, statements: Sequence[Statement]) -> list[psycopg.Cursor[Row]]:
         """Run statements in one round trip; the cursor of each. Raises psycopg.Error."""
@@ -145,8 +152,8 @@ class Connection(psycopg.Connection[Row]):
         return self.closed or self.broken or time.monotonic() >= self.deadline
 
 
-def connect(address: str, answer_s: float, term: int) -> Connection:
-    """A connection to the primary, set up for a term (0: none). Raises psycopg.Error."""
+def connect(address: str, answer_s: float) -> Connection:
+    """A connection to the primary, set up. Raises psycopg.Error."""
     connection = Connection.connect(address, autocommit=True)
     try:
         connection.answer_s = answer_s
@@ -155,17 +162,11 @@ def connect(address: str, answer_s: float, term: int) -> Connection:
         # Otherwise each size of a number would make another statement to be prepared.
         connection.adapters.register_dumper(int, Int8Dumper)
         connection.send([(_SET_UP, (str(int(answer_s * _WORK_PART * 1_000)),))])
-        name_after(connection, term)
     except BaseException:  # Whatever it was, nobody else would close it.
         connection.close()
         raise
     connection.listen()
     return connection
-
-
-def name_after(connection: Connection, term: int) -> None:
-    """Tell other sessions in which term this one works."""
-    connection.send([(f"SET application_name = '{APPLICATION}/{term}'", ())])
 
 
 class PostgresSql:

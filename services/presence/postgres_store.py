@@ -79,7 +79,7 @@ class PostgresStore(SerialStore):
 
     def _open(self) -> None:
         try:
-            with connect(self._address, _SCHEMA_ANSWER_S, 0) as connection:
+            with connect(self._address, _SCHEMA_ANSWER_S) as connection:
                 _prepare(connection)
         except psycopg.OperationalError as error:
             raise _fault_of(error) from None
@@ -112,6 +112,7 @@ class PostgresStore(SerialStore):
         connection = self._connected()
         committing = False
         try:
+            connection.name_after(term)
             sql, tx = self._begin(connection, term, closing)
             began = time.perf_counter()
             result = work(tx)
@@ -178,7 +179,7 @@ class PostgresStore(SerialStore):
         if time.monotonic() < self._connect_after:
             raise Unavailable("the presence store cannot be reached")
         try:
-            self._connection = connect(self._address, self._answer_s, self.mine.term)
+            self._connection = connect(self._address, self._answer_s)
         except psycopg.Error as error:
             self._connect_after = time.monotonic() + _RECONNECT_PAUSE_S
             fault = _fault_of(error)

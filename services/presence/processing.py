@@ -64,13 +64,10 @@ class Processing:
         Who begins to wait later is not among them; the handover row that always comes with a
         waiting row reads the log after this moment, and finds these messages there.
         """
-        users = {one.presence.user for one in entries if one.HasField("presence")}
-        registered = [
-            one.presence.endpoint_added.uri
-            for one in entries
-            if one.HasField("presence") and one.presence.HasField("endpoint_added")
-        ]
-        locked = users | set(tx.users_of([uri for uri in registered if moves(uri)]))
+        events = [one.presence for one in entries if one.HasField("presence")]
+        users = {event.user for event in events}
+        uris = {uri for event in events for uri in _registered(event) if moves(uri)}
+        locked = users | (set(tx.users_of(sorted(uris))) if uris else set())
         crowd: dict[str, Sequence[str]] = {}
         for subject in sorted(tx.waiting_subjects(list(subjects))):
             # Beyond the bound nobody is decided here, and all are left to `fanouts`.
@@ -142,6 +139,13 @@ class Processing:
         else:
             news.fanouts = True
             tx.put_fanout(whole)
+
+
+def _registered(event: entry_pb2.PresenceEvent) -> Sequence[str]:
+    """The endpoints that an event says are its user's."""
+    if event.HasField("endpoint_added"):
+        return [event.endpoint_added.uri]
+    return event.connected.endpoints if event.HasField("connected") else ()
 
 
 def _contiguous(entries: Sequence[entry_pb2.Entry], pos: int) -> list[entry_pb2.Entry]:

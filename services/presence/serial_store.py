@@ -119,8 +119,13 @@ class SerialStore(ABC):
         await self._queued.acquire()
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
         # A cancelled caller must not leave its slot while its work is still queued.
-        future.add_done_callback(lambda _: self._queued.release())
+        future.add_done_callback(self._done)
         return await asyncio.shield(future)
+
+    def _done(self, future: asyncio.Future[T]) -> None:
+        self._queued.release()
+        if not future.cancelled():
+            future.exception()  # Nobody may be there any more to ask for it.
 
     # -- on the thread ------------------------------------------------------------------------
 

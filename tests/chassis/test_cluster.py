@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from services.chassis.claimants import Owner
 from services.chassis.cluster import (
     Directory,
     DirectoryChange,
     Keys,
-    Owner,
     epoch_of,
     freeze_partitions,
     join,
@@ -70,20 +70,68 @@ def test_a_vanished_member_takes_its_partitions_away(run: Run) -> None:
                     kv("coordinators/c1", '{"address": "h:1"}'),
                     kv("edges/12", '{"address": "h:2"}'),
                     kv("presence/p1", '{"address": "h:3"}'),
-                    kv("presence-owner", '{"name": "p1"}'),
+                    kv("presence-partitions/3", '{"name": "p1", "era": 1}', 5),
                     kv("config", '{"partitions": 8}'),
                 ],
             )
         )
-        assert directory.presence_address() == "h:3"
+        assert directory.presence_owner(3) == Owner(epoch_of(1, 5), "p1", "h:3")
         assert directory.partitions == 8
         seen: list[DirectoryChange] = []
         directory.on_change(seen.append)
-        gone = ["owners/3", "coordinators/c1", "edges/12", "presence-owner"]
+        gone = ["owners/3", "coordinators/c1", "edges/12", "presence/p1", "presence-partitions/3"]
         directory.apply(Changes(6, [Delete(f"/onward/{key}") for key in gone]))
-        assert seen == [DirectoryChange(frozenset({3}), frozenset({12}), True, True)]
+        three = frozenset({3})
+        assert seen == [DirectoryChange(three, frozenset({12}), True, True, three)]
         assert directory.owners == {} and directory.edges == {}
-        assert directory.presence_address() is None
+        assert directory.presence_owner(3) is None
+        assert directory.presence_claims == {} and directory.presences == {}
+
+    run(body())
+
+
+def test_a_partition_has_an_owner_of_each_service_and_each_moves_by_itself(run: Run) -> None:
+    async def body() -> None:
+        directory = a_directory()
+        directory.apply(
+            Snapshot(
+                5,
+                [
+                    kv("owners/3", '{"name": "c1", "era": 0}', 4),
+                    kv("coordinators/c1", '{"address": "h:1"}'),
+                    kv("presence/p1", '{"address": "h:3"}'),
+                    kv("presence/p2", '{"address": "h:4"}'),
+                    kv("presence-partitions/3", '{"name": "p1", "era": 0}', 5),
+                ],
+            )
+        )
+        moved = [
+            Delete("/onward/presence-partitions/3"),
+            kv("presence-partitions/3", '{"name": "p2", "era": 0}', 6),
+        ]
+        change = directory.apply(Changes(6, moved))
+        assert change == DirectoryChange(presence_owners=frozenset({3}))
+        assert directory.presence_owner(3) == Owner(6, "p2", "h:4")
+        assert directory.presence_claims == {3: (6, "p2")}
+        assert directory.owner(3) == Owner(4, "c1", "h:1")
+
+    run(body())
+
+
+def test_a_snapshot_after_changes_were_missed_tells_only_what_differs(run: Run) -> None:
+    async def body() -> None:
+        directory = a_directory()
+        stays = [
+            kv("config", '{"partitions": 8}'),
+            kv("coordinators/c1", '{"address": "h:1"}'),
+            kv("owners/1", '{"name": "c1", "era": 0}', 4),
+            kv("edges/12", '{"address": "h:2"}'),
+        ]
+        directory.apply(Snapshot(5, [*stays, kv("owners/2", '{"name": "c1", "era": 0}', 5)]))
+        change = directory.apply(Snapshot(9, [*stays, kv("edges/13", '{"address": "h:5"}')]))
+        assert change == DirectoryChange(frozenset({2}), frozenset({13}))
+        assert set(directory.owners) == {1} and set(directory.edges) == {12, 13}
+        assert directory.partitions == 8
 
     run(body())
 

@@ -19,14 +19,16 @@ ROW = {"partition": 0, "owner": "coordinator-1", "epoch": "5", "held": True, "ta
        "cursor": "9", "lag": "0"}  # fmt: skip
 WELL: dict[str, Any] = {
     "logId": "5ae7",
-    "partitions": {"count": 1, "lag": "0", "withoutOwner": [], "list": [ROW]},
+    "partitions": {"count": 1, "lag": "0", "withoutOwner": [], "withoutPresence": [],
+                   "list": [ROW]},
     "coordinators": [
         {"name": "coordinator-1", "answered": True, "fault": "", "held": 1, "queue": 0,
          "logBytes": "1572864", "logBytesMax": "10737418240", "edges": [{"edgeId": "7"}]}
     ],
     "presences": [
-        {"name": "presence-1", "answered": True, "fault": "", "owner": True, "clientsOnline": "3",
-         "clientsInGrace": "0", "clientsOffline": "2", "handovers": "0", "fanouts": "0"}
+        {"name": "presence-1", "answered": True, "fault": "", "owned": 1, "epoch": "8",
+         "clientsOnline": "3", "clientsInGrace": "0", "clientsOffline": "2",
+         "handovers": "0", "fanouts": "0"}
     ],
     "edges": [
         {"name": "7", "answered": True, "fault": "", "clientAddress": "127.0.0.1:8080",
@@ -69,10 +71,12 @@ def test_a_cluster_that_is_well_fits_a_terminal_of_80_columns() -> None:
     assert lines[0] == "Onward at http://127.0.0.1:8080: all is well"
     assert "Partitions     1 of 1 held; presence is up to date" in lines
     assert "Notifications  14 accepted, 2 pending" in lines
+    clients = "3 online, 0 in grace, 2 offline, 0 handovers, 0 fan-outs"
+    assert f"Clients        {clients}" in lines
     assert all(len(line) <= 80 for line in lines)
     for words in (
         ["coordinator-1", "1", "5", "0", "0", "1.5", "MiB", "10.0", "GiB", "1"],
-        ["presence-1", "works", "3", "0", "2", "0", "0"],
+        ["presence-1", "1", "8"],
         ["email", "mailto", "works", "0", "0"],
         ["127.0.0.1:8080", "3", "3", "1", "5", "0", "1", "of", "1"],
     ):
@@ -80,7 +84,8 @@ def test_a_cluster_that_is_well_fits_a_terminal_of_80_columns() -> None:
 
 
 def test_alarms_come_first_and_what_is_missing_is_named() -> None:
-    partitions = {"count": 3, "lag": "12", "withoutOwner": [1, 2], "list": [ROW]}
+    partitions = {"count": 3, "lag": "12", "withoutOwner": [1, 2], "withoutPresence": [2],
+                  "list": [ROW]}  # fmt: skip
     silent = {"name": "coordinator-2", "answered": False, "fault": "UNAVAILABLE"}
     plugin = WELL["plugins"][0] | {"breaker": "open", "breakerUntil": "2026-11-22T12:04:00Z"}
     lines = screen(
@@ -93,7 +98,8 @@ def test_alarms_come_first_and_what_is_missing_is_named() -> None:
         "  PLUGIN_BREAKER_OPEN  presence presence-1, since 2026-11-22 12:03:04 UTC",
         "    The plugin email fails as a whole; look at its log.",
     ]
-    assert "Partitions     1 of 3 held; 2 without owner (1, 2); 12 log entries wait for" in lines
+    assert "Partitions     1 of 3 held; 2 without owner (1, 2); 1 without a presence" in lines
+    assert "replica; 12 log entries wait for presence" in lines
     assert ["coordinator-2", "silent"] in [line.split() for line in lines]
     assert any("breaker open until 12:04:00" in line for line in lines)
 

@@ -7,7 +7,7 @@ import pytest
 from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2
 
-from services.chassis.cluster import Owner
+from services.chassis.claimants import Owner
 from services.coordinator.uplinks import Uplink, Uplinks
 from tests.coordinator.harness import Run
 

@@ -93,7 +93,7 @@ class FakeBackend:
         self.asked: list[presence_pb2.ExplainRequest] = []
         self.head = 20
         self.floor = 3
-        self.cluster = Picture(2, {}, "p1", [])
+        self.cluster = Picture(2, {}, {0: (9, "p1")}, [])
         self.drained: list[str] = []
         # What each watch of a story tells; a watch waits for what is put in later.
         self.watches: list[asyncio.Queue[presence_pb2.ExplainResponse | refusal_pb2.Refusal]] = []

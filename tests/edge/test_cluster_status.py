@@ -29,7 +29,7 @@ PRESENCE = Member(
     presence_pb2.GetStatusResponse(
         name="p1",
         owner=True,
-        epoch=3,
+        term=3,
         cursors=[presence_pb2.Cursor(partition=0, pos=9)],
         plugins=[presence_pb2.PluginStatus(name="console", channels=["*"], connected=True)],
         deliveries=[presence_pb2.GetStatusResponse.Deliveries(state="pending", count=4)],
@@ -55,7 +55,7 @@ def test_the_whole_object() -> None:
     picture = Picture(
         3,
         {0: (5, "c1"), 1: (6, "c2")},
-        "p1",
+        {0: (9, "p1"), 1: (9, "p2")},
         [coordinator("c1", held, queue=1, log_bytes=100, alarms=[DISK]), PRESENCE, EDGE],
     )
     assert status_object(picture) == {
@@ -64,6 +64,7 @@ def test_the_whole_object() -> None:
             "count": 3,
             "lag": "3",
             "withoutOwner": [2],
+            "withoutPresence": [2],
             "list": [
                 {
                     "partition": 0,
@@ -104,8 +105,9 @@ def test_the_whole_object() -> None:
                 "address": "127.0.0.1:7002",
                 "answered": True,
                 "fault": "",
+                "owned": 1,
                 "owner": True,
-                "epoch": "3",
+                "term": "3",
                 "handovers": "0",
                 "fanouts": "0",
                 "clientsOnline": "2",
@@ -157,7 +159,7 @@ def test_the_whole_object() -> None:
 
 def test_who_does_not_answer_is_shown_and_raises_an_alarm() -> None:
     silent = Member("coordinator", "c1", "127.0.0.1:7001", "DEADLINE_EXCEEDED")
-    shown = status_object(Picture(1, {0: (5, "c1")}, "p1", [silent, PRESENCE]))
+    shown = status_object(Picture(1, {0: (5, "c1")}, {0: (9, "p1")}, [silent, PRESENCE]))
     assert shown["coordinators"] == [
         {
             "name": "c1",
@@ -177,25 +179,52 @@ def test_who_does_not_answer_is_shown_and_raises_an_alarm() -> None:
 
 def test_a_partition_held_in_another_epoch_is_not_held() -> None:
     old = Held(partition=0, epoch=4, tail=12)
-    shown = status_object(Picture(1, {0: (5, "c1")}, "p1", [coordinator("c1", old), PRESENCE]))
+    shown = status_object(
+        Picture(1, {0: (5, "c1")}, {0: (9, "p1")}, [coordinator("c1", old), PRESENCE])
+    )
     assert [row["held"] for row in shown["partitions"]["list"]] == [False]
 
 
 def test_without_anybody_it_says_what_is_missing() -> None:
-    shown = status_object(Picture(0, {}, None, []))
+    shown = status_object(Picture(0, {}, {}, []))
     assert [alarm["name"] for alarm in shown["alarms"]] == ["NO_PRESENCE"]
     assert shown["logId"] == ""
     assert shown["plugins"] == shown["coordinators"] == []
 
 
-def test_a_presence_service_that_does_not_work_says_nothing_of_deliveries() -> None:
-    spare = Member(
-        "presence",
-        "p2",
-        "127.0.0.1:7004",
-        presence_pb2.GetStatusResponse(
-            name="p2",
-            deliveries=[presence_pb2.GetStatusResponse.Deliveries(state="pending", count=1)],
-        ),
+def replica(name: str, *plugins: presence_pb2.PluginStatus, owner: bool = True) -> Member:
+    said = presence_pb2.GetStatusResponse(
+        name=name,
+        owner=owner,
+        plugins=plugins,
+        deliveries=[presence_pb2.GetStatusResponse.Deliveries(state="pending", count=1)],
     )
-    assert status_object(Picture(0, {}, "p1", [spare]))["deliveries"] == {}
+    return Member("presence", name, "127.0.0.1:7004", said)
+
+
+def plugin(breaker: str = "closed", **fields: object) -> presence_pb2.PluginStatus:
+    given = {"name": "email", "address": "h:1", "connected": True, "queue": 7, "calls": 2}
+    return presence_pb2.PluginStatus(breaker=breaker, **{**given, **fields})  # type: ignore[arg-type]
+
+
+def test_any_replica_tells_what_the_store_has_and_how_many_partitions_each_owns_says_etcd() -> None:
+    silent = Member("presence", "p1", "127.0.0.1:7002", "UNAVAILABLE")
+    claims = {0: (1, "p1"), 1: (2, "p2"), 2: (3, "p1")}
+    shown = status_object(Picture(4, {}, claims, [silent, replica("p2")]))
+    assert shown["deliveries"] == {"pending": "1"}
+    assert [(one["name"], one["owned"]) for one in shown["presences"]] == [("p1", 2), ("p2", 1)]
+    assert shown["partitions"]["withoutPresence"] == [3]
+
+
+def test_a_plugin_is_shown_once_as_the_replica_sees_it_that_can_use_it_least() -> None:
+    well = replica("p1", plugin())
+    for other, breaker, connected in (
+        (replica("p2", plugin("open", fault="535")), "open", True),
+        (replica("p2", plugin(connected=False)), "closed", False),
+        # Who owns nothing calls nobody, and may not have tried.
+        (replica("p2", plugin(connected=False), owner=False), "closed", True),
+    ):
+        for members in ([well, other], [other, well]):
+            [shown] = status_object(Picture(0, {}, {}, members))["plugins"]
+            assert (shown["breaker"], shown["connected"]) == (breaker, connected)
+            assert (shown["queue"], shown["calls"]) == ("14", 4)

@@ -28,7 +28,7 @@ def test_the_status_is_one_object_that_also_shows_who_is_silent() -> None:
     async def main() -> None:
         async with open_door() as door:
             silent = Member("coordinator", "c1", "127.0.0.1:1", "UNAVAILABLE")
-            door.backend.cluster = Picture(2, {0: (5, "c1")}, "p1", [silent])
+            door.backend.cluster = Picture(2, {0: (5, "c1")}, {0: (9, "p1")}, [silent])
             status, shown = await status_of(door)
             assert status == 200
             assert set(shown) == {

@@ -1,8 +1,8 @@
-"""Watching a story over real gRPC: what presence tells, and what becomes of a watch that ends."""
+"""Asking presence over real gRPC: which replica is asked, and what becomes of a watch that ends."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, cast
 
@@ -29,8 +29,9 @@ def story(text: str) -> presence_pb2.ExplainResponse:
 class Presence(presence_pb2_grpc.PresenceQueryServiceServicer):
     """Tells two stories, then does as `end` says."""
 
-    def __init__(self, end: grpc.StatusCode | None) -> None:
+    def __init__(self, end: grpc.StatusCode | None, tells: Sequence[str] = ("one", "two")) -> None:
         self.end = end  # None: it goes on
+        self.tells = tells
         self.asked: list[presence_pb2.ExplainRequest] = []
         self.left = 0
 
@@ -39,7 +40,7 @@ class Presence(presence_pb2_grpc.PresenceQueryServiceServicer):
     ) -> AsyncIterator[presence_pb2.WatchStoryResponse]:
         self.asked.append(request.question)
         try:
-            for text in ("one", "two"):
+            for text in self.tells:
                 yield presence_pb2.WatchStoryResponse(story=story(text))
             if self.end is None:
                 await asyncio.Event().wait()
@@ -48,28 +49,49 @@ class Presence(presence_pb2_grpc.PresenceQueryServiceServicer):
         finally:
             self.left += 1
 
+    async def Explain(
+        self, request: presence_pb2.ExplainRequest, context: Any
+    ) -> presence_pb2.ExplainResponse:
+        self.asked.append(request)
+        if self.end is not None:
+            await context.abort(self.end, "not now")
+        return story(self.tells[0])
 
-def directory(address: str) -> Directory:
-    """A directory in which presence works at `address`; empty: nowhere."""
-    keys = {"presence-owner": {"name": "p1"}, "presence/p1": {"address": address}}
+
+def directory(*addresses: str, owner: int = 0) -> Directory:
+    """A directory of these presence replicas, of which one owns every partition."""
+    keys: dict[str, Any] = {"config": {"partitions": 4}}
+    for number, address in enumerate(addresses):
+        keys[f"presence/p{number}"] = {"address": address}
+    for partition in range(4):
+        keys[f"presence-partitions/{partition}"] = {"name": f"p{owner}", "era": 0}
     found = Directory(None)  # type: ignore[arg-type] - it is fed by hand
     kept = [KeyValue(f"/onward/{k}", json.dumps(v), 1, 1, 0) for k, v in keys.items()]
-    found.apply(Snapshot(1, kept if address else []))
+    found.apply(Snapshot(1, kept))
     return found
 
 
 @asynccontextmanager
-async def watching(end: grpc.StatusCode | None) -> AsyncIterator[tuple[Presence, Readers]]:
+async def serving(presence: Presence) -> AsyncIterator[str]:
+    """A replica; its address."""
     server = Server("127.0.0.1:0", SECRET, [])
-    presence = Presence(end)
     presence_pb2_grpc.add_PresenceQueryServiceServicer_to_server(presence, server.grpc)
     await server.start()
-    readers = Readers(directory(f"127.0.0.1:{server.port}"), SECRET)
     try:
-        yield presence, readers
+        yield f"127.0.0.1:{server.port}"
     finally:
-        await readers.close()
         await server.drain(0)
+
+
+@asynccontextmanager
+async def watching(end: grpc.StatusCode | None) -> AsyncIterator[tuple[Presence, Readers]]:
+    presence = Presence(end)
+    async with serving(presence) as address:
+        readers = Readers(directory(address), SECRET)
+        try:
+            yield presence, readers
+        finally:
+            await readers.close()
 
 
 @pytest.mark.parametrize(
@@ -107,8 +129,60 @@ def test_a_watch_that_is_closed_leaves_presence(run: Run) -> None:
 
 def test_without_presence_a_watch_says_so(run: Run) -> None:
     async def main() -> None:
-        readers = Readers(directory(""), SECRET)
+        readers = Readers(directory(), SECRET)
         [told] = [told async for told in readers.watch_story(QUESTION)]
+        assert isinstance(told, Refusal)
+        assert told.code == Code.UNAVAILABLE
+        await readers.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("owner", [0, 1])
+def test_the_replica_that_owns_the_users_partition_is_asked(run: Run, owner: int) -> None:
+    async def main() -> None:
+        replicas = [Presence(None), Presence(None)]
+        async with serving(replicas[0]) as first, serving(replicas[1]) as second:
+            readers = Readers(directory(first, second, owner=owner), SECRET)
+            assert await readers.explain(QUESTION) == story("one")
+            assert [len(replica.asked) for replica in replicas] == [1 - owner, owner]
+            await readers.close()
+
+    run(main())
+
+
+def test_another_replica_answers_for_one_that_cannot_and_is_asked_first_for_a_while(
+    run: Run,
+) -> None:
+    async def main() -> None:
+        away, there = Presence(grpc.StatusCode.UNAVAILABLE), Presence(None)
+        async with serving(away) as first, serving(there) as second:
+            readers = Readers(directory(first, second), SECRET)
+            for _ in range(3):
+                assert await readers.explain(QUESTION) == story("one")
+            assert (len(away.asked), len(there.asked)) == (1, 3)
+            await readers.close()
+
+    run(main())
+
+
+def test_a_watch_that_never_began_begins_at_another_replica(run: Run) -> None:
+    async def main() -> None:
+        away, there = Presence(grpc.StatusCode.UNAVAILABLE, ()), Presence(None, ["three"])
+        async with serving(away) as first, serving(there) as second:
+            readers = Readers(directory(first, second), SECRET)
+            async with aclosing(cast(Any, readers.watch_story(QUESTION))) as stories:
+                assert await anext(stories) == story("three")
+            assert len(away.asked) == 1
+            await readers.close()
+
+    run(main())
+
+
+def test_when_no_replica_answers_it_says_so(run: Run) -> None:
+    async def main() -> None:
+        readers = Readers(directory("127.0.0.1:1", "127.0.0.1:2"), SECRET)
+        told = await readers.explain(QUESTION)
         assert isinstance(told, Refusal)
         assert told.code == Code.UNAVAILABLE
         await readers.close()

@@ -15,7 +15,15 @@ from tests.edge.test_exchange import Run, rig
 from tests.waiting import until
 
 WELL = Standing(
-    edge_id=77, partitions=8, owned=8, links_down=(), outbox=0.1, sockets=10, sockets_max=11
+    edge_id=77,
+    partitions=8,
+    owned=8,
+    presence_owned=8,
+    presence_missing_s=0.0,
+    links_down=(),
+    outbox=0.1,
+    sockets=10,
+    sockets_max=11,
 )
 
 
@@ -27,6 +35,10 @@ def test_each_thing_that_can_be_wrong_has_its_alarm() -> None:
     assert list(raised(replace(WELL, edge_id=0))) == ["NO_LEASE"]
     assert list(raised(replace(WELL, partitions=0, owned=0))) == ["NO_OWNER"]
     assert "3 of 8" in raised(replace(WELL, owned=5))["NO_OWNER"]
+    moving = replace(WELL, presence_owned=6, presence_missing_s=9.0)
+    assert raised(moving) == {}
+    orphaned = replace(moving, presence_missing_s=11.0)
+    assert "2 of 8" in raised(orphaned)["NO_PRESENCE_OWNER"]
     assert "c1, c2" in raised(replace(WELL, links_down=("c1", "c2")))["UPLINK_DOWN"]
     assert "90%" in raised(replace(WELL, outbox=0.9))["OUTBOX_FULL"]
     assert list(raised(replace(WELL, sockets=11))) == ["SOCKETS_FULL"]

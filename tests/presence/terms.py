@@ -11,16 +11,24 @@ T = TypeVar("T")
 
 async def own(store: SerialStore, partitions: int = 4, name: str = "presence-1") -> int:
     """Begin the next term and claim all partitions; returns the term."""
-
-    def newest(tx) -> tuple[int, int]:
-        [[term]] = tx.db.rows("SELECT coalesce(max(id), 0) FROM terms")
-        [[epoch]] = tx.db.rows("SELECT coalesce(max(epoch), 0) FROM partitions")
-        return term + 1, epoch + 1
-
-    term, epoch = await store.read(newest)
-    await store.begin(term, name, partitions)
-    assert len(await store.claim(dict.fromkeys(range(partitions), epoch))) == partitions
+    term = await begin(store, partitions, name)
+    await take(store, range(partitions))
     return term
+
+
+async def begin(store: SerialStore, partitions: int = 4, name: str = "presence-1") -> int:
+    """Begin the next term, with no partition; returns it."""
+    [[term]] = await store.read(lambda tx: tx.db.rows("SELECT coalesce(max(id), 0) FROM terms"))
+    await store.begin(term + 1, name, partitions)
+    return term + 1
+
+
+async def take(store: SerialStore, partitions: Collection[int]) -> None:
+    """Claim partitions above all epochs that there are."""
+    [[epoch]] = await store.read(
+        lambda tx: tx.db.rows("SELECT coalesce(max(epoch), 0) FROM partitions")
+    )
+    assert await store.claim(dict.fromkeys(partitions, epoch + 1)) == set(partitions)
 
 
 def lock_all(store: SerialStore, users: Collection[str]) -> None:

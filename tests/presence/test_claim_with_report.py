@@ -1,8 +1,8 @@
 """What a Report makes due is claimed in the Report's own transaction, and called for."""
 
-from dataclasses import replace
 import asyncio
 import time
+from dataclasses import replace
 
 import grpc
 import grpc.aio

@@ -17,8 +17,8 @@ from services.presence.postgres_connection import Connection, address_of, in_pos
 from services.presence.postgres_store import PostgresStore
 from services.presence.state import Endpoint, Follow, Message, Register, Standing
 from services.presence.store import Cursor
-from tests.presence.test_store import wrote
 from tests.presence.terms import locked, own
+from tests.presence.test_store import wrote
 from tests.waiting import until
 
 ONE = Cursor(1, 1)

@@ -1,7 +1,7 @@
 """The whole path through a presence service: events and messages in, notifications out."""
 
-from dataclasses import replace
 import asyncio
+from dataclasses import replace
 
 import grpc
 import grpc.aio

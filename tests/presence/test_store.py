@@ -253,7 +253,8 @@ def test_what_is_read_in_advance_is_what_would_be_read_later(run, make_store):
         return tx.load_user("ann"), tx.load_user("bob"), tx.cursor(1), tx.cursor(2)
 
     def ahead(tx):
-        tx.read_in_advance([1, 2], ["/a", "/z"], ["ann", "bob"])
+        tx.read_in_advance([1, 2], ["/a", "/z"])
+        tx.read_users_in_advance(["ann", "bob"])
         return look(tx)
 
     def changed(tx):

@@ -15,6 +15,7 @@ from services.presence.state import (
 from services.presence.store import Decided
 from services.presence.upkeep import CLOCKS_APART_S, Keeps, Upkeep
 from tests.presence.stage import SECRET, FakeLog
+from tests.presence.terms import locked
 from tests.presence.test_store import with_store, wrote
 
 DAY = 86_400.0

@@ -11,7 +11,7 @@ from tests.simulation import etcd, log_store
 from tests.simulation.clients import Client
 from tests.simulation.etcd import EtcdServer
 from tests.simulation.log_store import Database
-from tests.simulation.members import Coordinator, Edge
+from tests.simulation.members import TTL_S, Coordinator, Edge, Presence
 from tests.simulation.network import Network
 from tests.simulation.virtual_time import Process
 
@@ -27,6 +27,7 @@ class Scene(Protocol):
     database: Database
     coordinators: dict[str, Coordinator | None]
     edges: dict[str, Edge | None]
+    presence: Presence
     clients: list[Client]
 
     def record(self, event: str, **fields: Any) -> None:
@@ -66,6 +67,8 @@ class Adversary:
             (1, self._store_down),
             (1, self._store_full),
             (2, self._hang_up),
+            (2, self._presence_moves),
+            (2, self._presence_stops),
         ]
         weights = [weight for weight, _ in acts]
         for _ in range(random.randint(2, FAULTS_MAX)):
@@ -105,6 +108,9 @@ class Adversary:
     def _edge(self) -> str:
         return self._random.choice(list(self._scene.edges))
 
+    def _replica(self) -> str:
+        return self._random.choice(list(self._scene.presence.replicas))
+
     def _any_name(self) -> str:
         return self._coordinator() if self._random.random() < 0.7 else self._edge()
 
@@ -122,7 +128,7 @@ class Adversary:
         if draw < 0.92:
             return self._edge(), etcd.NAME
         if draw < 0.96:
-            return self._coordinator(), "presence"
+            return self._coordinator(), self._replica()
         return self._random.choice(self._scene.clients).name, self._edge()
 
     # What can happen.
@@ -259,3 +265,34 @@ class Adversary:
 
     def _hang_up(self) -> None:
         self._random.choice(self._scene.clients).hang_up()
+
+    def _presence_moves(self) -> None:
+        """Partitions go from one presence replica to the other, which takes a moment or two."""
+        presence, random = self._scene.presence, self._random
+        name, other = self._replica(), self._replica()
+        partitions = [p for p in presence.owned(name) if random.random() < 0.7]
+        self._note("presence_moves", who=name, to=other, partitions=partitions)
+        for partition in partitions:
+            after_s, claim_s = random.uniform(0.0, 1.0), random.choice((0.0, 0.05, 0.5))
+            presence.move(partition, other, after_s, claim_s)
+
+    def _presence_stops(self) -> None:
+        """A presence replica is frozen; when its lease has ended the other owns its partitions."""
+        presence, random = self._scene.presence, self._random
+        name = self._replica()
+        process = presence.replicas[name]
+        if process.halted:
+            return
+        seconds = random.uniform(0.1, 7.0)
+        self._note("presence_stops", who=name, seconds=seconds)
+        process.stop()
+        self._stopped.append(process)
+        (other,) = set(presence.replicas) - {name}
+
+        def lease_ends() -> None:
+            if process.halted:
+                for partition in presence.owned(name):
+                    presence.move(partition, other, random.uniform(0.0, 1.0), 0.05)
+
+        self._later(TTL_S, lease_ends)
+        self._later(seconds, lambda: process.go_on(random))

@@ -1,9 +1,9 @@
 """One run of the simulation: `play(seed)` is a story of faults, its end, and what was found.
 
-Three coordinators, two edges and a presence service start; clients publish and read; an adversary
-breaks what can break. Then everything is healed, and all that was published must be accepted, read
-by who reads it, and processed by presence, within `SETTLED_S`. At last a checker, which knows only
-what was recorded, looks at all of it.
+Three coordinators, two edges and two presence replicas start; clients publish and read; an
+adversary breaks what can break. Then everything is healed, and all that was published must be
+accepted, read by who reads it, and processed by presence, within `SETTLED_S`. At last a checker,
+which knows only what was recorded, looks at all of it.
 
 A seed repeats exactly. By hand, with every event: `python -m tests.simulation.story 17`.
 """
@@ -150,8 +150,7 @@ class Story:
     async def _run(self) -> None:
         random, keys = self.random, Keys()
         self.etcd.txn([], [Put(keys.config, f'{{"partitions": {PARTITIONS}}}')], 0)
-        self.etcd.txn([], [Put(keys.presence("p"), '{"address": "presence:1"}')], 0)
-        self.etcd.txn([], [Put(keys.presence_owner, '{"name": "p"}')], 0)
+        self.presence.start()
         for name in (*COORDINATORS, *EDGES):
             self.network.later(random.random() * 0.2, self.start, name)
         for number in range(CLIENTS):

@@ -47,10 +47,13 @@ class PresenceServiceServicer:
     """
 
     def Report(self, request, context):
-        """Hands over committed log entries, one call in flight per (coordinator, presence). Entries at
-        or below a partition's cursor are passed over; a hole is not applied. The answer says how far
-        presence has come, durably; the next call starts there. Errors: FAILED_PRECONDITION (another
-        log), UNAVAILABLE (retry), RESOURCE_EXHAUSTED (its disk is full; retry).
+        """Hands over committed log entries of partitions that this replica owns, one call in flight per
+        (coordinator, replica). Entries at or below a partition's cursor are passed over; a hole is not
+        applied. The answer says how far presence has come, durably; the next call starts there. A
+        partition that the answer does not name is not this replica's (yet, or any more): nothing of it
+        was applied, and its owner is to be looked up again. Errors: FAILED_PRECONDITION (another log),
+        UNAVAILABLE (retry; also: it was deposed meanwhile), RESOURCE_EXHAUSTED (its disk is full;
+        retry).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +108,7 @@ class PresenceService:
 
 
 class PresenceQueryServiceStub:
-    """What edges and operators ask presence.
+    """What edges and operators ask presence. Any replica answers, from the store that all share.
     """
 
     def __init__(self, channel):
@@ -142,7 +145,7 @@ class PresenceQueryServiceStub:
 
 
 class PresenceQueryServiceServicer:
-    """What edges and operators ask presence.
+    """What edges and operators ask presence. Any replica answers, from the store that all share.
     """
 
     def Explain(self, request, context):
@@ -168,7 +171,7 @@ class PresenceQueryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """How presence stands, for operators. Errors: UNAVAILABLE (retry).
+        """How presence stands, for operators: the store, and this replica. Errors: UNAVAILABLE (retry).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -219,7 +222,7 @@ def add_PresenceQueryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PresenceQueryService:
-    """What edges and operators ask presence.
+    """What edges and operators ask presence. Any replica answers, from the store that all share.
     """
 
     @staticmethod
