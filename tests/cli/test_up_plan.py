@@ -95,9 +95,6 @@ def test_the_members_of_an_etcd_know_one_another() -> None:
         assert f"--data-dir=/data/etcd-{number}-of-3" in command
 
 
-def test_of_several_presence_services_one_works() -> None:
-
-
 @pytest.mark.parametrize(
     ("sizes", "store", "words"),
     [
