@@ -1,13 +1,17 @@
 """An upgrade under load, service by service, and the way back: as a row of the fault runs.
 
 All members begin with the baseline's programs. Then each is ended by SIGTERM and started with this
-tree's, one after the other, each healthy before the next, as docs/deploying.md says; at last all of
-them go back, the service that came last first. Whatever the order of the services is, no publisher
-sees an error, and the checker finds every promise kept.
+tree's, one after the other, each healthy before the next, as docs/deploying.md says; at last they
+go back, the service that came last first. Whatever the order of the services is, no publisher sees
+an error, and the checker finds every promise kept.
+
+A service that does not go back has changed its tables. What of it is old may not work once one of
+it is new, and is not asked to: it may end, and be started in vain, until it is upgraded.
 """
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGTERM
@@ -21,6 +25,7 @@ from tests.faults.timeline import Timeline
 from tests.path.stack import ROOT
 from tests.real_postgres import missing as no_postgres
 from tests.upgrade import trees
+from tests.upgrade.trees import Baseline
 
 SERVICES = ("coordinator", "presence", "notifier", "edge")  # as docs/deploying.md orders them
 _SHAPE = {"coordinators": 2, "edges": 2, "presences": 2, "postgres": True}
@@ -35,7 +40,7 @@ def orders() -> list[tuple[str, ...]]:
 
 
 class Upgrade(Row):
-    """One order of the services. `commit`: the baseline; `root`: where this tree is."""
+    """One order of the services. `root`: where this tree is."""
 
     says = "every service is upgraded under load, one member after the other, and then goes back"
     must = "no publisher sees an error; nothing is lost, missing or doubled"
@@ -46,9 +51,9 @@ class Upgrade(Row):
     subjects = 30
     play_s = 600.0
 
-    def __init__(self, order: Sequence[str], commit: str, root: Path = ROOT) -> None:
+    def __init__(self, order: Sequence[str], baseline: Baseline, root: Path = ROOT) -> None:
         self.name = f"upgrade-{'-'.join(order)}"  # type: ignore[misc]
-        self._order, self._commit, self._root = order, commit, root
+        self._order, self._baseline, self._root = order, baseline, root
         try:
             find_etcd(os.environ, 3)
         except StartError:  # no etcd is installed that may be several
@@ -59,7 +64,7 @@ class Upgrade(Row):
         return no_postgres() or trees.missing()
 
     def prepare(self, folder: Path) -> Mapping[str, Mapping[str, str]]:
-        self._before = trees.of_commit(self._commit, folder / "before")
+        self._before = trees.of_commit(self._baseline.commit, folder / "before")
         self._now = trees.of_this(folder / "now", self._root)
         return {}
 
@@ -74,7 +79,7 @@ class Upgrade(Row):
             await self._move(run, service, self._now)
 
     async def heal(self, run: Run) -> None:
-        for service in reversed(self._order):
+        for service in self._back():
             await self._move(run, service, self._before)
 
     def measured(self, run: Run, timeline: Timeline) -> float | None:
@@ -87,11 +92,23 @@ class Upgrade(Row):
             for member, pid, tree in self._started
             if pid not in trees.ran_from(tree, kind_of(member))
         ]
-        starts = [line for line in run.cluster.output.all if line.startswith("started ")]
-        asked = len(self._started) + run.cluster.shape.etcds
-        if len(starts) != asked:
-            strangers.append(f"members were started {len(starts)} times instead of {asked}")
+        started = Counter(line.split()[1] for line in run.cluster.output.all
+                          if line.startswith("started "))  # fmt: skip
+        asked = Counter(member for member, _, _ in self._started)
+        strangers += [
+            f"{member} was started {started[member]} times instead of {times}"
+            for member, times in asked.items()
+            if started[member] != times and kind_of(member) not in self._baseline.stays
+        ]
         return errors(timeline) + strangers
+
+    def restarts(self) -> int:
+        """How many there are, of all members, there and back."""
+        services = [*self._order, *self._back()]
+        return sum(services.count(kind_of(member)) for member in self._members())
+
+    def _back(self) -> list[str]:
+        return [one for one in reversed(self._order) if one not in self._baseline.stays]
 
     def _members(self) -> list[str]:
         return [one for one in self.shape.members() if kind_of(one) != "etcd"]
@@ -104,12 +121,16 @@ class Upgrade(Row):
     async def _restart(self, run: Run, member: str, tree: Path) -> None:
         """End a member, and have it started from the tree; until it can do its work."""
         cluster, stage = run.cluster, run.stage
-        former = cluster.child(member)
         cluster.move(member, tree)
         run.signal(member, SIGTERM)
-        await stage.wait(
-            lambda: bool(cluster.pids(member) - {former}), f"{member} is back", _HEALTHY_S
-        )
+
+        def new() -> set[int]:
+            return cluster.pids(member) & trees.ran_from(tree, kind_of(member))
+
+        if not await stage.wait(
+            lambda: bool(new()), f"{member} runs what is in {tree.name}", _HEALTHY_S
+        ):
+            return
         pid = cluster.child(member)
         self._started.append((member, pid, tree))
         run.history.write("moved", member=member, pid=pid, tree=tree.name)

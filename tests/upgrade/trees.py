@@ -8,11 +8,12 @@ import io
 import shutil
 import subprocess
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.path.stack import ROOT
 
-_COMMIT = Path(__file__).with_name("BASELINE")
+_FILE = Path(__file__).with_name("BASELINE")
 _FOLDERS = ("services", "gen", "sdk")
 # Whatever runs a service imports its package first.
 _TRACE = """
@@ -23,11 +24,24 @@ with open(f"{__file__}.ran", "a") as _ran:
 """
 
 
-def baseline() -> str:
-    """The commit that BASELINE names."""
-    lines = [line.partition("#")[0].strip() for line in _COMMIT.read_text().splitlines()]
-    (commit,) = filter(None, lines)
-    return commit
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What BASELINE says, a line each: `commit` and its id, and `stays` with each service that does
+    not go back, since it has made tables of its store that the commit's does not know."""
+
+    commit: str
+    stays: frozenset[str] = frozenset()
+
+
+def baseline(text: str | None = None) -> Baseline:
+    """The one that the file names."""
+    lines = (_FILE.read_text() if text is None else text).splitlines()
+    words = [tuple(line.partition("#")[0].split()) for line in lines]
+    named: dict[str, list[str]] = {"commit": [], "stays": []}
+    for word, value in filter(None, words):
+        named[word].append(value)
+    (commit,) = named["commit"]
+    return Baseline(commit, frozenset(named["stays"]))
 
 
 def missing() -> str:
@@ -36,8 +50,9 @@ def missing() -> str:
         return "there is no git"
     if _git("rev-parse", "--git-dir").returncode != 0:
         return "this is no clone: the baseline is in the history"
-    if _git("cat-file", "-e", f"{baseline()}^{{commit}}").returncode != 0:
-        return f"the history does not reach back to {baseline()}; git fetch --unshallow brings it"
+    commit = baseline().commit
+    if _git("cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
+        return f"the history does not reach back to {commit}; git fetch --unshallow brings it"
     return ""
 
 
