@@ -641,12 +641,14 @@ class GetStatusResponse(_message.Message):
     CLIENTS_IN_GRACE_FIELD_NUMBER: _builtins.int
     CLIENTS_OFFLINE_FIELD_NUMBER: _builtins.int
     ALARMS_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The member's name."""
     owner: _builtins.bool
-    """Whether it owns partitions, and so calls plugins."""
+    """Whether it holds partitions, and so calls plugins."""
     epoch: _builtins.int
-    """The newest of its terms; 0 if it owns nothing."""
+    """The newest of its epochs; 0 if it holds nothing."""
     handovers: _builtins.int
     """Clients that went offline and whose backlog is not decided yet."""
     fanouts: _builtins.int
@@ -657,6 +659,8 @@ class GetStatusResponse(_message.Message):
     """Clients in their grace."""
     clients_offline: _builtins.int
     """Clients offline with something to return to."""
+    term: _builtins.int
+    """The term in which it works: its lease in etcd; 0 if it has none now."""
     @_builtins.property
     def cursors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cursor]:
         """How far it has come in each partition that had entries, in order."""
@@ -673,6 +677,10 @@ class GetStatusResponse(_message.Message):
     def alarms(self) -> _containers.RepeatedCompositeFieldContainer[_alarm_pb2.Alarm]:
         """What an operator should know of."""
 
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Partitions that it holds, in order."""
+
     def __init__(
         self,
         *,
@@ -688,10 +696,12 @@ class GetStatusResponse(_message.Message):
         clients_in_grace: _builtins.int = ...,
         clients_offline: _builtins.int = ...,
         alarms: _abc.Iterable[_alarm_pb2.Alarm] | None = ...,
+        term: _builtins.int = ...,
+        partitions: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "clients_in_grace", b"clients_in_grace", "clients_offline", b"clients_offline", "clients_online", b"clients_online", "cursors", b"cursors", "deliveries", b"deliveries", "epoch", b"epoch", "fanouts", b"fanouts", "handovers", b"handovers", "name", b"name", "owner", b"owner", "plugins", b"plugins"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "clients_in_grace", b"clients_in_grace", "clients_offline", b"clients_offline", "clients_online", b"clients_online", "cursors", b"cursors", "deliveries", b"deliveries", "epoch", b"epoch", "fanouts", b"fanouts", "handovers", b"handovers", "name", b"name", "owner", b"owner", "partitions", b"partitions", "plugins", b"plugins", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -721,7 +731,9 @@ class PluginStatus(_message.Message):
     breaker: _builtins.str
     """closed, open, half-open: of its channels, each of which has its own, the one that waits longest."""
     queue: _builtins.int
-    """Deliveries that are due and wait for it, in the whole store; counted up to 100,000."""
+    """Deliveries that are due and wait for it, of those that this replica sends; counted up to
+    100,000.
+    """
     calls: _builtins.int
     """Notify calls of this replica under way."""
     fault: _builtins.str
