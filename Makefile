@@ -8,9 +8,10 @@ SEED ?= 1,2,3
 RESULTS ?= build/faults
 SELECTION := kills,coordinator-stop,coordinator-restart,coordinator-cut-etcd,etcd-kill,etcd-restore,edge-kill,edge-restart,presence-kill-handover,disk-full
 MISTAKE ?= all
+ORDERS ?= all
 BIN := .venv/bin
 
-.PHONY: up test faults faults-selection faults-page mutations deploy-runs simulate bench setup protos lint types buf lock settings metrics
+.PHONY: up test faults faults-selection faults-page mutations upgrade deploy-runs simulate bench setup protos lint types buf lock settings metrics
 
 up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
 	@exec $(BIN)/onward up $(ARGS)
@@ -30,6 +31,10 @@ faults-selection: setup  ## ten of them, and more seeds of the one that kills mo
 
 mutations: setup  ## mistakes that the checker must find, e.g. make mutations MISTAKE=fast; all: 4 min
 	@FAULT_MUTATIONS="$(MISTAKE)" $(BIN)/python -m pytest tests/faults/test_mutations.py -rP $(ARGS)
+
+upgrade: setup  ## services of tests/upgrade/BASELINE and of this tree mixed, in eight orders (20 min), e.g. make upgrade ORDERS=0,4
+	@sh deploy/setup-tests.sh
+	@UPGRADE_ORDERS="$(ORDERS)" $(BIN)/python -m pytest tests/upgrade -rP $(ARGS)
 
 faults-page: setup  ## docs/faults.md, from what make faults has left and all mutations, played anew (4 min)
 	@FAULT_RESULTS=$(abspath $(RESULTS)) $(MAKE) mutations

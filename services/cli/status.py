@@ -19,7 +19,7 @@ from rich.text import Text
 from services.cli import options
 from services.cli.outcome import EXIT_INTERRUPTED, run
 from services.cli.output import print_json, printable
-from services.cli.status_facts import Holding, epoch, holdings
+from services.cli.status_facts import Holding, holdings
 from services.cli.status_watch import watch as watch_status
 
 EXIT_ALARM = 1
@@ -158,10 +158,9 @@ def _coordinators(found: Fields) -> Table:
 
 
 def _presences(found: Fields) -> Table:
-    table = _table("Presence", ">Owns", ">Newest epoch")
+    table = _table("Presence", ">Owns", ">Holds")
     for member in found.get("presences") or ():
-        newest = int(member.get("epoch") or 0)
-        _row(table, member, str(member.get("owned", 0)), epoch(newest) if newest else "")
+        _row(table, member, str(member.get("owned", 0)), str(member.get("held", 0)))
     return table
 
 

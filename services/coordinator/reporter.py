@@ -124,7 +124,7 @@ class Reporter:
                     del self._wakes[address]
                 for address in sorted(replicas - reporting.keys()):
                     wake = self._wakes[address] = asyncio.Event()
-                    reporting[address] = tasks.create_task(lasting(self._report_to(address, wake)))
+                    reporting[address] = tasks.create_task(self._report_to(address, wake))
                 await self._moved.wait()
 
     def _changed(self, change: DirectoryChange) -> None:
@@ -143,6 +143,9 @@ class Reporter:
 
     async def _report_to(self, address: str, wake: asyncio.Event) -> None:
         """Report to one replica whatever it lacks, until cancelled."""
+        await lasting(self._go_on(address, wake))
+
+    async def _go_on(self, address: str, wake: asyncio.Event) -> None:
         backoff_s = _BACKOFF_S
         channel = open_channel(address, self._trust)
         try:

@@ -13,8 +13,10 @@ so, with why. The object, in the JSON mapping of the contract (64-bit numbers ar
                   each: name, address (gRPC), answered, fault ("" or why it did not answer); and if
                   it answered, the fields of its GetStatusResponse. An edge's name is its lease id,
                   its `clientAddress` where clients connect, and `draining`: it is stopping. A
-                  presence replica's `owned`: partitions that it owns, by the directory.
-    plugins       PluginStatus, each as the presence replica sees it that can use it least
+                  presence replica's `owned`: partitions that it owns, by the directory; `held`:
+                  that it says it holds.
+    plugins       PluginStatus, each as the presence replica sees it that can use it least; queue
+                  and calls are those of all
     deliveries    state → how many
     alarms        service, member, name, text, since (null: since when is not known)
 """
@@ -40,7 +42,7 @@ JsonObject = dict[str, Any]
 _PLURALS = {"coordinator": "coordinators", "presence": "presences", "edge": "edges"}
 # Told once for the whole cluster, not for each member.
 _TOLD_ELSEWHERE = {"name", "logId", "partitions", "plugins", "deliveries", "alarms", "cursors",
-                   "address", "edgeId"}  # fmt: skip
+                   "address", "edgeId", "owner", "epoch", "term"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +101,13 @@ def _plugins(
     worst: dict[str, presence_pb2.PluginStatus] = {}
     calls: Counter[str] = Counter()
     queues: Counter[str] = Counter()
-    # Who owns nothing may call nobody: it is only heard where no other tells.
-    for said in sorted(presences, key=lambda said: not said.owner):
+    # Who holds nothing may call nobody: it is only heard where no other tells.
+    for said in sorted(presences, key=lambda said: not said.partitions):
         for plugin in said.plugins:
             before = worst.setdefault(plugin.address, plugin)
             calls[plugin.address] += plugin.calls
             queues[plugin.address] += plugin.queue
-            if said.owner and _ease(plugin) < _ease(before):
+            if said.partitions and _ease(plugin) < _ease(before):
                 worst[plugin.address] = plugin
     merged = []
     for address, plugin in worst.items():
@@ -176,7 +178,7 @@ def _member(member: Member, picture: Picture) -> JsonObject:
     if member.service == "presence":
         owners = [name for _, name in picture.presence_claims.values()]
         shown["owned"] = owners.count(member.name)
-    if isinstance(member.said, coordinator_pb2.GetStatusResponse):
+    if isinstance(member.said, coordinator_pb2.GetStatusResponse | presence_pb2.GetStatusResponse):
         shown["held"] = len(member.said.partitions)
     if not isinstance(member.said, str):
         fields = _json(member.said)

@@ -26,7 +26,7 @@ WELL: dict[str, Any] = {
          "logBytes": "1572864", "logBytesMax": "10737418240", "edges": [{"edgeId": "7"}]}
     ],
     "presences": [
-        {"name": "presence-1", "answered": True, "fault": "", "owned": 1, "epoch": "8",
+        {"name": "presence-1", "answered": True, "fault": "", "owned": 3, "held": 2,
          "clientsOnline": "3", "clientsInGrace": "0", "clientsOffline": "2",
          "handovers": "0", "fanouts": "0"}
     ],
@@ -76,7 +76,7 @@ def test_a_cluster_that_is_well_fits_a_terminal_of_80_columns() -> None:
     assert all(len(line) <= 80 for line in lines)
     for words in (
         ["coordinator-1", "1", "5", "0", "0", "1.5", "MiB", "10.0", "GiB", "1"],
-        ["presence-1", "1", "8"],
+        ["presence-1", "3", "2"],
         ["email", "mailto", "works", "0", "0"],
         ["127.0.0.1:8080", "3", "3", "1", "5", "0", "1", "of", "1"],
     ):

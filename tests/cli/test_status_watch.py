@@ -42,7 +42,7 @@ def test_facts_tell_owners_epochs_lag_members_and_alarms() -> None:
         "lag": "4 log entries wait for presence",
         "coordinator-1": "owns 1, epochs 5",
         "coordinator-2": "gone, and owns 2 until its lease ends",
-        "presence-1": "owns 1",
+        "presence-1": "owns 3",
         "edge 127.0.0.1:8080": "3 sessions, 1 of 1 uplinks",
         "plugin email": "connected, breaker closed",
         "alarm PLUGIN_BREAKER_OPEN of presence presence-1": ALARM["text"],

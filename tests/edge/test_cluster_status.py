@@ -28,8 +28,8 @@ PRESENCE = Member(
     "127.0.0.1:7002",
     presence_pb2.GetStatusResponse(
         name="p1",
-        owner=True,
         term=3,
+        partitions=[0],
         cursors=[presence_pb2.Cursor(partition=0, pos=9)],
         plugins=[presence_pb2.PluginStatus(name="console", channels=["*"], connected=True)],
         deliveries=[presence_pb2.GetStatusResponse.Deliveries(state="pending", count=4)],
@@ -106,7 +106,7 @@ def test_the_whole_object() -> None:
                 "answered": True,
                 "fault": "",
                 "owned": 1,
-                "owner": True,
+                "held": 1,
                 "term": "3",
                 "handovers": "0",
                 "fanouts": "0",
@@ -192,10 +192,10 @@ def test_without_anybody_it_says_what_is_missing() -> None:
     assert shown["plugins"] == shown["coordinators"] == []
 
 
-def replica(name: str, *plugins: presence_pb2.PluginStatus, owner: bool = True) -> Member:
+def replica(name: str, *plugins: presence_pb2.PluginStatus, holds: bool = True) -> Member:
     said = presence_pb2.GetStatusResponse(
         name=name,
-        owner=owner,
+        partitions=[0] if holds else [],
         plugins=plugins,
         deliveries=[presence_pb2.GetStatusResponse.Deliveries(state="pending", count=1)],
     )
@@ -221,8 +221,8 @@ def test_a_plugin_is_shown_once_as_the_replica_sees_it_that_can_use_it_least() -
     for other, breaker, connected in (
         (replica("p2", plugin("open", fault="535")), "open", True),
         (replica("p2", plugin(connected=False)), "closed", False),
-        # Who owns nothing calls nobody, and may not have tried.
-        (replica("p2", plugin(connected=False), owner=False), "closed", True),
+        # Who holds nothing calls nobody, and may not have tried.
+        (replica("p2", plugin(connected=False), holds=False), "closed", True),
     ):
         for members in ([well, other], [other, well]):
             [shown] = status_object(Picture(0, {}, {}, members))["plugins"]

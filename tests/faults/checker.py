@@ -46,7 +46,7 @@ Event = dict[str, Any]
 REMARKS = frozenset(
     {"run", "connected", "disconnected", "unknown", "output", "done_to", "stuck", "turned_away",
      "turned_down", "told_else", "surprised", "up_again", "settled_down", "going_away",
-     "injected", "in_effect", "healed", "recorded"}
+     "injected", "in_effect", "healed", "recorded", "moved"}
 )  # fmt: skip
 SHOWN_MAX = 1_000  # breaches of a rule beyond this are counted only
 

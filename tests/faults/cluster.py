@@ -57,8 +57,9 @@ class Shape:
 
 class Cluster(Suite):
     """The processes. `proxied` names links as `from>to`: a member, or a kind of member (its
-    connections to all of its kind, from each member), and what it reaches. `more`: variables of
-    single members; `stores`: ports of PostgreSQL, called store-1 and store-2."""
+    connections to all of its kind, from each member), and what it reaches. `trees`: whose programs
+    members run, by name; this project's, where none is named. `more`: variables of single members;
+    `stores`: ports of PostgreSQL, called store-1 and store-2."""
 
     def __init__(
         self,
@@ -67,13 +68,13 @@ class Cluster(Suite):
         shape: Shape,
         links: Links,
         proxied: Collection[str] = (),
-        tree: Path | None = None,
+        trees: Mapping[str, Path] | None = None,
         more: Mapping[str, Mapping[str, str]] | None = None,
         stores: Sequence[int] = (),
     ) -> None:
         self.shape, self.data_dir, self.folder = shape, folder / "data", folder
         self.members = shape.members()
-        self._given, self._tree = dict(environ), tree
+        self._given, self._trees = dict(environ), dict(trees or {})
         self._ports: set[int] = set()
         self.ports = {name: self._draw() for name in self.members}
         self.peer_ports = {n: self._draw() for n in self.members if kind_of(n) == "etcd"}
@@ -163,6 +164,15 @@ class Cluster(Suite):
         self._more.setdefault(name, {}).update(more)
         self._write()
 
+    def move(self, name: str, tree: Path) -> None:
+        """Have a member run the programs of another tree, from its next start on."""
+        self._trees[name] = tree
+        self._write()
+
+    def environ_of(self, name: str) -> dict[str, str]:
+        """A member's variables, as it is started with them."""
+        return self._environ(name) | self._more.get(name, {})
+
     def wait_gone(self, name: str, deadline_s: float = 10) -> None:
         """Wait until a member that is held has ended."""
         wait_for(lambda: not self.pids(name), deadline_s, f"{name} has ended")
@@ -194,7 +204,7 @@ class Cluster(Suite):
             folder.mkdir(exist_ok=True, mode=0o700)
             plan[name] = {
                 "command": self._command(name),
-                "environ": self._environ(name) | self._more.get(name, {}),
+                "environ": self.environ_of(name),
                 "log": str(self.data_dir / f"{name}.log"),
             }
         self._plan.with_suffix(".new").write_text(json.dumps(plan))
@@ -221,8 +231,8 @@ class Cluster(Suite):
         environ = base_environ()
         if kind_of(name) == "etcd":
             return {k: v for k, v in environ.items() if not k.startswith("ETCD_")}
-        if self._tree is not None:
-            folders = (self._tree, self._tree / "gen", self._tree / "sdk/python")
+        if (tree := self._trees.get(name)) is not None:
+            folders = (tree, tree / "gen", tree / "sdk/python")
             environ["PYTHONPATH"] = os.pathsep.join(map(str, folders))
         kind = kind_of(name)
         others = tuple(f"ONWARD_{one.upper()}_" for one in _SERVICES if one != kind)

@@ -110,6 +110,9 @@ class Row:
     stretch: ClassVar[tuple[Edit, ...]] = ()  # moments made longer, to be hit
     lasts_s: ClassVar[float] = 0.0
     lost: ClassVar[int] = 0  # people who go with the fault, and stay away
+    per_second: ClassVar[float] = 20.0  # publishes, of each publisher
+    subjects: ClassVar[int] = 12  # explain tells of the newest thousand messages of each
+    play_s: ClassVar[float] = 400.0  # what takes longer hangs
 
     def why_not(self) -> str:
         """Why it cannot be played on this machine; empty: it can."""
@@ -117,6 +120,10 @@ class Row:
 
     def prepare(self, folder: Path) -> Mapping[str, Mapping[str, str]]:
         """Before anything starts; returns further variables of single members."""
+        return {}
+
+    def trees(self) -> Mapping[str, Path]:
+        """Whose programs members run, by their names, where it is not this project's."""
         return {}
 
     def clean_up(self, folder: Path) -> None:

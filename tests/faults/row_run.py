@@ -33,11 +33,9 @@ from tests.path.stack import ended
 from tests.processes import slowness
 from tests.real_postgres import Replicated, replicated
 
-PUBLISHERS, PER_SECOND = 6, 20.0
-SUBJECTS = [f"/row/{n}" for n in range(12)]
+PUBLISHERS = 6
 STAYING, RETURNING, AWAY = 6, 3, 4
 WARM_S, TAIL_S = 3.0, 3.0
-PLAY_S = 400.0  # what takes longer hangs
 ACCEPTING_S = 45.0  # until something is accepted again, at the latest
 _DISTURBED_EVERY_S = 0.2
 
@@ -94,20 +92,22 @@ def play(row: Row, seed: int, folder: Path) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     history = History(folder / "history.jsonl")
     slow = slowness()
-    per_second = PER_SECOND / max(1.0, slow / SLOW)
+    per_second = row.per_second / max(1.0, slow / SLOW)
     history.write("run", row=row.name, seed=seed, asked=per_second * PUBLISHERS)
-    tree = copy_tree(folder, row.stretch) if row.stretch else None
     more = row.prepare(folder)
+    trees = dict(row.trees())
+    if row.stretch:
+        trees = dict.fromkeys(row.shape.members(), copy_tree(folder, row.stretch))
     try:
         with Post() as post, Links() as links, _postgres(row) as postgres:
             settings = SETTINGS | kill_run.SETTINGS | dict(row.settings) | post.settings
             stores = (postgres.primary.port, postgres.standby.port) if postgres else ()
-            cluster = Cluster(folder, settings, row.shape, links, row.proxied, tree, more, stores)
+            cluster = Cluster(folder, settings, row.shape, links, row.proxied, trees, more, stores)
             with ended(cluster):
                 cluster.wait_ready()
                 play = _Play(row, seed, history, post, cluster, folder, per_second)
                 play.run.postgres = postgres
-                asyncio.run(asyncio.wait_for(play.stage.run(play.plot), PLAY_S))
+                asyncio.run(asyncio.wait_for(play.stage.run(play.plot), row.play_s))
                 for event, fields in _store_events(cluster, postgres):
                     history.write(event, **fields)
                 history.write("output", lines=cluster.output.all)
@@ -134,12 +134,13 @@ class _Play:
         self._dice = dice = random.Random(f"{row.name} {seed}")
         self._urls = [url.replace("http", "ws") for url in cluster.urls]
         self._made = 0
+        self._subjects = subjects = [f"/row/{n}" for n in range(row.subjects)]
         publishers = [
-            Publisher(self._next_urls(), history, f"pub-{n}", dice.sample(SUBJECTS, 4),
+            Publisher(self._next_urls(), history, f"pub-{n}", dice.sample(subjects, 4),
                       random.Random(dice.random()))
             for n in range(PUBLISHERS)
         ]  # fmt: skip
-        for at, subject in enumerate(SUBJECTS):  # each has a publisher
+        for at, subject in enumerate(subjects):  # each has a publisher
             mine = publishers[at % PUBLISHERS]
             mine.subjects = list(dict.fromkeys([*mine.subjects, subject]))
         staying, self._returning = self._people("stay", STAYING), self._people("back", RETURNING)
@@ -159,7 +160,7 @@ class _Play:
         dice = self._dice
         return [
             Client(self._next_urls(), self._history, f"{kind}-{n}", f"{kind}-{n}-1",
-                   f"{kind}-{n}@example.org", dice.sample(SUBJECTS, 2),
+                   f"{kind}-{n}@example.org", dice.sample(self._subjects, 2),
                    random.Random(dice.random()))
             for n in range(number)
         ]  # fmt: skip

@@ -17,6 +17,7 @@ from tests.simulation.virtual_time import Process
 
 _FUSE_MAX = 80  # steps until a process dies that is to die
 FAULTS_MAX = 9
+PRESENCE_FAULTS_MAX = 3
 
 
 class Scene(Protocol):
@@ -67,12 +68,14 @@ class Adversary:
             (1, self._store_down),
             (1, self._store_full),
             (2, self._hang_up),
-            (2, self._presence_moves),
-            (2, self._presence_stops),
         ]
         weights = [weight for weight, _ in acts]
         for _ in range(random.randint(2, FAULTS_MAX)):
             (act,) = random.choices([act for _, act in acts], weights)
+            scene.network.later(random.uniform(begin_s, end_s), self._do, act)
+        # Presence has its faults beside those of the others, for theirs to be no fewer.
+        for _ in range(random.randint(0, PRESENCE_FAULTS_MAX)):
+            act = random.choice((self._presence_moves, self._presence_stops))
             scene.network.later(random.uniform(begin_s, end_s), self._do, act)
 
     def heal(self) -> None:
