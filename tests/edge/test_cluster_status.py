@@ -107,7 +107,6 @@ def test_the_whole_object() -> None:
                 "fault": "",
                 "owned": 1,
                 "held": 1,
-                "term": "3",
                 "handovers": "0",
                 "fanouts": "0",
                 "clientsOnline": "2",
