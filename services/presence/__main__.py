@@ -90,7 +90,7 @@ async def _partitions(directory: Directory, stop: asyncio.Event) -> int:
 
     directory.on_change(look)
     look()
-    log.info("waiting_for_partitions", known=known.is_set())
+    log.info("waiting_for_partitions")
     waits = [asyncio.create_task(event.wait()) for event in (known, stop)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:

@@ -14,6 +14,7 @@ NAMES = (
     "NO_PLUGIN_FOR_CHANNEL",
     "DEAD_LETTERS",
     "STORE_FULL",
+    "CLAIM_REFUSED",
     "CURSOR_BLOCKED",
     "LOG_REPLACED",
     "LOG_UNREADABLE",
@@ -49,6 +50,8 @@ class Facts:
     blocked: Sequence[int] = ()
     log_replaced: bool = False
     log_unreadable: bool = False
+    # Partitions that the store would not have this process own.
+    refused: Sequence[int] = ()
 
 
 def raised(facts: Facts) -> dict[str, str]:
@@ -80,6 +83,12 @@ def raised(facts: Facts) -> dict[str, str]:
         alarms["STORE_FULL"] = (
             "The presence store cannot be written, because its disk is full or read-only; nothing "
             "is lost, and it goes on when there is space."
+        )
+    if facts.refused:
+        alarms["CLAIM_REFUSED"] = (
+            f"{len(facts.refused)} partitions are refused by the presence store, which knows a "
+            "newer owner than etcd does; if etcd was restored or replaced, set "
+            "ONWARD_PRESENCE_ERA one higher."
         )
     if facts.blocked:
         first = ", ".join(str(partition) for partition in facts.blocked[:_PARTITIONS_TOLD])

@@ -38,6 +38,7 @@ class Owner:
         self._partitions = partitions
         self._held: dict[int, int] = {}
         self._lease: Lease | None = None
+        self._refused: set[int] = set()
         self._working: asyncio.Task[None] | None = None
 
     async def begin(self, lease: Lease) -> None:
@@ -64,7 +65,8 @@ class Owner:
             return {}
         self._held |= {partition: claims[partition] for partition in taken}
         metrics.partitions_held.set(len(self._held))
-        self._workers.taken()
+        self._refused = (self._refused | set(claims)) - taken
+        self._workers.taken(self._refused)
         return {partition: _REFUSED for partition in claims if partition not in taken}
 
     def drop(self, partitions: Collection[int]) -> None:

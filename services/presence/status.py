@@ -7,6 +7,7 @@ when their causes do; `response()` looks anew.
 
 import asyncio
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from onward.presence.v1 import presence_pb2 as pb
@@ -49,6 +50,8 @@ class Status:
         reports: PresenceServicer,
         reader: LogReader,
     ) -> None:
+        # Partitions that the store would not have this process own; told by its owner.
+        self.refused: Collection[int] = ()
         self._name = name
         self._store = store
         self._plugins = plugins
@@ -124,7 +127,9 @@ class Status:
     def _alarm_facts(self, rows: _Rows) -> alarms.Facts:
         if not self._store.mine.partitions:
             # Who holds nothing has nothing to send, and what waits is for others to tell.
-            return alarms.Facts(store_full=self._store.full_since is not None)
+            return alarms.Facts(
+                store_full=self._store.full_since is not None, refused=sorted(self.refused)
+            )
         return alarms.Facts(
             plugins=[_facts(plugin) for plugin in self._plugins.list],
             # A plugin that has not said yet what it serves may serve them.
@@ -134,6 +139,7 @@ class Status:
             blocked=self._reports.blocked,
             log_replaced=self._reports.log_replaced,
             log_unreadable=self._reader.unreadable,
+            refused=sorted(self.refused),
         )
 
 

@@ -70,7 +70,7 @@ class Succession:
         if set(kept) - self._recovered:
             await self._dispatcher.recover()
             self._dispatcher.wake()
-            log.info("terms_inherited", terms=len(kept) - 1)
+            log.info("terms_inherited", terms=kept[1:])
         self._recovered = set(kept)
 
     async def _close_vanished(self) -> None:

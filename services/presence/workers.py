@@ -7,7 +7,7 @@ term ends, and `taken()` whenever partitions were claimed; `drain()` first if it
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from services.chassis.tasks import lasting
 from services.chassis.tls import Trust
@@ -167,8 +167,10 @@ class Workers:
             ):
                 group.create_task(lasting(part.run()))
 
-    def taken(self) -> None:
-        """Partitions were claimed: there may be anything to do for them."""
+    def taken(self, refused: Collection[int] = ()) -> None:
+        """Partitions were claimed: there may be anything to do for them. `refused`: those that the
+        store would not have this process own."""
+        self._status.refused = refused
         self._timers.wake()
         self._timers.sweep_soon()
         self._handovers.wake()

@@ -16,6 +16,7 @@ def test_every_cause_has_its_alarm_and_every_alarm_is_known_to_the_metrics() -> 
         unserved=["tel"],
         dead=3,
         store_full=True,
+        refused=range(3),
         blocked=range(7),
         log_replaced=True,
         log_unreadable=True,

@@ -42,8 +42,9 @@ class PlayedWorkers:
         finally:
             self.running -= 1
 
-    def taken(self) -> None:
+    def taken(self, refused=()) -> None:
         self.told += 1
+        self.refused = set(refused)
 
 
 def with_owner(run, tmp_path, body, fault=None, store_type=SqliteStore):
@@ -68,6 +69,7 @@ def test_it_works_from_its_beginning_and_holds_what_the_store_lets_it_have(run, 
         await until(lambda: workers.running == 1)
         assert await owner.take_up({0: 5, 1: 5}) == {}
         assert list(await owner.take_up({1: 5, 2: 6})) == [1]
+        assert workers.refused == {1}
         assert (owner.held(), store.mine.partitions) == ({0: 5, 1: 5, 2: 6}, {0, 1, 2})
         await owner.release([0])
         assert (owner.held(), store.mine.partitions) == ({1: 5, 2: 6}, {1, 2})
