@@ -22,6 +22,8 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     # less, a peer that is busy or far away would count as refusing. A refusal still fails at once.
     ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Else all channels to an address share its connection, and how long is waited for the next.
+    ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_receive_message_length", 32 * 1024 * 1024),
     ("grpc.max_send_message_length", 32 * 1024 * 1024),
 )

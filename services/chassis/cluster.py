@@ -109,16 +109,21 @@ async def join(etcd: Etcd, key: str, address: str, ttl_s: int) -> Lease:
 
 
 async def take_name(etcd: Etcd, key: str, address: str, lease: Lease) -> None:
-    """Make this process the member `key` at `address`, on its lease.
+    """Make this process the member `key` at `address`, on its lease."""
+    await bury(etcd, key, lease.id)
+    await etcd.put(key, json.dumps({"address": address}), lease.id)
 
-    A lease that still holds the name is revoked first, so that a restart need not wait for its
-    own corpse: its keys vanish, and whoever still runs under the name finds its lease lost.
+
+async def bury(etcd: Etcd, key: str, lease: int = 0) -> None:
+    """Revoke the lease that holds the member `key`, if it is another than `lease`.
+
+    So a restart need not wait for its own corpse: its keys vanish, and whoever still runs under the
+    name finds its lease lost.
     """
     present = await etcd.get(key)
-    if present is not None and present.lease not in (0, lease.id):
+    if present is not None and present.lease not in (0, lease):
         log.info("member_replaced", key=key, lease=present.lease)
         await etcd.lease_revoke(present.lease)
-    await etcd.put(key, json.dumps({"address": address}), lease.id)
 
 
 async def join_edge(

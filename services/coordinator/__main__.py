@@ -10,7 +10,7 @@ from onward.coordinator.v1 import coordinator_pb2_grpc
 from prometheus_client import REGISTRY
 
 from services.chassis import logs, metrics, process
-from services.chassis.cluster import Directory, Keys, freeze_partitions
+from services.chassis.cluster import Directory, Keys, bury, freeze_partitions
 from services.chassis.errors import StartError, Unavailable, first_of
 from services.chassis.etcd import Etcd
 from services.chassis.ownership import Member
@@ -52,7 +52,7 @@ async def main(stop: asyncio.Event) -> None:
     trust = trust_of(settings, "coordinator")
     metrics.serve(settings.metrics_port, settings.metrics_host)
     etcd = Etcd(settings.etcd, access=settings.etcd_access())
-    store = await _store(settings, stop)
+    store, _ = await asyncio.gather(_store(settings, stop), _bury(settings, etcd))
     if store is None:
         return
     seen = Metrics(REGISTRY)
@@ -256,6 +256,15 @@ class Coordinator:
         except TimeoutError:
             log.warning("drain_cut_short")
         await self.ownership.leave()
+
+
+async def _bury(settings: Settings, etcd: Etcd) -> None:
+    """Let others have what a former life held, if there can be others, while this one starts."""
+    if settings.store:
+        try:
+            await bury(etcd, Keys().coordinator(settings.name))
+        except Unavailable as fault:
+            log.warning("waiting_for_etcd", fault=str(fault))
 
 
 async def _store(settings: Settings, stop: asyncio.Event) -> LogStore | None:

@@ -78,13 +78,13 @@ class Ownership:
 
     async def settle(self) -> None:
         """Take nothing new from now on; returns when what was taken has had its effects."""
-        self._holdings.draining = True
         self._among.stop()
+        await self._tails.copy()  # While all is still served: it is of no use to whom comes next.
+        self._holdings.draining = True
         await self._committer.settled()
 
     async def leave(self) -> None:
         """Give the lease back: the member and all that it owns vanish from etcd together."""
-        await self._tails.copy()
         await self._among.leave()
 
 

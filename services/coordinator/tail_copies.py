@@ -4,7 +4,7 @@ Knows the key of a partition's tail and the shape of its value; must not know wh
 what: the store refuses a claim whose log is shorter than its copy. A copy is written by the owner
 alone, while its owner key stands.
 
-Drive it: `run()` copies every ten seconds until cancelled; `await copy()` before leaving.
+Drive it: `run()` copies every ten seconds until cancelled; `await copy()` when about to leave.
 """
 
 import asyncio
@@ -61,11 +61,11 @@ class TailCopies:
             for partition, held in self._holdings
             if self._copied.get(partition, 0) < held.tail
         ]
+        if not self._holdings.valid:
+            return
+        batches = [moved[at : at + KEYS_PER_TXN] for at in range(0, len(moved), KEYS_PER_TXN)]
         try:
-            for start in range(0, len(moved), KEYS_PER_TXN):
-                if not self._holdings.valid:
-                    return
-                await self._write(moved[start : start + KEYS_PER_TXN])
+            await asyncio.gather(*(self._write(batch) for batch in batches))
         except Unavailable as fault:
             log.warning("tails_not_copied", fault=str(fault))
 

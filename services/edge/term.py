@@ -101,7 +101,12 @@ class Term:
     def _on_change(self, change: DirectoryChange) -> None:
         if change.coordinators:
             self._follow()
+        alive = set()
         for partition in change.owners:
             owner = self._directory.owner(partition)
-            target = Target(owner.name, owner.epoch) if owner else None
+            target = None
+            if owner is not None:
+                target = Target(owner.name, owner.epoch)
+                alive.add(owner.name)
             self._exchange.set_owner(partition, target, self._directory.revision)
+        self._uplinks.hurry(alive)

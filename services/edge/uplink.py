@@ -6,7 +6,7 @@ answering TCP. What queued while a write was under way goes out with the next, w
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final, Protocol
 
 import grpc
@@ -88,6 +88,12 @@ class Uplinks:
                 self._links[name] = link
                 link.task = self._tasks.create_task(link.run())
 
+    def hurry(self, coordinators: Collection[str]) -> None:
+        """These have just been seen alive: whatever failed before, try again now."""
+        for name in coordinators:
+            if (link := self._links.get(name)) is not None and not link.up:
+                link.hurry.set()
+
     def wake(self) -> None:
         """Something was put into the outbox."""
         for name in self.outbox.waiting():
@@ -114,6 +120,7 @@ class _Link:
         self.address = address
         self.task: asyncio.Task[None] | None = None
         self.wake = asyncio.Event()
+        self.hurry = asyncio.Event()  # do not wait to be reopened
         self.up = False
         self._edge_id = edge_id
         self._uplinks = uplinks
@@ -129,29 +136,42 @@ class _Link:
 
     async def run(self) -> None:
         pause_s = _RECONNECT_S
-        metadata = credentials(self._uplinks.trust)
-        async with open_channel(self.address, self._uplinks.trust) as channel:
-            stub = coordinator_pb2_grpc.CoordinatorServiceStub(channel)
-            while True:
-                call: Call = stub.Uplink(metadata=metadata)
-                try:
-                    await self._open(call)
+        while True:
+            self.hurry.clear()
+            # A channel for each attempt: gRPC waits longer and longer between its own, and knows
+            # nothing of what the directory tells.
+            async with open_channel(self.address, self._uplinks.trust) as channel:
+                if await self._attempt(channel):
                     pause_s = _RECONNECT_S
-                    await self._serve(call)
-                except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
-                    pass
-                except asyncio.CancelledError:
-                    # A peer that cancels the call raises this too.
-                    if self.task is None or self.task.cancelling():
-                        raise
-                finally:
-                    call.cancel()
-                    if self.up:
-                        BROKEN.inc()
-                        log.info("uplink_broken", coordinator=self.name)
-                    self._down()
-                await asyncio.sleep(pause_s)
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self.hurry.wait()
+                    pause_s = _RECONNECT_S
+            except TimeoutError:
                 pause_s = min(pause_s * 2, _BACKOFF_MAX_S)
+
+    async def _attempt(self, channel: grpc.aio.Channel) -> bool:
+        """Open the stream, and serve it until it breaks; False: it could not be opened."""
+        opened = False
+        stub = coordinator_pb2_grpc.CoordinatorServiceStub(channel)
+        call: Call = stub.Uplink(metadata=credentials(self._uplinks.trust))
+        try:
+            await self._open(call)
+            opened = True
+            await self._serve(call)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+            pass
+        except asyncio.CancelledError:
+            # A peer that cancels the call raises this too.
+            if self.task is None or self.task.cancelling():
+                raise
+        finally:
+            call.cancel()
+            if self.up:
+                BROKEN.inc()
+                log.info("uplink_broken", coordinator=self.name)
+            self._down()
+        return opened
 
     def _down(self) -> None:
         if self.up:

@@ -4,10 +4,13 @@ import asyncio
 import signal
 from pathlib import Path
 
+from services.chassis.cluster import Keys, join
+from services.chassis.etcd import Etcd
 from services.chassis.subjects import partition_of
 from tests.coordinator.harness import PARTITIONS, Edge, Run, publish
 from tests.coordinator.test_process import epoch_at, process
 from tests.real_etcd import EtcdServer
+from tests.waiting import until
 
 SUBJECT = "/a"
 PARTITION = partition_of(SUBJECT, PARTITIONS)
@@ -55,5 +58,27 @@ def test_a_coordinator_waits_for_its_store_and_stops_when_it_is_told(
             assert "waiting_for_store" in said and "a-password" not in said
             child.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(child.wait, 10) == 0
+
+    run(body())
+
+
+def test_others_have_what_a_former_life_held_while_the_next_still_waits_for_its_store(
+    run: Run, etcd: EtcdServer, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        client = Etcd(etcd.address)
+        former = await join(client, Keys().coordinator("c9"), "h:1", 60)
+        await client.put(Keys().owner(1), "{}", former.id)
+        nobody = "postgresql://u@127.0.0.1:1/x"
+        more = {"ONWARD_COORDINATOR_STORE": nobody, "ONWARD_COORDINATOR_NAME": "c9"}
+        async with process(etcd, tmp_path, **more) as it:
+            it.start()
+
+            async def gone() -> bool:
+                return await client.get(Keys().owner(1)) is None
+
+            await until(gone)
+            assert await client.get(Keys().coordinator("c9")) is None
+        await client.close()
 
     run(body())
