@@ -47,11 +47,6 @@ class Keys:
     def config(self) -> str:
         return f"{self.prefix}config"
 
-    @property
-    def presence_owner(self) -> str:
-        """What a presence service of former versions claims; nobody reads it any more."""
-        return f"{self.prefix}presence-owner"
-
     def coordinator(self, name: str) -> str:
         return f"{self.prefix}coordinators/{name}"
 

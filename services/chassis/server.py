@@ -85,14 +85,11 @@ class Server:
         asked = grpc.dynamic_ssl_server_credentials(first, fetch, True)  # type: ignore[arg-type]
         return self.grpc.add_secure_port(self._address, asked)
 
-    async def set_serving(self, serving: bool, standing_by: bool = False) -> None:
-        """Tell health checks whether this process can do its work now. One that is `standing_by`,
-        ready to take over from another, is well as a process (the empty name), but its services
-        are not served."""
+    async def set_serving(self, serving: bool) -> None:
+        """Tell health checks whether this process can do its work now."""
         status = health_pb2.HealthCheckResponse
         for name in self._services:
-            well = serving or (standing_by and not name)
-            await self._health.set(name, status.SERVING if well else status.NOT_SERVING)
+            await self._health.set(name, status.SERVING if serving else status.NOT_SERVING)
 
     async def drain(self, grace_s: float) -> None:
         """Take no new calls, give those under way `grace_s`, then stop."""

@@ -13,6 +13,7 @@ from services.chassis import logs, metrics, process
 from services.chassis.cluster import Directory, Keys, freeze_partitions
 from services.chassis.errors import StartError, Unavailable, first_of
 from services.chassis.etcd import Etcd
+from services.chassis.ownership import Member
 from services.chassis.server import Server
 from services.chassis.settings import load
 from services.chassis.tasks import lasting
@@ -21,7 +22,7 @@ from services.coordinator.clock import stamps, steady_offset_ms
 from services.coordinator.committer import Committer
 from services.coordinator.holdings import Holdings
 from services.coordinator.metrics import Metrics
-from services.coordinator.ownership import Member, Ownership
+from services.coordinator.ownership import Ownership
 from services.coordinator.registers import Limits
 from services.coordinator.reporter import Reporter
 from services.coordinator.retention import Retention, Rule

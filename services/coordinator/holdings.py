@@ -19,11 +19,10 @@ class Held:
 
 
 class Holdings:
-    """The partitions held now. `spent`: the newest epoch of each that was held and dropped."""
+    """The partitions held now."""
 
     def __init__(self) -> None:
         self.draining = False
-        self.spent: dict[int, int] = {}
         # When the store was asked what it left open, the first time (boottime); None: it answers.
         self.unanswered_since: float | None = None
         self._held: dict[int, Held] = {}
@@ -93,10 +92,9 @@ class Holdings:
             held.tail = tail
 
     def drop(self, partition: int) -> None:
-        """Hold the partition no more; its epoch is never taken up again."""
+        """Hold the partition no more."""
         held = self._held.pop(partition, None)
         if held is not None:
-            self.spend(partition, held.epoch)
             for callback in self._on_drop:
                 callback(partition)
 
@@ -104,7 +102,3 @@ class Holdings:
         """Hold nothing."""
         for partition in list(self._held):
             self.drop(partition)
-
-    def spend(self, partition: int, epoch: int) -> None:
-        """The epoch cannot take effect, or not any more."""
-        self.spent[partition] = max(epoch, self.spent.get(partition, 0))

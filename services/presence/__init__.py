@@ -13,5 +13,6 @@ state, change, cover    rows of a user and questions about them
 breaker, answers        when a plugin may be called; what its answers mean
 log_reader, contents    the log through a coordinator; what a notification is about
 explain                 the story of each message, in sentences
-owner, __main__         one process works, others stand by: lease in etcd, fence in the store
+owner, succession       partitions under a lease in etcd, the term and its fence in the store; what
+                        a term that is over left to send
 """

@@ -181,6 +181,7 @@ class Caller:
         chances = {own_id: self._chance() for own_id in results}
 
         def record(tx: Transaction) -> bool:
+            tx.lock({one.delivery.user for one in claimed})
             effects: list[Effect] = []
             attempts: list[Attempt] = []
             now = tx.now()

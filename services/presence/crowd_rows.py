@@ -5,6 +5,7 @@ Part of `store.UserRows`. Also keeps marks and fan-outs, which are nobody's own.
 
 from collections.abc import Sequence
 
+from services.chassis.subjects import partition_of
 from services.presence.rows import Rows
 from services.presence.sql import listed
 from services.presence.state import FollowKey, Handover
@@ -15,6 +16,7 @@ AWAITED = (
     "SELECT value FROM each_text(?) WHERE EXISTS"
     " (SELECT 1 FROM waiting WHERE waiting.subject = value)"
 )
+_MINE = "partition IN (SELECT value FROM each_number(?))"
 
 
 class CrowdRows(Rows):
@@ -40,18 +42,21 @@ class CrowdRows(Rows):
 
     def put_fanout(self, fanout: FanOut) -> None:
         self.db.execute(
-            "INSERT INTO fanouts VALUES (?, ?, ?, ?, ?) ON CONFLICT (subject, seq) DO UPDATE"
+            "INSERT INTO fanouts (subject, seq, pos, publisher, after_user, partition)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (subject, seq) DO UPDATE"
             " SET pos = excluded.pos, publisher = excluded.publisher,"
             " after_user = excluded.after_user",
-            (fanout.subject, fanout.seq, fanout.pos, fanout.publisher, fanout.after_user),
-        )
+            (fanout.subject, fanout.seq, fanout.pos, fanout.publisher, fanout.after_user,
+             partition_of(fanout.subject, self.partitions)),
+        )  # fmt: skip
 
     def drop_fanout(self, subject: str, seq: int) -> None:
         self.db.execute("DELETE FROM fanouts WHERE subject = ? AND seq = ?", (subject, seq))
 
     def open_fanouts(self, limit: int) -> Sequence[FanOut]:
         rows = self.db.rows(
-            "SELECT subject, seq, pos, publisher, after_user FROM fanouts LIMIT ?", (limit,)
+            f"SELECT subject, seq, pos, publisher, after_user FROM fanouts WHERE {_MINE} LIMIT ?",
+            (listed(self.mine.partitions), limit),
         )
         return [FanOut(*row) for row in rows]
 
@@ -60,14 +65,19 @@ class CrowdRows(Rows):
     def graces_due(self, limit: int) -> Sequence[GraceDue]:
         rows = self.db.rows(
             "SELECT user, client_id, generation, grace_until FROM registers"
-            " WHERE standing = 'grace' AND grace_until <= ? ORDER BY grace_until LIMIT ?",
-            (self.now(), limit),
+            f" WHERE standing = 'grace' AND grace_until <= ? AND {_MINE}"
+            " ORDER BY grace_until LIMIT ?",
+            (self.now(), listed(self.mine.partitions), limit),
         )
         return [GraceDue(*row) for row in rows]
 
     def next_grace(self) -> float | None:
-        rows = self.db.rows("SELECT min(grace_until) FROM registers WHERE standing = 'grace'")
-        return None if rows[0][0] is None else float(rows[0][0])
+        rows = self.db.rows(
+            f"SELECT grace_until FROM registers WHERE standing = 'grace' AND {_MINE}"
+            " ORDER BY grace_until LIMIT 1",
+            (listed(self.mine.partitions),),
+        )
+        return float(rows[0][0]) if rows else None
 
     def clients_unseen(
         self, before: float, after: tuple[float, str, str], limit: int
@@ -96,8 +106,8 @@ class CrowdRows(Rows):
     def clients_of_edge(self, edge_id: int, limit: int) -> Sequence[tuple[str, str]]:
         rows = self.db.rows(
             "SELECT user, client_id FROM registers WHERE standing = 'online' AND edge_id = ?"
-            " LIMIT ?",
-            (edge_id, limit),
+            f" AND {_MINE} LIMIT ?",
+            (edge_id, listed(self.mine.partitions), limit),
         )
         return [(row[0], row[1]) for row in rows]
 
@@ -126,7 +136,9 @@ class CrowdRows(Rows):
 
     def open_handovers(self, limit: int) -> Sequence[tuple[str, Handover]]:
         rows = self.db.rows(
-            "SELECT user, subject, client_id, opened, after, run FROM handovers LIMIT ?", (limit,)
+            "SELECT user, subject, client_id, opened, after, run FROM handovers"
+            f" WHERE {_MINE} LIMIT ?",
+            (listed(self.mine.partitions), limit),
         )
         return [(row[0], Handover(FollowKey(*row[1:4]), row[4], row[5])) for row in rows]
 

@@ -122,7 +122,7 @@ class Dispatcher:
                 lane.wake.set()
 
     async def recover(self) -> None:
-        """Call unknown what a process that is gone had claimed. Once, before `run`."""
+        """Call unknown what was claimed in terms that this process has inherited."""
         while await self._store.write(self._recover_page):
             pass
 
@@ -255,11 +255,19 @@ class Dispatcher:
         # What waits for a plugin that fails is tried one at a time.
         count = description.batch_max if lane.breaker.closed else 1
         in_hand = frozenset(lane.in_hand)
+        left_out = False
         schemes = self._plugins.schemes_of(lane, open_schemes)
         due = tx.deliveries_due(schemes, count + len(in_hand))
         free = [delivery for delivery in due if delivery.id not in in_hand][:count]
+        if fresh is not None:
+            # The Report has locked its users, and no more can be locked.
+            locked = [delivery for delivery in free if tx.locked(delivery.user)]
+            left_out = len(locked) < len(free)
+            free = locked
+        elif tx.lock({delivery.user for delivery in free}):
+            free = _still_due(tx, free)
         if not free:
-            return Found(next_in_s=_next_in_s(tx, schemes))
+            return Found(more=left_out, next_in_s=_next_in_s(tx, schemes))
         members = tx.members_of([delivery.notification_id for delivery in free])
         sizes = [
             self._contents.size_at_hand(one.subject, members[one.notification_id], fresh)
@@ -273,7 +281,7 @@ class Dispatcher:
         fitting = self._caller.fitting(lane, [size for _, size in at_hand])
         return Found(
             claimed=self._claim(tx, lane, [one for one, _ in at_hand[:fitting]]),
-            more=len(free) == count or fitting < len(free),
+            more=left_out or len(free) == count or fitting < len(free),
             next_in_s=_next_in_s(tx, schemes),
         )
 
@@ -335,9 +343,12 @@ class Dispatcher:
         still due."""
         try:
             contents = await self._caller.read(lane, batch)
-            claimed = await self._store.write(
-                lambda tx: self._claim(tx, lane, tx.deliveries(list(contents)))
-            )
+
+            def claim(tx: Transaction) -> Sequence[Claimed]:
+                tx.lock({delivery.user for delivery, _ in batch})
+                return self._claim(tx, lane, tx.deliveries(list(contents)))
+
+            claimed = await self._store.write(claim)
             if claimed:
                 looked_for = {delivery.id: spans for delivery, spans in batch}
                 await self._caller.send(lane, claimed, looked_for, contents)
@@ -363,6 +374,7 @@ class Dispatcher:
     @staticmethod
     def _recover_page(tx: Transaction) -> int:
         found = tx.deliveries_sending(_PAGE)
+        tx.lock({delivery.user for delivery in found})
         lost = Answer(Outcome.UNKNOWN, detail="the sender stopped before the answer")
         tx.put_deliveries([interrupted(delivery, tx.now()) for delivery in found])
         for delivery in found:
@@ -373,6 +385,12 @@ class Dispatcher:
     async def _expire(self) -> None:
         def expire_page(tx: Transaction) -> int:
             found = tx.deliveries_expired(_PAGE)
+            if tx.lock({delivery.user for delivery in found}):
+                found = [
+                    one
+                    for one in tx.deliveries([delivery.id for delivery in found])
+                    if one.due_at is not None
+                ]
             tx.put_deliveries([expire(delivery) for delivery in found])
             tx.close_notifications([one.notification_id for one in found], sent=False)
             return len(found)
@@ -384,6 +402,16 @@ class Dispatcher:
             except Fault as fault:
                 log.warning("dispatch_fault", plugin="-", fault=type(fault).__name__)
             await asyncio.sleep(_EXPIRE_EVERY_S)
+
+
+def _still_due(tx: Transaction, deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """Those that are due now that their users are locked."""
+    now = tx.now()
+    return [
+        one
+        for one in tx.deliveries([delivery.id for delivery in deliveries])
+        if one.due_at is not None and one.due_at <= now
+    ]
 
 
 def _next_in_s(tx: Transaction, schemes: Sequence[str]) -> float:

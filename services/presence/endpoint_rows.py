@@ -3,12 +3,18 @@
 import json
 from collections.abc import Mapping, Sequence
 
+from services.chassis.errors import Unavailable
 from services.presence.rows import Rows
 from services.presence.sql import listed
 from services.presence.state import Endpoint
 
 # Tokens that nobody can guess belong to the last user who registered them.
 _MOVING_SCHEMES = ("fcm:", "apns:", "webpush:")
+
+
+def moves(uri: str) -> bool:
+    """Whether an endpoint leaves its former users when somebody registers it."""
+    return uri.lower().startswith(_MOVING_SCHEMES)
 
 
 class EndpointRows(Rows):
@@ -30,14 +36,22 @@ class EndpointRows(Rows):
             found.setdefault(user, {})[uri] = bool(opted_out)
         return found
 
+    def users_of(self, uris: Sequence[str]) -> Sequence[str]:
+        rows = self.db.rows(
+            "SELECT DISTINCT e.user FROM each_text(?) CROSS JOIN endpoints AS e ON e.uri = value",
+            (listed(uris),),
+        )
+        return [row[0] for row in rows]
+
     def put_endpoint(self, user: str, row: Endpoint) -> None:
         """Insert, or replace its clients; a token that moves leaves its former users."""
-        if row.uri.lower().startswith(_MOVING_SCHEMES):
-            others = self.db.rows(
-                "SELECT user FROM endpoints WHERE uri = ? AND user <> ?", (row.uri, user)
-            )
-            for (other,) in others:
-                self.drop_endpoint(other, row.uri, "ENDPOINT_MOVED")
+        if moves(row.uri):
+            for other in self.users_of([row.uri]):
+                if other != user:
+                    if not self.locked(other):
+                        # It has moved since the users were locked.
+                        raise Unavailable("a token was moved by two at once")
+                    self.drop_endpoint(other, row.uri, "ENDPOINT_MOVED")
         self.db.execute(
             "INSERT INTO endpoints VALUES (?, ?, ?, ?, 0) ON CONFLICT (user, uri) DO UPDATE"
             " SET clients = excluded.clients, registered_at = excluded.registered_at",
@@ -59,7 +73,7 @@ class EndpointRows(Rows):
         self._cancel_deliveries(user, uri, "OPTED_OUT")
 
     def _cancel_deliveries(self, user: str, uri: str, reason: str) -> None:
-        self.touched.users.add(user)
+        self.touch([user])
         self.db.execute(
             "UPDATE deliveries SET state = 'cancelled', due_at = NULL, held = 0, reason = ?"
             " WHERE user = ? AND uri = ? AND due_at IS NOT NULL",

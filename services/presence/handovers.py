@@ -181,6 +181,7 @@ class Handovers:
     ) -> tuple[News, bool] | None:
         """Record the decisions, and whether they were the last; None if the row has changed."""
         subject = row.key.subject
+        tx.lock([user])
         state_now = tx.load_user(user, subject)
         messages = [
             Message(subject, message.seq, pos)

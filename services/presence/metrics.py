@@ -75,4 +75,4 @@ graces = Counter("onward_presence_graces_total", "Graces that ended without a re
 dead_edge_clients = Counter(
     "onward_presence_dead_edge_clients_total", "Sessions found at an edge that was gone"
 )
-owner = Gauge("onward_presence_owner", "1 while this process is the presence service that works")
+partitions_held = Gauge("onward_presence_partitions_held", "Partitions held")

@@ -1,6 +1,7 @@
 """Reads and writes decisions, notifications, deliveries and attempts: `store.OutboxRows`."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from services.presence.notifications import Delivery, DeliveryState, Notification, Span
 from services.presence.rows import Rows
@@ -40,7 +41,7 @@ class DecidedRows(Rows):
         self.put_all_decided(subject, [(user, decided)])
 
     def put_all_decided(self, subject: str, decided: Sequence[tuple[str, Decided]]) -> None:
-        self.touched.users.update(user for user, _ in decided)
+        self.touch(user for user, _ in decided)
         self.db.insert_all(
             "decided",
             _DECIDED,
@@ -61,7 +62,7 @@ class DecidedRows(Rows):
         return frozenset(row[0] for row in rows)
 
     def take_out(self, user: str, subject: str, to_seq: int, reason: str) -> None:
-        self.touched.users.add(user)
+        self.touch([user])
         self.db.execute(
             "UPDATE decided SET notification_id = '', reason = ?"
             " WHERE user = ? AND subject = ? AND to_seq = ?",
@@ -187,66 +188,73 @@ class OutboxTables(DecidedRows):
         return [_delivery(row) for row in rows]
 
     def put_deliveries(self, deliveries: Sequence[Delivery]) -> None:
-        self.touched.users.update(delivery.user for delivery in deliveries)
+        self.touch(delivery.user for delivery in deliveries)
         self.db.insert_all(
             "deliveries",
-            f"{_DELIVERY}, scheme",
+            f"{_DELIVERY}, scheme, keeper",
             [
                 (one.id, one.notification_id, one.user, one.subject, one.uri, one.state.value,
                  one.due_at, one.expires_at, int(one.held), one.attempts, one.tries,
-                 int(one.repeats_unknown), one.reason, one.scheme)
+                 int(one.repeats_unknown), one.reason, one.scheme, self.mine.term)
                 for one in deliveries
             ],
             "ON CONFLICT (id) DO UPDATE SET state = excluded.state, due_at = excluded.due_at,"
             " held = excluded.held, attempts = excluded.attempts, tries = excluded.tries,"
-            " repeats_unknown = excluded.repeats_unknown, reason = excluded.reason",
+            " repeats_unknown = excluded.repeats_unknown, reason = excluded.reason,"
+            " keeper = excluded.keeper",
         )  # fmt: skip
 
     def deliveries_due(self, schemes: Sequence[str], limit: int) -> Sequence[Delivery]:
         # One index seek each; with IN the rows would have to be sorted.
-        by_scheme = self.db.rows_of_all(
-            [
-                (
-                    f"SELECT {_DELIVERY} FROM deliveries WHERE scheme = ? AND due_at <= ?"
-                    " ORDER BY due_at LIMIT ?",
-                    (scheme, self.now(), limit),
-                )
-                for scheme in schemes
-            ]
+        found = self._of_each(
+            f"SELECT {_DELIVERY} FROM deliveries WHERE keeper = ? AND scheme = ? AND due_at <= ?"
+            " ORDER BY due_at LIMIT ?",
+            schemes,
+            (self.now(), limit),
         )
-        found = [_delivery(row) for rows in by_scheme for row in rows]
-        found.sort(key=lambda delivery: delivery.due_at or 0.0)
-        return found[:limit]
+        due = sorted(map(_delivery, found), key=lambda delivery: delivery.due_at or 0.0)
+        return due[:limit]
 
     def next_due(self, schemes: Sequence[str]) -> float | None:
-        by_scheme = self.db.rows_of_all(
-            [
-                (
-                    "SELECT due_at FROM deliveries WHERE scheme = ? AND due_at IS NOT NULL"
-                    " ORDER BY due_at LIMIT 1",
-                    (scheme,),
-                )
-                for scheme in schemes
-            ]
+        found = self._of_each(
+            "SELECT due_at FROM deliveries WHERE keeper = ? AND scheme = ? AND due_at IS NOT NULL"
+            " ORDER BY due_at LIMIT 1",
+            schemes,
         )
-        return min((row[0] for rows in by_scheme for row in rows), default=None)
+        return min((row[0] for row in found), default=None)
+
+    def _of_each(
+        self, sql: str, schemes: Sequence[str], parameters: Sequence[Any] = ()
+    ) -> list[Row]:
+        """The rows of a statement about each kept term and channel."""
+        asked = [
+            (sql, (keeper, scheme, *parameters)) for keeper in self.mine.kept for scheme in schemes
+        ]
+        return [row for rows in self.db.rows_of_all(asked) for row in rows]
 
     def schemes_open(self) -> Sequence[str]:
         # From channel to channel in the index; DISTINCT would visit every delivery.
-        rows = self.db.rows(
-            "WITH RECURSIVE open(scheme) AS ("
-            " SELECT min(scheme) FROM deliveries WHERE due_at IS NOT NULL UNION ALL"
-            " SELECT (SELECT min(d.scheme) FROM deliveries AS d WHERE d.due_at IS NOT NULL"
-            "  AND d.scheme > open.scheme) FROM open WHERE open.scheme IS NOT NULL)"
-            " SELECT scheme FROM open WHERE scheme IS NOT NULL"
+        by_keeper = self.db.rows_of_all(
+            [
+                (
+                    "WITH RECURSIVE open(scheme) AS ("
+                    " SELECT min(scheme) FROM deliveries WHERE keeper = ? AND due_at IS NOT NULL"
+                    " UNION ALL SELECT (SELECT min(d.scheme) FROM deliveries AS d"
+                    "  WHERE d.keeper = ? AND d.due_at IS NOT NULL AND d.scheme > open.scheme)"
+                    " FROM open WHERE open.scheme IS NOT NULL)"
+                    " SELECT scheme FROM open WHERE scheme IS NOT NULL",
+                    (keeper, keeper),
+                )
+                for keeper in self.mine.kept
+            ]
         )
-        return [row[0] for row in rows]
+        return sorted({row[0] for rows in by_keeper for row in rows})
 
     def deliveries_expired(self, limit: int) -> Sequence[Delivery]:
         rows = self.db.rows(
-            f"SELECT {_DELIVERY} FROM deliveries WHERE due_at IS NOT NULL AND expires_at <= ?"
-            " ORDER BY expires_at LIMIT ?",
-            (self.now(), limit),
+            f"SELECT {_of('d', _DELIVERY)} FROM each_number(?) CROSS JOIN deliveries AS d"
+            " ON d.keeper = value WHERE d.due_at IS NOT NULL AND d.expires_at <= ? LIMIT ?",
+            (listed(self.mine.kept), self.now(), limit),
         )
         return [_delivery(row) for row in rows]
 
@@ -259,16 +267,19 @@ class OutboxTables(DecidedRows):
         return bool(rows)
 
     def due_now(self, schemes: Sequence[str], at_most: int) -> int:
-        rows = self.db.rows(
-            "SELECT count(*) FROM (SELECT 1 FROM each_text(?) CROSS JOIN deliveries"
-            " ON scheme = value WHERE due_at <= ? LIMIT ?) AS due",
-            (listed(schemes), self.now(), at_most),
+        counted = self._of_each(
+            "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE keeper = ? AND scheme = ?"
+            " AND due_at <= ? LIMIT ?) AS due",
+            schemes,
+            (self.now(), at_most),
         )
-        return int(rows[0][0])
+        return min(at_most, sum(int(row[0]) for row in counted))
 
     def deliveries_sending(self, limit: int) -> Sequence[Delivery]:
         rows = self.db.rows(
-            f"SELECT {_DELIVERY} FROM deliveries WHERE state = 'sending' LIMIT ?", (limit,)
+            f"SELECT {_of('d', _DELIVERY)} FROM each_number(?) CROSS JOIN deliveries AS d"
+            " ON d.keeper = value WHERE d.state = 'sending' AND d.keeper <> ? LIMIT ?",
+            (listed(self.mine.kept), self.mine.term, limit),
         )
         return [_delivery(row) for row in rows]
 

@@ -1,76 +1,128 @@
-"""Who works: one presence service at a time, by a key in etcd and the fence in the store.
+"""This process as an owner of partitions: its term in the store, and what it holds under it.
 
-A member holds one lease. It becomes the owner by creating the owner's key on that lease; the key's
-creation is its epoch, and it claims the store with it, so that whoever owned it before can write no
-more. A process that comes back under its name revokes its own stale lease first. Knows etcd and the
-keys; must not know what an owner does.
+A term begins with a membership and carries its lease's id. While it lasts, `workers` run; the store
+refuses whatever comes after another service has closed it. How partitions are divided and claimed
+in etcd is `services.chassis.ownership`'s to know; what is done with them is not known here.
+
+Drive it: hand it to an `Ownership`, which calls it as its `Holder`; `await leave()` at the end.
 """
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Collection, Mapping
+from typing import Final
 
-from services.chassis import etcd as etcd_client
 from services.chassis import logs
-from services.chassis.cluster import Keys, epoch_of, join
-from services.chassis.errors import Unavailable
-from services.chassis.etcd import Etcd, Lease, Put
+from services.chassis.errors import Fault, Unavailable
+from services.chassis.etcd import Lease
+from services.presence import metrics
+from services.presence.store import Store
+from services.presence.workers import Workers
 
 log = logs.get(__name__)
 
-# The owner's key is looked at this often while another process holds it.
-_LOOK_EVERY_S = 0.2
-_FAULT_PAUSE_S = 0.5
+_REFUSED: Final = (
+    "the presence store knows a newer owner of it than etcd does; if etcd was restored or "
+    "replaced, set ONWARD_PRESENCE_ERA one higher"
+)
+# How long to wait before another term when a fault ended one, as a disk that was too full for it.
+_FAULT_PAUSE_S: Final = 1.0
 
 
-class Ownership:
-    """This member's part in who owns presence."""
+class Owner:
+    """A `services.chassis.ownership.Holder` of partitions of presence."""
 
-    def __init__(self, etcd: Etcd, keys: Keys, name: str, address: str, ttl_s: int, era: int):
-        self._etcd = etcd
-        self._keys = keys
+    def __init__(self, store: Store, workers: Workers, name: str, partitions: int) -> None:
+        self._store = store
+        self._workers = workers
         self._name = name
-        self._address = address
-        self._ttl_s = ttl_s
-        self._era = era
+        self._partitions = partitions
+        self._held: dict[int, int] = {}
+        self._lease: Lease | None = None
+        self._working: asyncio.Task[None] | None = None
 
-    async def join(self) -> Lease:
-        """Become a member on a new lease, whose `keep()` the caller runs; waits for etcd."""
-        while True:
-            try:
-                return await join(
-                    self._etcd, self._keys.presence(self._name), self._address, self._ttl_s
-                )
-            except Unavailable as fault:
-                log.warning("etcd_unavailable", fault=str(fault))
-                await asyncio.sleep(_FAULT_PAUSE_S)
-
-    async def claim(self, lease: Lease, stand_by: Callable[[], Awaitable[None]]) -> int | None:
-        """Wait until this member is the owner; returns its epoch, None if the lease is lost.
-
-        `stand_by()` is called whenever another member turns out to be the owner.
-        """
-        key = self._keys.presence_owner
-        value = json.dumps({"name": self._name})
-        while lease.valid():
-            try:
-                await self._etcd.txn([etcd_client.absent(key)], [Put(key, value, lease.id)])
-                # Read it, whatever was answered: a claim whose answer was lost is a claim too.
-                found = await self._etcd.get(key)
-                if found is not None and found.lease == lease.id:
-                    return epoch_of(self._era, found.create_revision)
-                if found is not None:
-                    await stand_by()
-            except Unavailable as fault:
-                log.warning("etcd_unavailable", fault=str(fault))
-            await asyncio.sleep(_LOOK_EVERY_S)
-        return None
-
-    async def holds(self, lease: Lease) -> bool:
-        """Whether etcd says, now, that this member is the owner on this lease; an etcd that does
-        not answer does not say so."""
+    async def begin(self, lease: Lease) -> None:
+        await self.ended()  # Of a term whose membership has not begun.
         try:
-            found = await self._etcd.get(self._keys.presence_owner)
+            await self._store.begin(lease.id, self._name, self._partitions)
+        except Fault as fault:
+            log.warning("term_not_begun", fault=type(fault).__name__, reason=str(fault))
+            await asyncio.sleep(_FAULT_PAUSE_S)
+            raise Unavailable(str(fault)) from None
+        self._lease = lease
+        self._working = asyncio.create_task(self._work(lease))
+        log.info("term_begun", term=lease.id)
+
+    def held(self) -> Mapping[int, int]:
+        return self._held
+
+    async def take_up(self, claims: Mapping[int, int]) -> Mapping[int, str]:
+        try:
+            taken = await self._store.claim(claims)
+        except Fault as fault:
+            raise Unavailable(str(fault)) from None
+        if self._lease is None or not self._lease.valid():
+            return {}
+        self._held |= {partition: claims[partition] for partition in taken}
+        metrics.partitions_held.set(len(self._held))
+        self._workers.taken()
+        return {partition: _REFUSED for partition in claims if partition not in taken}
+
+    def drop(self, partitions: Collection[int]) -> None:
+        for partition in partitions:
+            self._held.pop(partition, None)
+        self._store.drop(partitions)
+        metrics.partitions_held.set(len(self._held))
+
+    async def release(self, partitions: Collection[int]) -> None:
+        self.drop(partitions)
+        try:
+            await self._store.release(partitions)
+        except Fault as fault:
+            raise Unavailable(str(fault)) from None
+
+    async def ended(self) -> None:
+        """Raises what ended the workers, unless it was a fault, which may pass."""
+        self.drop(list(self._held))
+        working, self._working = self._working, None
+        if working is not None:
+            working.cancel()
+            await asyncio.wait([working])
+            if not working.cancelled():
+                working.result()
+
+    def gives_way(self) -> bool:
+        return False
+
+    async def leave(self) -> None:
+        """Close the term, so that whoever takes over need not; its heir sends what is left."""
+        try:
+            await self._store.end()
+        except Fault as fault:
+            log.warning("term_left_open", fault=type(fault).__name__)
+
+    async def _work(self, lease: Lease) -> None:
+        """Work until cancelled, or until the term is over: then the lease goes too."""
+        working = asyncio.create_task(self._workers.run())
+        ending = asyncio.create_task(self._store.term_ended())
+        try:
+            await asyncio.wait([working, ending], return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+            log.warning("term_ended", term=lease.id)
+        except Fault as fault:
+            log.error("term_ended", term=lease.id, fault=type(fault).__name__, reason=str(fault))
+            await asyncio.sleep(_FAULT_PAUSE_S)
+        finally:
+            working.cancel()
+            ending.cancel()
+            await asyncio.wait([working, ending])
+            await _give_back(lease)
+
+
+async def _give_back(lease: Lease) -> None:
+    """The membership ends with its term; another one begins with another."""
+    if lease.valid():
+        try:
+            await lease.revoke()
         except Unavailable:
-            return False
-        return found is not None and found.lease == lease.id and lease.valid()
+            log.warning("lease_left_to_expire")

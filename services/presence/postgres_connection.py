@@ -24,6 +24,8 @@ from services.presence.sql import Row, Statement
 RV = TypeVar("RV")
 
 SCHEMA = "onward_presence"
+# How sessions call themselves, with `/` and their term.
+APPLICATION = "onward-presence"
 _POLL_S = 0.1
 # How often a statement is sent before the server is asked to keep its plan; and of how many.
 _PREPARED_FROM, _PREPARED_MAX = 2, 400
@@ -36,14 +38,14 @@ _DEFAULTS: dict[str, Any] = {
     "keepalives_idle": 3,
     "keepalives_interval": 1,
     "keepalives_count": 3,
-    "application_name": "onward-presence",
+    "application_name": APPLICATION,
     "client_encoding": "utf8",
 }
 # A statement that works for longer than that is ended by the server, before the deadline.
 _WORK_PART = 0.7
-# A transaction of a process that stands still gives its lock up after this long. Whoever claims
-# meanwhile does not wait for it.
-_IDLE_IN_TRANSACTION_MS = 5_000
+# A transaction of a process that stands still gives its locks up after this long: other processes
+# may wait for the users that it has locked. Whoever closes its term does not wait for it.
+_IDLE_IN_TRANSACTION_MS = 2_000
 # Every query has its index, also in tables that PostgreSQL has no statistics of yet. A commit waits
 # for the synchronous standby, whatever the database is set to.
 _SET_UP = f"""
@@ -56,6 +58,14 @@ SELECT set_config('search_path', '{SCHEMA}', false),
     CASE WHEN current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
         THEN set_config('synchronous_commit', 'on', false) END
 """
+# Names are locked by their hashes, in one order, so that nobody waits for one who waits for him.
+# Few enough hashes that all of them fit into the table of locks as it is by default.
+_LOCK_HASHES = 2_048
+_LOCK = (
+    "SELECT pg_advisory_xact_lock(7203541, hash) FROM (SELECT DISTINCT"
+    f" (hashtext(name) & {_LOCK_HASHES - 1}) AS hash"
+    " FROM json_array_elements_text(%s::json) AS each(name) ORDER BY hash) AS hashes"
+)
 _EACH_TEXT = "json_array_elements_text(?::json) AS each(value)"
 _EACH_NUMBER = f"(SELECT value::bigint AS value FROM {_EACH_TEXT}) AS each_number"
 
@@ -103,6 +113,7 @@ class Connection(psycopg.Connection[Row]):
     answer_s = math.inf
     deadline = math.inf  # of time.monotonic()
     warned = False  # what it committed may be on this server alone
+    named = 0  # the term that it is named after
 
     def wait(self, gen: PQGen[RV], interval: float = _POLL_S, timeout: float | None = None) -> RV:
         left = self.deadline - time.monotonic()
@@ -118,6 +129,12 @@ class Connection(psycopg.Connection[Row]):
     def _note(self, told: psycopg.errors.Diagnostic) -> None:
         if told.sqlstate == _WARNING_STATE:
             self.warned = True
+
+    def name_after(self, term: int) -> None:
+        """Tell other sessions in which term this one works. Raises psycopg.Error."""
+        if self.named != term:
+            self.send([(f"SET application_name = '{APPLICATION}/{term}'", ())])
+            self.named = term
 
     def send(self, statements: Sequence[Statement]) -> list[psycopg.Cursor[Row]]:
         """Run statements in one round trip; the cursor of each. Raises psycopg.Error."""
@@ -182,6 +199,11 @@ class PostgresSql:
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         self._unsent.append((in_postgres(sql), parameters))
+
+    def lock(self, names: Sequence[str]) -> bool:
+        if names:
+            self._unsent.append((_LOCK, (json.dumps(names),)))
+        return True
 
     def insert_all(self, table: str, columns: str, rows: Sequence[Row], conflict: str = "") -> None:
         if rows:

@@ -1,4 +1,4 @@
--- The presence store in PostgreSQL: version 1 of its schema. Times are seconds of the database's
+-- The presence store in PostgreSQL: version 2 of its schema. Times are seconds of the database's
 -- clock; what the rows mean stands in store.py, state.py and notifications.py. Text is compared byte
 -- by byte, whatever the database is set to, and booleans are the numbers 0 and 1: the rows are the
 -- same as in sqlite_schema.sql, and so is the SQL that reads and writes them.
@@ -6,9 +6,22 @@
 CREATE SCHEMA IF NOT EXISTS onward_presence;
 SET LOCAL search_path = onward_presence;
 
--- One value each: schema, log_id, epoch (the fence; its row is locked by every transaction).
+-- One value each: schema; log_id; epoch, which fences versions that knew no terms; unplaced, while
+-- rows of such a version do not say whose partition they are in.
 CREATE TABLE meta (name text PRIMARY KEY, value text NOT NULL) WITH (fillfactor = 20);
 INSERT INTO meta VALUES ('epoch', '0');
+
+-- Who works on the store: its row is locked by every transaction of a term. id: a lease of etcd;
+-- slot: where it counts; heir: the term that sends what this one left, 0: none yet.
+CREATE TABLE terms (
+  id bigint PRIMARY KEY, name text NOT NULL, slot bigint NOT NULL, closed bigint NOT NULL,
+  heir bigint NOT NULL
+) WITH (fillfactor = 20);
+
+-- Whose each partition is, and since which epoch. term 0: nobody's.
+CREATE TABLE partitions (
+  partition bigint PRIMARY KEY, epoch bigint NOT NULL, term bigint NOT NULL
+) WITH (fillfactor = 50);
 
 CREATE TABLE cursors (partition bigint PRIMARY KEY, pos bigint NOT NULL, epoch bigint NOT NULL)
   WITH (fillfactor = 30);
@@ -18,7 +31,7 @@ CREATE TABLE registers (
   generation bigint NOT NULL, session_id text NOT NULL, edge_id bigint NOT NULL,
   standing text NOT NULL, grace_until double precision NOT NULL, number bigint NOT NULL,
   connected bigint NOT NULL, ended bigint NOT NULL, acknowledges bigint NOT NULL,
-  active bigint NOT NULL, since double precision NOT NULL,
+  active bigint NOT NULL, since double precision NOT NULL, partition bigint NOT NULL,
   PRIMARY KEY ("user", client_id)
 );
 CREATE INDEX registers_in_grace ON registers (grace_until) WHERE standing = 'grace';
@@ -46,14 +59,14 @@ CREATE INDEX waiting_by_user ON waiting ("user", client_id, subject);
 
 CREATE TABLE fanouts (
   subject text COLLATE "C" NOT NULL, seq bigint NOT NULL, pos bigint NOT NULL,
-  publisher text NOT NULL, after_user text COLLATE "C" NOT NULL,
+  publisher text NOT NULL, after_user text COLLATE "C" NOT NULL, partition bigint NOT NULL,
   PRIMARY KEY (subject, seq)
 );
 
 CREATE TABLE handovers (
   "user" text COLLATE "C" NOT NULL, subject text COLLATE "C" NOT NULL,
   client_id text COLLATE "C" NOT NULL, opened bigint NOT NULL,
-  after bigint NOT NULL, run bigint NOT NULL,
+  after bigint NOT NULL, run bigint NOT NULL, partition bigint NOT NULL,
   PRIMARY KEY ("user", subject, client_id, opened)
 );
 
@@ -122,11 +135,11 @@ CREATE TABLE deliveries (
   uri text COLLATE "C" NOT NULL, scheme text COLLATE "C" NOT NULL, state text NOT NULL,
   due_at double precision, expires_at double precision NOT NULL, held bigint NOT NULL,
   attempts bigint NOT NULL, tries bigint NOT NULL, repeats_unknown bigint NOT NULL,
-  reason text NOT NULL
+  reason text NOT NULL, keeper bigint NOT NULL
 );
-CREATE INDEX deliveries_due ON deliveries (scheme, due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX deliveries_expiring ON deliveries (expires_at) WHERE due_at IS NOT NULL;
-CREATE INDEX deliveries_sending ON deliveries (state) WHERE state = 'sending';
+CREATE INDEX deliveries_due ON deliveries (keeper, scheme, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX deliveries_expiring ON deliveries (keeper, expires_at) WHERE due_at IS NOT NULL;
+CREATE INDEX deliveries_sending ON deliveries (keeper) WHERE state = 'sending';
 CREATE INDEX deliveries_by_notification ON deliveries (notification_id);
 CREATE INDEX deliveries_by_user ON deliveries ("user", subject);
 
@@ -138,80 +151,10 @@ CREATE TABLE attempts (
   PRIMARY KEY (delivery_id, number)
 );
 
--- How many there are, kept by the triggers below, once per statement: `delivery/<state>` (a pending
--- one that is held back counts as `held`), `client/<standing>`, and `client/waiting`: clients that
--- wait for any subject. Only one process writes, so nobody waits for these rows.
-CREATE TABLE counts (name text PRIMARY KEY, count bigint NOT NULL) WITH (fillfactor = 20);
-
-CREATE FUNCTION count_deliveries() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-  IF TG_OP <> 'DELETE' THEN
-    INSERT INTO onward_presence.counts AS c
-      SELECT 'delivery/' || CASE held WHEN 1 THEN 'held' ELSE state END, count(*)
-        FROM after_it GROUP BY 1
-      ON CONFLICT (name) DO UPDATE SET count = c.count + excluded.count;
-  END IF;
-  IF TG_OP <> 'INSERT' THEN
-    UPDATE onward_presence.counts AS c SET count = c.count - gone.count FROM (
-      SELECT 'delivery/' || CASE held WHEN 1 THEN 'held' ELSE state END AS name, count(*)
-        FROM before_it GROUP BY 1
-    ) AS gone WHERE c.name = gone.name;
-  END IF;
-  RETURN NULL;
-END $$;
-CREATE TRIGGER deliveries_counted AFTER INSERT ON deliveries
-  REFERENCING NEW TABLE AS after_it FOR EACH STATEMENT EXECUTE FUNCTION count_deliveries();
-CREATE TRIGGER deliveries_uncounted AFTER DELETE ON deliveries
-  REFERENCING OLD TABLE AS before_it FOR EACH STATEMENT EXECUTE FUNCTION count_deliveries();
-CREATE TRIGGER deliveries_recounted AFTER UPDATE ON deliveries
-  REFERENCING OLD TABLE AS before_it NEW TABLE AS after_it
-  FOR EACH STATEMENT EXECUTE FUNCTION count_deliveries();
-
-CREATE FUNCTION count_registers() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-  IF TG_OP <> 'DELETE' THEN
-    INSERT INTO onward_presence.counts AS c
-      SELECT 'client/' || standing, count(*) FROM after_it GROUP BY 1
-      ON CONFLICT (name) DO UPDATE SET count = c.count + excluded.count;
-  END IF;
-  IF TG_OP <> 'INSERT' THEN
-    UPDATE onward_presence.counts AS c SET count = c.count - gone.count FROM (
-      SELECT 'client/' || standing AS name, count(*) FROM before_it GROUP BY 1
-    ) AS gone WHERE c.name = gone.name;
-  END IF;
-  RETURN NULL;
-END $$;
-CREATE TRIGGER registers_counted AFTER INSERT ON registers
-  REFERENCING NEW TABLE AS after_it FOR EACH STATEMENT EXECUTE FUNCTION count_registers();
-CREATE TRIGGER registers_uncounted AFTER DELETE ON registers
-  REFERENCING OLD TABLE AS before_it FOR EACH STATEMENT EXECUTE FUNCTION count_registers();
-CREATE TRIGGER registers_recounted AFTER UPDATE ON registers
-  REFERENCING OLD TABLE AS before_it NEW TABLE AS after_it
-  FOR EACH STATEMENT EXECUTE FUNCTION count_registers();
-
-CREATE FUNCTION count_waiting() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-  IF TG_OP = 'INSERT' THEN
-    INSERT INTO onward_presence.counts AS c
-      SELECT 'client/waiting', count(*) FROM (SELECT DISTINCT "user", client_id FROM after_it) AS one
-        WHERE NOT EXISTS (
-          SELECT 1 FROM onward_presence.waiting AS w
-            WHERE w."user" = one."user" AND w.client_id = one.client_id AND NOT EXISTS (
-              SELECT 1 FROM after_it AS a WHERE a.subject = w.subject
-                AND a."user" = w."user" AND a.client_id = w.client_id))
-        HAVING count(*) > 0
-      ON CONFLICT (name) DO UPDATE SET count = c.count + excluded.count;
-  ELSE
-    UPDATE onward_presence.counts AS c SET count = c.count - gone.count FROM (
-      SELECT count(*) FROM (SELECT DISTINCT "user", client_id FROM before_it) AS one
-        WHERE NOT EXISTS (
-          SELECT 1 FROM onward_presence.waiting AS w
-            WHERE w."user" = one."user" AND w.client_id = one.client_id)
-    ) AS gone WHERE c.name = 'client/waiting' AND gone.count > 0;
-  END IF;
-  RETURN NULL;
-END $$;
-CREATE TRIGGER waiting_counted AFTER INSERT ON waiting
-  REFERENCING NEW TABLE AS after_it FOR EACH STATEMENT EXECUTE FUNCTION count_waiting();
-CREATE TRIGGER waiting_uncounted AFTER DELETE ON waiting
-  REFERENCING OLD TABLE AS before_it FOR EACH STATEMENT EXECUTE FUNCTION count_waiting();
+-- How many there are, kept by triggers, once per statement: `delivery/<state>` (a pending one that is
+-- held back counts as `held`), `client/<standing>`, and `client/waiting`: clients that wait for any
+-- subject. Each open term has rows of its own, so that nobody waits for these; a count is the sum of
+-- its slots, each of which may be below zero.
+CREATE TABLE counts (
+  name text NOT NULL, slot bigint NOT NULL, count bigint NOT NULL, PRIMARY KEY (name, slot)
+) WITH (fillfactor = 20);

@@ -1,16 +1,16 @@
-"""The presence store in PostgreSQL: for several presence services, one of which writes.
+"""The presence store in PostgreSQL: for several presence services.
 
-One connection on one thread. A transaction begins by locking and reading the row that says in which
-epoch the store was claimed, and a claim writes that row: so nothing commits after a higher claim.
-A claim does not wait for a process that stands still within a transaction; it ends its session.
+One connection of each on one thread. A transaction begins by locking and reading the row of its
+term, and who closes the term writes that row: so nothing commits in a term that is closed. Who
+closes one does not wait for a process that stands still within a transaction; it ends its session.
 
 Where a commit's outcome is not known (the connection broke, or the commit did not wait for its
-standby), the claim is given up. Whoever claims next finds what there is: cursors and effects are
+standby), the term is given up. Whoever takes over finds what there is: cursors and effects are
 one transaction, so that repeating it harms nobody.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeGuard, TypeVar
@@ -18,8 +18,9 @@ from typing import TypeGuard, TypeVar
 import psycopg
 
 from services.chassis import logs
-from services.chassis.errors import Fault, StartError, StoreFull, Unavailable
+from services.chassis.errors import Deposed, Fault, StartError, StoreFull, Unavailable
 from services.presence.postgres_connection import (
+    APPLICATION,
     SCHEMA,
     Connection,
     PostgresSql,
@@ -27,6 +28,7 @@ from services.presence.postgres_connection import (
     connect,
 )
 from services.presence.serial_store import SerialStore, commit_seconds, work_seconds
+from services.presence.sql import Statement, listed
 from services.presence.transaction import SqlTransaction
 
 T = TypeVar("T")
@@ -34,29 +36,32 @@ T = TypeVar("T")
 log = logs.get(__name__)
 
 _SCHEMA_SQL = Path(__file__).with_name("postgres_schema.sql")
-_SCHEMA_VERSION = 1
+_COUNTS_SQL = Path(__file__).with_name("postgres_counts.sql")
+_FROM_1_SQL = Path(__file__).with_name("postgres_from_1.sql")
+_SCHEMA_VERSION = 2
 # Any number, as long as everybody who changes the schema takes the same.
 _SCHEMA_LOCK = 7_203_541_890
 # A change of the schema may take its time, and others wait for it.
 _SCHEMA_ANSWER_S = 60.0
 # After a try to connect that failed, others fail at once for this long: many may be queued.
 _RECONNECT_PAUSE_S = 0.5
-# How long a claim waits for the transaction of a former owner before it ends its session.
-_CLAIM_WAIT_MS = 1_000
+# How long a transaction of a term that is to be closed is waited for before its session is ended.
+_CLOSE_WAIT_MS = 1_000
 _FULL_STATE = "53100"
 # Not a primary any more, or set to read only; stood still within a transaction for too long.
 _SESSION_STATES = frozenset({"25006", "25P03"})
 
 _NOW = "extract(epoch FROM clock_timestamp())::float8"
-_FENCE = f"SELECT {_NOW} FROM meta WHERE name = 'epoch' FOR SHARE"
-_CLAIM = f"SELECT {_NOW} FROM meta WHERE name = 'epoch' FOR UPDATE"
+# The slot is where the triggers count: no two open terms wait for each other's rows.
+_FENCE = (
+    f"SELECT {_NOW}, set_config('onward.slot', slot::text, true) FROM terms"
+    " WHERE id = %s AND closed = 0 FOR SHARE"
+)
+_WITHOUT_FENCE = f"SELECT {_NOW}, ''"
 _META = "SELECT name, value FROM meta"
-# Whoever holds the fence's row, or waits for it.
-_END_RIVALS = """
-SELECT pg_terminate_backend(pid) FROM pg_locks
-WHERE locktype = 'relation' AND relation = 'meta'::regclass AND mode = 'RowShareLock'
-    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND pid <> pg_backend_pid()
+_END_SESSIONS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name IN (SELECT value FROM each_text(?))
 """
 
 
@@ -89,22 +94,26 @@ class PostgresStore(SerialStore):
             self._connection.close()
             self._connection = None
 
-    def _raise_epoch(self, epoch: int) -> None:
+    def _transact(
+        self, work: Callable[[SqlTransaction], T], term: int = 0, closing: bool = False
+    ) -> T:
         try:
-            super()._raise_epoch(epoch)
-        except psycopg.errors.LockNotAvailable:
-            log.warning("former_owner_ended")
-            self._read(lambda tx: tx.db.rows(_END_RIVALS))
-            try:
-                super()._raise_epoch(epoch)
-            except psycopg.errors.LockNotAvailable:
-                raise Unavailable("the former owner of presence does not let go") from None
+            return self._attempt(work, term, closing)
+        except _StandsStill as fault:
+            log.warning("term_ended_by_force", terms=fault.terms)
+            names = listed(f"{APPLICATION}/{own_id}" for own_id in fault.terms)
+            self._read(lambda tx: tx.db.rows(_END_SESSIONS, (names,)))
+        try:
+            return self._attempt(work, term, closing)
+        except _StandsStill:
+            raise Unavailable("a former owner of presence does not let go") from None
 
-    def _transact(self, work: Callable[[SqlTransaction], T], claiming: bool = False) -> T:
+    def _attempt(self, work: Callable[[SqlTransaction], T], term: int, closing: bool) -> T:
         connection = self._connected()
         committing = False
         try:
-            sql, tx = self._begin(connection, claiming)
+            connection.name_after(term)
+            sql, tx = self._begin(connection, term, closing)
             began = time.perf_counter()
             result = work(tx)
             worked = time.perf_counter()
@@ -118,35 +127,41 @@ class PostgresStore(SerialStore):
             unknown = committing and connection.lost
             self._undo(connection, error)
             if unknown:
-                self._epoch = 0
+                self._depose()
                 raise Unavailable("it is not known whether presence's store committed") from None
-            if isinstance(error, psycopg.errors.LockNotAvailable):
-                raise
+            if isinstance(error, psycopg.errors.LockNotAvailable) and closing:
+                raise _StandsStill(tx.closing) from None
             if _is_fault(error):
                 raise self._noted(_fault_of(error)) from None
             raise
         if connection.warned:
             self._end()
-            self._epoch = 0
+            self._depose()
             raise Unavailable("a commit did not wait for its standby")
         self.full_since = None
         return result
 
-    def _begin(self, connection: Connection, claiming: bool) -> tuple[PostgresSql, SqlTransaction]:
-        """A transaction in which the fence is locked, at the time of the lock."""
+    def _begin(
+        self, connection: Connection, term: int, closing: bool
+    ) -> tuple[PostgresSql, SqlTransaction]:
+        """A transaction in which the term's row is locked, at the time of the lock."""
         sql = PostgresSql(connection, self._clock)
-        first = [("BEGIN", ())]
-        if claiming:
-            first.append((f"SET LOCAL lock_timeout = {_CLAIM_WAIT_MS}", ()))
-        first.append((_CLAIM if claiming else _FENCE, ()))
+        first: list[Statement] = [("BEGIN", ())]
+        if closing:
+            first.append((f"SET LOCAL lock_timeout = {_CLOSE_WAIT_MS}", ()))
+        first.append((_FENCE, (term,)) if term else (_WITHOUT_FENCE, ()))
         *_, fence, meta = sql.flush([*first, (_META, ())])
-        [(sql.began_at,)] = fence.fetchall()
-        return sql, SqlTransaction(sql, self._partitions, dict(meta.fetchall()))
+        found = fence.fetchall()
+        if not found:
+            self._depose()
+            raise Deposed("another process has closed this term of the presence store")
+        sql.began_at = found[0][0]
+        return sql, SqlTransaction(sql, self._partitions, self.mine, dict(meta.fetchall()))
 
     def _read(self, work: Callable[[SqlTransaction], T]) -> T:
         sql = PostgresSql(self._connected(), self._clock)
         try:
-            return work(SqlTransaction(sql, self._partitions))
+            return work(SqlTransaction(sql, self._partitions, self.mine))
         except psycopg.Error as error:
             self._end()
             if _is_fault(error):
@@ -195,6 +210,14 @@ class PostgresStore(SerialStore):
         return fault
 
 
+class _StandsStill(Exception):
+    """A process holds the row of a term that is to be closed, within a transaction."""
+
+    def __init__(self, terms: Collection[int]) -> None:
+        super().__init__()
+        self.terms = terms
+
+
 def _is_fault(error: BaseException) -> TypeGuard[psycopg.Error]:
     """Whether the server, or the way to it, is at fault; otherwise it is a bug."""
     if isinstance(error, psycopg.Error) and error.sqlstate in _SESSION_STATES:
@@ -237,8 +260,13 @@ def _prepare(connection: Connection) -> None:
                 f"the presence store was written by a newer version of Onward (schema {version}, "
                 f"this one knows {_SCHEMA_VERSION}); run that version"
             )
-        if version < 1:
-            connection.execute(_SCHEMA_SQL.read_text())
-            connection.execute("INSERT INTO meta VALUES ('schema', %s)", (str(_SCHEMA_VERSION),))
+        if version < _SCHEMA_VERSION:
+            connection.execute((_FROM_1_SQL if version == 1 else _SCHEMA_SQL).read_text())
+            connection.execute(_COUNTS_SQL.read_text())
+            connection.execute(
+                "INSERT INTO meta VALUES ('schema', %s)"
+                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (str(_SCHEMA_VERSION),),
+            )
     if not standby:
         log.warning("store_without_standby")

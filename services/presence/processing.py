@@ -4,21 +4,39 @@ Rules: entries of a partition take effect in order of pos and without a hole, ea
 because the partition's cursor moves in the same transaction. A presence event goes to the core; a
 message is decided for every user who waits for its subject; a mark is kept.
 
+Users are locked before anything of theirs is read: those whom events name, and those who wait for
+the messages' subjects. Of a crowd only the first page is; the rest, and messages beyond what one
+transaction locks, are left to `fanouts`.
+
 Runs inside the store, on its thread. Knows entries and cores. Must not know gRPC or timers. What
 others should look at after the commit is gathered in `News`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from onward.types.v1 import entry_pb2
 
 from services.presence import handover, metrics
+from services.presence.endpoint_rows import moves
 from services.presence.events import on_event
 from services.presence.notifications import Span
 from services.presence.outbox import News, Outbox
 from services.presence.state import Graces, Message
 from services.presence.store import Cursor, FanOut, Transaction
+
+# Users whom one transaction locks, or a page of waiting ones more.
+_USERS_MAX = 2_000
+
+
+class Part(NamedTuple):
+    """Entries of one partition, as its owner in `epoch` reported them."""
+
+    partition: int
+    epoch: int
+    entries: Sequence[entry_pb2.Entry]
 
 
 class Processing:
@@ -29,24 +47,46 @@ class Processing:
         self._graces = graces
         self._users_max = fanout_users_max
 
-    def apply(
-        self,
-        tx: Transaction,
-        partition: int,
-        epoch: int,
-        entries: Sequence[entry_pb2.Entry],
-        news: News,
+    def apply(self, tx: Transaction, parts: Sequence[Part], news: News) -> dict[int, int]:
+        """Apply what follows on each partition's cursor; returns the cursors after it. Each
+        partition once."""
+        entries = [entry for part in parts for entry in part.entries]
+        subjects = {one.message.subject for one in entries if one.HasField("message")}
+        tx.read_in_advance([part.partition for part in parts], list(subjects))
+        crowd = self._lock(tx, entries, subjects)
+        return {part.partition: self._apply(tx, part, crowd, news).pos for part in parts}
+
+    def _lock(
+        self, tx: Transaction, entries: Sequence[entry_pb2.Entry], subjects: Collection[str]
+    ) -> Mapping[str, Sequence[str]]:
+        """Lock everybody concerned; returns, by subject, the first users who wait for it.
+
+        Who begins to wait later is not among them; the handover row that always comes with a
+        waiting row reads the log after this moment, and finds these messages there.
+        """
+        events = [one.presence for one in entries if one.HasField("presence")]
+        users = {event.user for event in events}
+        uris = {uri for event in events for uri in _registered(event) if moves(uri)}
+        locked = users | (set(tx.users_of(sorted(uris))) if uris else set())
+        crowd: dict[str, Sequence[str]] = {}
+        for subject in sorted(tx.waiting_subjects(list(subjects))):
+            # Beyond the bound nobody is decided here, and all are left to `fanouts`.
+            room = len(locked) < _USERS_MAX
+            crowd[subject] = tx.users_waiting(subject, "", self._users_max) if room else ()
+            locked.update(crowd[subject])
+        if locked:
+            tx.lock(locked)
+            tx.read_users_in_advance(sorted(users))
+        return crowd
+
+    def _apply(
+        self, tx: Transaction, part: Part, crowd: Mapping[str, Sequence[str]], news: News
     ) -> Cursor:
-        """Apply what follows on the partition's cursor; returns the cursor after it."""
+        partition, epoch = part.partition, part.epoch
         cursor = tx.cursor(partition)
         if epoch < cursor.epoch:
             return cursor
-        new = _contiguous(entries, cursor.pos)
-        # A waiting row that this batch inserts is not among them; the handover row that always
-        # comes with it reads the log after this commit, and finds the batch's messages there.
-        awaited = tx.waiting_subjects(
-            list({entry.message.subject for entry in new if entry.HasField("message")})
-        )
+        new = _contiguous(part.entries, cursor.pos)
         kinds: Counter[str] = Counter()
         for entry in new:
             kind = entry.WhichOneof("body")
@@ -56,9 +96,9 @@ class Processing:
                     tx.load_user(user), entry.presence, entry.pos, tx.now(), self._graces
                 )
                 self._outbox.write(tx, user, effects, news=news)
-            elif kind == "message" and entry.message.subject in awaited:
+            elif kind == "message" and entry.message.subject in crowd:
                 news.messages.append(entry.message)
-                self._message(tx, entry, news)
+                self._message(tx, entry, crowd[entry.message.subject], news)
             elif kind == "mark":
                 tx.put_mark(entry.mark.edge_id, partition, entry.mark.round, entry.mark.pos)
             kinds[kind or "unknown"] += 1
@@ -73,6 +113,10 @@ class Processing:
     def fan_out(self, tx: Transaction, fanout: FanOut, news: News) -> None:
         """Decide a message for the next users who wait for its subject, and note how far."""
         users = tx.users_waiting(fanout.subject, fanout.after_user, self._users_max)
+        tx.lock(users)
+        self._decide(tx, fanout, users, news)
+
+    def _decide(self, tx: Transaction, fanout: FanOut, users: Sequence[str], news: News) -> None:
         message = Message(fanout.subject, fanout.seq, fanout.pos)
         states = tx.load_followers(users, fanout.subject)
         due = [user for user in users if handover.is_due(states[user], message)]
@@ -83,13 +127,25 @@ class Processing:
             tx.drop_fanout(fanout.subject, fanout.seq)
             return
         news.fanouts = True
-        rest = FanOut(fanout.subject, fanout.seq, fanout.pos, fanout.publisher, users[-1])
-        tx.put_fanout(rest)
+        tx.put_fanout(replace(fanout, after_user=users[-1]))
 
-    def _message(self, tx: Transaction, entry: entry_pb2.Entry, news: News) -> None:
+    def _message(
+        self, tx: Transaction, entry: entry_pb2.Entry, users: Sequence[str], news: News
+    ) -> None:
         message = entry.message
         whole = FanOut(message.subject, message.seq, entry.pos, message.publisher, "")
-        self.fan_out(tx, whole, news)
+        if users:
+            self._decide(tx, whole, users, news)
+        else:
+            news.fanouts = True
+            tx.put_fanout(whole)
+
+
+def _registered(event: entry_pb2.PresenceEvent) -> Sequence[str]:
+    """The endpoints that an event says are its user's."""
+    if event.HasField("endpoint_added"):
+        return [event.endpoint_added.uri]
+    return event.connected.endpoints if event.HasField("connected") else ()
 
 
 def _contiguous(entries: Sequence[entry_pb2.Entry], pos: int) -> list[entry_pb2.Entry]:

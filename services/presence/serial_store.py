@@ -1,19 +1,21 @@
 """What every store does alike: one thread runs all work, one piece after the other.
 
-Knows the queue in front of the thread, who is told of commits, and when a claim has ended. Must not
-know SQL or a database: a store derives from it and says how to open, claim, write, read and close,
-each on the thread.
+Knows the queue in front of the thread, who is told of commits, what this process works on, and when
+its term has ended. Must not know SQL or a database: a store derives from it and says how to open,
+write, read and close, each on the thread.
 """
 
 import asyncio
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 from services.chassis.errors import Deposed
 from services.presence import metrics
-from services.presence.store import Touched, Transaction
+from services.presence.store import Mine, Touched, Transaction
 from services.presence.transaction import SqlTransaction
 
 T = TypeVar("T")
@@ -28,8 +30,9 @@ class SerialStore(ABC):
     """A `store.Store` whose work runs on one thread."""
 
     def __init__(self) -> None:
-        # The claim that this process writes under; 0: none.
-        self._epoch = 0
+        self.mine = Mine()
+        # Held while `mine` is changed: on the store's thread, or by `drop` in the event loop.
+        self._changing = threading.Lock()
         self._partitions = 0
         # Since when nothing could be written for want of space; None: the last write was.
         self.full_since: float | None = None
@@ -42,19 +45,51 @@ class SerialStore(ABC):
         """Open or create it. Raises StartError naming what is wrong with it."""
         await self._run(self._open)
 
-    async def claim(self, epoch: int, partitions: int) -> None:
+    async def begin(self, term: int, name: str, partitions: int) -> None:
         self._partitions = partitions
-        self._epoch = 0
-        await self._run(lambda: self._raise_epoch(epoch))
-        self._epoch = epoch
+        self._depose()
+        await self._run(lambda: self._transact(lambda tx: tx.open_term(term, name), closing=True))
+        self.mine = Mine(term, frozenset(), (term,))
         self._ended.clear()
 
+    async def claim(self, epochs: Mapping[int, int]) -> frozenset[int]:
+        def work() -> frozenset[int]:
+            taken = self._fenced(lambda tx: tx.claim(epochs), closing=True)
+            self._keep(more=taken)
+            return taken
+
+        return await self._ending(work)
+
+    def drop(self, partitions: Collection[int]) -> None:
+        self._keep(less=partitions)
+
+    async def release(self, partitions: Collection[int]) -> None:
+        def work() -> None:
+            # What was queued before is done, and what comes after finds them gone.
+            self._keep(less=partitions)
+            self._fenced(lambda tx: tx.release(partitions))
+
+        await self._ending(work)
+
+    async def inherit(self) -> None:
+        def work() -> None:
+            inherited = self._fenced(lambda tx: tx.inherit())
+            with self._changing:
+                self.mine = replace(self.mine, kept=(self.mine.term, *inherited))
+
+        await self._ending(work)
+
+    async def end(self) -> None:
+        def work() -> None:
+            self._fenced(lambda tx: tx.close_terms([self.mine.term]))
+            self._depose()
+
+        await self._ending(work)
+
     async def write(self, work: Callable[[Transaction], T]) -> T:
-        try:
-            result, touched = await self._run(lambda: self._write(work))
-        finally:
-            if not self._epoch:
-                self._ended.set()
+        result, touched = await self._ending(
+            lambda: self._fenced(lambda tx: (work(tx), tx.touched))
+        )
         for listener in self._listeners:
             listener(touched)
         return result
@@ -62,7 +97,7 @@ class SerialStore(ABC):
     async def read(self, work: Callable[[Transaction], T]) -> T:
         return await self._run(lambda: self._read(work))
 
-    async def claim_ended(self) -> None:
+    async def term_ended(self) -> None:
         await self._ended.wait()
 
     def on_commit(self, listener: Callable[[Touched], None]) -> None:
@@ -72,41 +107,53 @@ class SerialStore(ABC):
         await self._run(self._close)
         self._thread.shutdown()
 
+    async def _ending(self, work: Callable[[], T]) -> T:
+        """Run work of the term, which may turn out to have ended."""
+        try:
+            return await self._run(work)
+        finally:
+            if not self.mine.term:
+                self._ended.set()
+
     async def _run(self, work: Callable[[], T]) -> T:
         await self._queued.acquire()
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
         # A cancelled caller must not leave its slot while its work is still queued.
-        future.add_done_callback(lambda _: self._queued.release())
+        future.add_done_callback(self._done)
         return await asyncio.shield(future)
+
+    def _done(self, future: asyncio.Future[T]) -> None:
+        self._queued.release()
+        if not future.cancelled():
+            future.exception()  # Nobody may be there any more to ask for it.
 
     # -- on the thread ------------------------------------------------------------------------
 
-    def _raise_epoch(self, epoch: int) -> None:
-        def work(tx: SqlTransaction) -> None:
-            stored = tx.epoch()
-            if epoch <= stored:
-                raise Deposed(f"the presence store was claimed in epoch {stored}, above {epoch}")
-            tx.set_epoch(epoch)
+    def _fenced(self, work: Callable[[SqlTransaction], T], closing: bool = False) -> T:
+        if not self.mine.term:
+            raise Deposed("this process has no term of the presence store")
+        return self._transact(work, self.mine.term, closing)
 
-        self._transact(work, claiming=True)
+    def _keep(self, more: Collection[int] = (), less: Collection[int] = ()) -> None:
+        with self._changing:
+            partitions = (set(self.mine.partitions) | set(more)) - set(less)
+            self.mine = replace(self.mine, partitions=frozenset(partitions))
 
-    def _write(self, work: Callable[[SqlTransaction], T]) -> tuple[T, Touched]:
-        def fenced(tx: SqlTransaction) -> tuple[T, Touched]:
-            if tx.epoch() != self._epoch or self._epoch == 0:
-                self._epoch = 0
-                raise Deposed("another process has claimed the presence store")
-            return work(tx), tx.touched
-
-        return self._transact(fenced)
+    def _depose(self) -> None:
+        """The term is over; nothing is written any more."""
+        with self._changing:
+            self.mine = Mine()
 
     @abstractmethod
     def _open(self) -> None:
         """Open or create it, and bring it to the present schema."""
 
     @abstractmethod
-    def _transact(self, work: Callable[[SqlTransaction], T], claiming: bool = False) -> T:
-        """Run `work` in a transaction that cannot commit after a higher epoch was claimed; with
-        `claiming`, in one that claims it."""
+    def _transact(
+        self, work: Callable[[SqlTransaction], T], term: int = 0, closing: bool = False
+    ) -> T:
+        """Run `work` in a transaction that cannot commit once the term is closed (0: needs none),
+        and raises Deposed then; with `closing`, in one that closes terms."""
 
     @abstractmethod
     def _read(self, work: Callable[[SqlTransaction], T]) -> T:

@@ -7,7 +7,7 @@ each whole: cursors and effects together.
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
@@ -22,20 +22,12 @@ from services.presence.dispatch import Dispatcher, Found, Reserved
 from services.presence.log_reader import LogReader
 from services.presence.outbox import News
 from services.presence.plugins import Lane
-from services.presence.processing import Processing
+from services.presence.processing import Part, Processing
 from services.presence.store import Store, Transaction
 
 log = logs.get(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-
-class Part(NamedTuple):
-    """Entries of one partition, as its owner in `epoch` reported them."""
-
-    partition: int
-    epoch: int
-    entries: Sequence[entry_pb2.Entry]
 
 
 class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
@@ -79,7 +71,7 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
             await abort(context, fault)
         except Exception as error:  # noqa: BLE001  # the handler's task ends here
             # A bug: these entries cannot take effect, and will be reported again and again.
-            self._block(request.partitions, {})
+            self._block(request.partitions, {part.partition: 0 for part in request.partitions})
             log.error("report_failed", error=type(error).__name__)
             await context.abort(grpc.StatusCode.INTERNAL, "the entries could not take effect")
         self.log_replaced = False
@@ -131,9 +123,10 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
     def _block(
         self, reported: Sequence[presence_pb2.PartitionEntries], cursors: Mapping[int, int]
     ) -> None:
-        """Notes the partitions whose cursor is not at the last entry that was reported."""
+        """Notes the partitions of this process whose cursor is not at the last entry reported."""
         for part in reported:
-            if part.entries and cursors.get(part.partition, 0) < part.entries[-1].pos:
+            last = part.entries[-1].pos if part.entries else 0
+            if cursors.get(part.partition, last) < last:
                 self._blocked[part.partition] = None
             else:
                 self._blocked.pop(part.partition, None)
@@ -152,18 +145,8 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
             raise LogReplaced(
                 f"presence belongs to log {tx.log_id()}, not {log_id}; an operator must decide"
             )
-        entries = [entry for part in chunk for entry in part.entries]
-        tx.read_in_advance(
-            list({part.partition for part in chunk}),
-            list({one.message.subject for one in entries if one.HasField("message")}),
-            list({one.presence.user for one in entries if one.HasField("presence")}),
-        )
-        return {
-            part.partition: self._processing.apply(
-                tx, part.partition, part.epoch, part.entries, news
-            ).pos
-            for part in chunk
-        }
+        mine = [part for part in chunk if part.partition in tx.mine.partitions]
+        return self._processing.apply(tx, mine, news)
 
 
 def chunks(

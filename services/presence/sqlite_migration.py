@@ -16,7 +16,27 @@ class Change(NamedTuple):
 def change_from(version: int, now: float) -> Change:
     """What a store of this version needs; 0: a new one, which needs nothing. `now`: the store's
     clock, in seconds."""
-    return _from_1(now) if version == 1 else Change()
+    steps = {1: [_from_1(now), _FROM_2], 2: [_FROM_2]}.get(version, [])
+    return Change("".join(one.before for one in steps), "".join(one.after for one in steps))
+
+
+# Terms and partitions instead of one owner of all. Term 0 is whoever owned all of it: what it left
+# to send has no other keeper. To which partition a row belongs is found out by the first term.
+_FROM_2 = Change(
+    before="""
+        ALTER TABLE registers ADD COLUMN partition INTEGER NOT NULL DEFAULT -1;
+        ALTER TABLE fanouts ADD COLUMN partition INTEGER NOT NULL DEFAULT -1;
+        ALTER TABLE handovers ADD COLUMN partition INTEGER NOT NULL DEFAULT -1;
+        ALTER TABLE deliveries ADD COLUMN keeper INTEGER NOT NULL DEFAULT 0;
+        DROP INDEX IF EXISTS deliveries_due;
+        DROP INDEX IF EXISTS deliveries_expiring;
+        DROP INDEX IF EXISTS deliveries_sending;
+        """,
+    after="""
+        INSERT INTO terms VALUES (0, '', 0, 1, 0);
+        INSERT INTO meta VALUES ('unplaced', '1');
+        """,
+)
 
 
 def _from_1(now: float) -> Change:

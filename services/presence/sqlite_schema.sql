@@ -1,8 +1,23 @@
 -- The presence store. Times are seconds of the store's clock; what the rows mean stands in
 -- store.py, state.py and notifications.py.
 
--- One value each: log_id, epoch (the fence), partitions.
+-- One value each: log_id; epoch, which fences versions that knew no terms; unplaced, while rows of
+-- such a version do not say whose partition they are in.
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+INSERT INTO meta VALUES ('epoch', '0') ON CONFLICT DO NOTHING;
+
+-- Who works on the store. id: a lease of etcd; slot: nothing here, where one process writes; heir: the
+-- term that sends what this one left, 0: none yet.
+CREATE TABLE IF NOT EXISTS terms (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL, slot INTEGER NOT NULL, closed INTEGER NOT NULL,
+  heir INTEGER NOT NULL
+);
+
+-- Whose each partition is, and since which epoch. term 0: nobody's.
+CREATE TABLE IF NOT EXISTS partitions (
+  partition INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, term INTEGER NOT NULL
+);
 
 -- How far each partition of the log has taken effect, and the epoch of its last entry.
 CREATE TABLE IF NOT EXISTS cursors (
@@ -14,7 +29,7 @@ CREATE TABLE IF NOT EXISTS registers (
   generation INTEGER NOT NULL, session_id TEXT NOT NULL, edge_id INTEGER NOT NULL,
   standing TEXT NOT NULL, grace_until REAL NOT NULL, number INTEGER NOT NULL,
   connected INTEGER NOT NULL, ended INTEGER NOT NULL, acknowledges INTEGER NOT NULL,
-  active INTEGER NOT NULL, since REAL NOT NULL,
+  active INTEGER NOT NULL, since REAL NOT NULL, partition INTEGER NOT NULL DEFAULT -1,
   PRIMARY KEY (user, client_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS registers_in_grace ON registers (grace_until)
@@ -43,13 +58,13 @@ CREATE INDEX IF NOT EXISTS waiting_by_user ON waiting (user, client_id, subject)
 -- Messages of more waiting users than one transaction decides.
 CREATE TABLE IF NOT EXISTS fanouts (
   subject TEXT NOT NULL, seq INTEGER NOT NULL, pos INTEGER NOT NULL, publisher TEXT NOT NULL,
-  after_user TEXT NOT NULL,
+  after_user TEXT NOT NULL, partition INTEGER NOT NULL DEFAULT -1,
   PRIMARY KEY (subject, seq)
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS handovers (
   user TEXT NOT NULL, subject TEXT NOT NULL, client_id TEXT NOT NULL, opened INTEGER NOT NULL,
-  after INTEGER NOT NULL, run INTEGER NOT NULL,
+  after INTEGER NOT NULL, run INTEGER NOT NULL, partition INTEGER NOT NULL DEFAULT -1,
   PRIMARY KEY (user, subject, client_id, opened)
 ) WITHOUT ROWID;
 
@@ -114,12 +129,14 @@ CREATE TABLE IF NOT EXISTS deliveries (
   id TEXT PRIMARY KEY, notification_id TEXT NOT NULL, user TEXT NOT NULL, subject TEXT NOT NULL,
   uri TEXT NOT NULL, scheme TEXT NOT NULL, state TEXT NOT NULL, due_at REAL,
   expires_at REAL NOT NULL, held INTEGER NOT NULL, attempts INTEGER NOT NULL,
-  tries INTEGER NOT NULL, repeats_unknown INTEGER NOT NULL, reason TEXT NOT NULL
+  tries INTEGER NOT NULL, repeats_unknown INTEGER NOT NULL, reason TEXT NOT NULL,
+  keeper INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (scheme, due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS deliveries_expiring ON deliveries (expires_at)
+CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (keeper, scheme, due_at)
   WHERE due_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS deliveries_sending ON deliveries (state) WHERE state = 'sending';
+CREATE INDEX IF NOT EXISTS deliveries_expiring ON deliveries (keeper, expires_at)
+  WHERE due_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS deliveries_sending ON deliveries (keeper) WHERE state = 'sending';
 CREATE INDEX IF NOT EXISTS deliveries_by_notification ON deliveries (notification_id);
 CREATE INDEX IF NOT EXISTS deliveries_by_user ON deliveries (user, subject);
 

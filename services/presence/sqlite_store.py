@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from services.chassis.errors import StartError, StoreFull
+from services.chassis.errors import Deposed, StartError, StoreFull
 from services.presence.clock import steady
 from services.presence.serial_store import SerialStore, commit_seconds, work_seconds
 from services.presence.sql import Row, Statement
@@ -24,14 +24,15 @@ from services.presence.transaction import SqlTransaction
 T = TypeVar("T")
 
 _SCHEMA = Path(__file__).with_name("sqlite_schema.sql")
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
 
 
 @functools.cache
 def in_sqlite(sql: str) -> str:
     """A statement in the words of SQLite."""
-    return sql.replace("each_text(", "json_each(").replace("each_number(", "json_each(")
+    sql = sql.replace("each_text(", "json_each(").replace("each_number(", "json_each(")
+    return sql.removesuffix(" FOR UPDATE")
 
 
 @functools.cache
@@ -58,6 +59,9 @@ class SqliteSql:
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
         self._connection.execute(in_sqlite(sql), parameters)
+
+    def lock(self, names: Sequence[str]) -> bool:
+        return False  # There is one writer at a time.
 
     def insert_all(self, table: str, columns: str, rows: Sequence[Row], conflict: str = "") -> None:
         self._connection.executemany(_insert(table, columns, conflict), rows)
@@ -120,13 +124,19 @@ class SqliteStore(SerialStore):
             os.close(self._lock_fd)
             self._lock_fd = -1
 
-    def _transact(self, work: Callable[[SqlTransaction], T], claiming: bool = False) -> T:
+    def _transact(
+        self, work: Callable[[SqlTransaction], T], term: int = 0, closing: bool = False
+    ) -> T:
         before = self._db.total_changes
         try:
             # One writer at a time, and the file's only one: what the fence says stays so.
             self._db.execute("BEGIN IMMEDIATE")
             began = time.perf_counter()
-            result = work(self._transaction())
+            tx = self._transaction()
+            if term and term not in tx.open_terms():
+                self._depose()
+                raise Deposed("another process has closed this term of the presence store")
+            result = work(tx)
             worked = time.perf_counter()
             self._db.execute("COMMIT")
             work_seconds.observe(worked - began)
@@ -148,4 +158,5 @@ class SqliteStore(SerialStore):
         return work(self._transaction())
 
     def _transaction(self) -> SqlTransaction:
-        return SqlTransaction(SqliteSql(self._db, self._clock()), self._partitions)
+        sql = SqliteSql(self._db, self._clock())
+        return SqlTransaction(sql, self._partitions, self.mine)

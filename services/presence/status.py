@@ -7,7 +7,6 @@ when their causes do; `response()` looks anew.
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from onward.presence.v1 import presence_pb2 as pb
@@ -40,7 +39,7 @@ class _Rows:
 
 
 class Status:
-    """Reads how presence stands. `epoch()` is the term in which this process works; 0: none."""
+    """Reads how presence stands."""
 
     def __init__(
         self,
@@ -49,14 +48,12 @@ class Status:
         plugins: Plugins,
         reports: PresenceServicer,
         reader: LogReader,
-        epoch: Callable[[], int],
     ) -> None:
         self._name = name
         self._store = store
         self._plugins = plugins
         self._reports = reports
         self._reader = reader
-        self._epoch = epoch
         self._alarms = Alarms()
 
     async def run(self) -> None:
@@ -73,11 +70,12 @@ class Status:
         rows = await self._store.read(self._rows)
         self._look(rows)
         counts = rows.counts
-        epoch = self._epoch()
+        mine = self._store.mine
         return pb.GetStatusResponse(
             name=self._name,
-            owner=epoch > 0,
-            epoch=epoch,
+            owner=bool(mine.partitions),
+            term=mine.term,
+            partitions=sorted(mine.partitions),
             cursors=[pb.Cursor(partition=p, pos=cursor.pos) for p, cursor in rows.cursors.items()],
             plugins=[
                 _plugin(plugin, sum(n for (place, _), n in rows.queues.items() if place == at))
@@ -124,8 +122,8 @@ class Status:
             )
 
     def _alarm_facts(self, rows: _Rows) -> alarms.Facts:
-        if not self._epoch():
-            # Who stands by calls no plugin, and what waits in the store is the worker's to tell.
+        if not self._store.mine.partitions:
+            # Who holds nothing has nothing to send, and what waits is for others to tell.
             return alarms.Facts(store_full=self._store.full_since is not None)
         return alarms.Facts(
             plugins=[_facts(plugin) for plugin in self._plugins.list],

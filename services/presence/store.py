@@ -1,16 +1,17 @@
 """What the presence service asks of its store: rows, transactions, and the fence.
 
 A `Store` runs a piece of work in one transaction: `await store.write(lambda tx: …)`. The work is
-a plain function of a `Transaction`; it takes effect whole or not at all, and not at all once
-another process has claimed the store with a higher epoch (`Deposed`). Works run one at a time,
-so one user's events, timers and handovers are serial by construction.
+a plain function of a `Transaction`; it takes effect whole or not at all, and not at all once the
+term in which this process works is closed (`Deposed`). Works of a process run one at a time, and
+those of several exclude each other by the users that they lock: so one user's events, timers,
+handovers and claims are serial by construction.
 
 Knows the shape of rows and calls. Must not know SQL, cores' rules, or plugins. The rows of users
 are those of `state`, the rows of the outbox those of `notifications`; the rest stand here. Times
 are seconds of the store's clock, `Transaction.now()`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -20,6 +21,9 @@ from services.presence.state import FollowKey, Handover, Hold, UserState
 
 T = TypeVar("T")
 
+# Whoever holds this partition keeps house for all: forgets what nobody can ask for any more.
+HOUSEKEEPERS = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -27,6 +31,18 @@ class Cursor:
 
     pos: int = 0
     epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mine:
+    """What this process works on. `term`: under which it writes; 0: it may only read."""
+
+    term: int = 0
+    # Whose users' graces, handovers and lost sessions are its to see to, and whose log is reported
+    # to it.
+    partitions: Collection[int] = ()
+    # Terms whose deliveries it sends: its own, and those that it has inherited.
+    kept: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,22 +156,23 @@ class UserRows(Protocol):
         """Delete: all users are decided."""
 
     def open_fanouts(self, limit: int) -> Sequence[FanOut]:
-        """Messages of which users remain."""
+        """Messages in partitions of this process of which users remain."""
 
     def graces_due(self, limit: int) -> Sequence[GraceDue]:
-        """Graces that have run out, oldest first."""
+        """Graces of users in partitions of this process that have run out, oldest first."""
 
     def next_grace(self) -> float | None:
-        """When the next grace runs out; None if there is none."""
+        """When the next of these graces runs out; None if there is none."""
 
     def edges_online(self) -> Sequence[int]:
         """Edges that hold a session, as far as the registers say."""
 
     def clients_of_edge(self, edge_id: int, limit: int) -> Sequence[tuple[str, str]]:
-        """(user, client_id) of sessions that the registers say are online at the edge."""
+        """(user, client_id) of sessions that the registers say are online at the edge, of users
+        in partitions of this process."""
 
     def open_handovers(self, limit: int) -> Sequence[tuple[str, Handover]]:
-        """Handover rows, each with its user."""
+        """Handover rows of users in partitions of this process, each with its user."""
 
     def handover(self, user: str, key: FollowKey) -> Handover | None:
         """One handover row, if it is still there."""
@@ -184,6 +201,9 @@ class UserRows(Protocol):
     def gone_endpoints(self, user: str, client_id: str) -> Sequence[str]:
         """Tokens of a client that were reported gone and that it was not told of, oldest first."""
 
+    def users_of(self, uris: Sequence[str]) -> Sequence[str]:
+        """Who has one of these endpoints."""
+
     def uris(self, user: str) -> Mapping[str, bool]:
         """The user's endpoints, in order; true for those that refuse to be sent anything."""
 
@@ -198,7 +218,11 @@ class UserRows(Protocol):
 
 
 class OutboxRows(Protocol):
-    """Decisions, notifications, deliveries and attempts."""
+    """Decisions, notifications, deliveries and attempts.
+
+    A delivery is kept, which is sent, by the process that wrote it last; what is due, open, expired
+    or being sent is told of the terms that this process keeps (`Mine.kept`).
+    """
 
     def decided_in(
         self, user: str, subject: str, from_seq: int, to_seq: int, limit: int = 1_000
@@ -275,7 +299,7 @@ class OutboxRows(Protocol):
         """How many deliveries of these channels are due; counted up to a bound."""
 
     def deliveries_sending(self, limit: int) -> Sequence[Delivery]:
-        """Deliveries that some process has claimed and not settled."""
+        """Deliveries that were claimed and not settled in terms that this process inherited."""
 
     def put_attempts(self, attempts: Sequence[Attempt]) -> None:
         """Insert tries that are about to be made, or replace them by what they came to."""
@@ -287,11 +311,33 @@ class OutboxRows(Protocol):
         """Delete records of before a time, at their end, oldest first; returns how many."""
 
 
-class Transaction(UserRows, OutboxRows, Protocol):
+class TermRows(Protocol):
+    """Terms and partitions; `term_rows` says what they are."""
+
+    def open_terms(self) -> Mapping[int, str]:
+        """Terms that are not closed, with the names of their services."""
+
+    def close_terms(self, terms: Collection[int]) -> None:
+        """Nothing of these terms commits any more."""
+
+
+class Transaction(UserRows, OutboxRows, TermRows, Protocol):
     """One transaction: all of it, or nothing."""
+
+    @property
+    def mine(self) -> Mine:
+        """What this process works on."""
 
     def now(self) -> float:
         """The store's clock when the transaction began."""
+
+    def lock(self, users: Collection[str]) -> bool:
+        """Until the transaction ends, no other one writes rows of these users; whoever writes any
+        has locked them. Once in a transaction: whoever locked more later could wait for somebody
+        who waits for him. True: others may have changed what was read before."""
+
+    def locked(self, user: str) -> bool:
+        """Whether the user's rows may be written in this transaction."""
 
     def log_id(self) -> str:
         """The log that the rows belong to; empty: none yet."""
@@ -299,11 +345,13 @@ class Transaction(UserRows, OutboxRows, Protocol):
     def adopt_log(self, log_id: str) -> None:
         """The rows belong to this log from now on. Only while there is none."""
 
-    def read_in_advance(
-        self, partitions: Sequence[int], subjects: Sequence[str], users: Sequence[str]
-    ) -> None:
-        """Read at once what will be asked for: cursors, whether anybody waits for the subjects, as
-        it is now, and the users with all of their rows. Each of them once in its list."""
+    def read_in_advance(self, partitions: Sequence[int], subjects: Sequence[str]) -> None:
+        """Read at once what will be asked for: cursors, and whether anybody waits for the
+        subjects, as it is now. Each of them once in its list."""
+
+    def read_users_in_advance(self, users: Sequence[str]) -> None:
+        """Read the users with all of their rows at once, for `load_user`. After they were
+        locked."""
 
     def cursor(self, partition: int) -> Cursor:
         """How far a partition has taken effect."""
@@ -317,34 +365,53 @@ class Transaction(UserRows, OutboxRows, Protocol):
     def counts(self) -> Counts:
         """How many rows there are."""
 
-    def epoch(self) -> int:
-        """The epoch under which the store was last claimed; 0: never."""
-
 
 class Store(Protocol):
-    """A store of presence: in SQLite, for one process; in PostgreSQL, for several of which one
-    writes."""
+    """A store of presence: in SQLite, for one process; in PostgreSQL, for several."""
 
     @property
     def full_since(self) -> float | None:
         """Since when nothing could be written for want of space; None: the last write was."""
 
-    async def claim(self, epoch: int, partitions: int) -> None:
-        """Take the store for this process. Raises Deposed unless `epoch` is above the stored one.
+    @property
+    def mine(self) -> Mine:
+        """What this process works on, as of the last transaction that changed it."""
 
-        `partitions` is the frozen count: it says which partition a subject's marks are in.
+    async def begin(self, term: int, name: str, partitions: int) -> None:
+        """Work under this term from now on, with no partition yet; what was open under the name is
+        closed. Raises Unavailable, StoreFull.
+
+        `partitions` is the frozen count: it says which partition a key is in.
         """
+
+    async def claim(self, epochs: Mapping[int, int]) -> frozenset[int]:
+        """Make partitions this process's: those of them whose epoch is above the stored one. Terms
+        that still have one of them are closed. Raises as `write`."""
+
+    def drop(self, partitions: Collection[int]) -> None:
+        """Work on these partitions no more; whoever takes them closes this term."""
+
+    async def release(self, partitions: Collection[int]) -> None:
+        """Let these partitions go, for others to take while this term goes on. Raises as
+        `write`."""
+
+    async def inherit(self) -> None:
+        """Keep what closed terms had left to send, and forget those that have nothing left.
+        Raises as `write`."""
+
+    async def end(self) -> None:
+        """Close the term: what is left of it is for others. Raises as `write`."""
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one transaction. Raises Deposed, StoreFull, Unavailable; the work's own
-        exceptions undo it. Where a commit's outcome is not known the claim ends with it."""
+        exceptions undo it. Where a commit's outcome is not known the term ends with it."""
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
-        """Run `work`, which changes nothing, on what is committed. Needs no claim."""
+        """Run `work`, which changes nothing, on what is committed. Needs no term."""
 
-    async def claim_ended(self) -> None:
-        """Return once nothing can be written under the last claim: claim anew, higher. Noticed
-        with the first write that finds it so."""
+    async def term_ended(self) -> None:
+        """Return once nothing can be written under the term: begin another one. Noticed with the
+        first write that finds it so."""
 
     def on_commit(self, listener: Callable[[Touched], None]) -> None:
         """Call `listener` in the event loop after each commit of `write`. One whose caller was

@@ -142,6 +142,7 @@ class Timers:
     def _end(self, tx: Transaction, page: Sequence[GraceDue]) -> tuple[int, News]:
         news = News()
         ended = 0
+        tx.lock({one.user for one in page})
         for one in page:
             if tx.cursor(self._partition(one.user)).pos < self._tails[one]:
                 continue
@@ -184,6 +185,7 @@ class Timers:
     ) -> tuple[int, News]:
         news = News()
         moved = 0
+        tx.lock(users)
         for user in users:
             partition = self._partition(user)
             if tx.cursor(partition).pos < tails.get(partition, 0):

@@ -6,15 +6,18 @@ from services.presence.crowd_rows import AWAITED, CrowdRows
 from services.presence.outbox_rows import OutboxTables
 from services.presence.sql import Sql, listed
 from services.presence.state import Standing
-from services.presence.store import Counts, Cursor
+from services.presence.store import Counts, Cursor, Mine
+from services.presence.term_rows import TermTables
 from services.presence.user_rows import OneUserRows
 
 
-class SqlTransaction(OneUserRows, CrowdRows, OutboxTables):
+class SqlTransaction(OneUserRows, CrowdRows, OutboxTables, TermTables):
     """Implements `store.Transaction`. `meta`: what stands in that table, if it was read already."""
 
-    def __init__(self, db: Sql, partitions: int, meta: dict[str, str] | None = None) -> None:
-        super().__init__(db, partitions)
+    def __init__(
+        self, db: Sql, partitions: int, mine: Mine, meta: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(db, partitions, mine)
         self._meta_rows = meta
         # What was read ahead.
         self._cursors: dict[int, Cursor] = {}
@@ -27,17 +30,8 @@ class SqlTransaction(OneUserRows, CrowdRows, OutboxTables):
         assert not self.log_id(), "the store belongs to a log already"
         self._put_meta("log_id", log_id)
 
-    def epoch(self) -> int:
-        return int(self._meta("epoch") or 0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Raise the fence."""
-        self._put_meta("epoch", str(epoch))
-
-    def read_in_advance(
-        self, partitions: Sequence[int], subjects: Sequence[str], users: Sequence[str]
-    ) -> None:
-        cursors, awaited, *found = self.db.rows_of_all(
+    def read_in_advance(self, partitions: Sequence[int], subjects: Sequence[str]) -> None:
+        cursors, awaited = self.db.rows_of_all(
             [
                 (
                     "SELECT partition, pos, epoch FROM each_number(?)"
@@ -45,14 +39,15 @@ class SqlTransaction(OneUserRows, CrowdRows, OutboxTables):
                     (listed(partitions),),
                 ),
                 (AWAITED, (listed(subjects),)),
-                *self.users_ahead(users),
             ]
         )
         self._cursors = dict.fromkeys(partitions, Cursor())
         self._cursors |= {row[0]: Cursor(row[1], row[2]) for row in cursors}
         self._awaited = dict.fromkeys(subjects, False) | {row[0]: True for row in awaited}
+
+    def read_users_in_advance(self, users: Sequence[str]) -> None:
         if users:
-            self.keep_ahead(users, found)
+            self.keep_ahead(users, self.db.rows_of_all(self.users_ahead(users)))
 
     def waiting_subjects(self, subjects: Sequence[str]) -> frozenset[str]:
         if all(subject in self._awaited for subject in subjects):
@@ -81,12 +76,13 @@ class SqlTransaction(OneUserRows, CrowdRows, OutboxTables):
     def counts(self) -> Counts:
         named, handovers, fanouts = self.db.rows_of_all(
             [
-                ("SELECT name, count FROM counts", ()),
+                # Each term counts in rows of its own.
+                ("SELECT name, sum(count) FROM counts GROUP BY name", ()),
                 ("SELECT count(*) FROM handovers", ()),
                 ("SELECT count(*) FROM fanouts", ()),
             ]
         )
-        rows = {row[0]: row[1] for row in named}
+        rows = {row[0]: int(row[1]) for row in named}
         return Counts(
             deliveries={
                 name.partition("/")[2]: count

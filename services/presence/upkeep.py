@@ -1,8 +1,9 @@
 """Forgets what nobody can ask for any more: records, marks of dead edges, follows, clients.
 
-Each in pages, now and then, between other work. An ended follow goes once the log has trimmed all
-that it says anything about; the follows of a user who stays away end; clients with nothing to
-return to go (`events.forget`). Knows the store, the log reader, the cores.
+Each in pages, now and then, between other work; by whoever keeps house, for all. An ended follow
+goes once the log has trimmed all that it says anything about; the follows of a user who stays away
+end; clients with nothing to return to go (`events.forget`). Knows the store, the log reader, the
+cores.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from services.presence.handover import prune
 from services.presence.log_reader import LogReader
 from services.presence.outbox import News, Outbox
 from services.presence.state import DropRegister, PutHandover
-from services.presence.store import Store, Transaction
+from services.presence.store import HOUSEKEEPERS, Store, Transaction
 
 log = logs.get(__name__)
 
@@ -78,7 +79,9 @@ class Upkeep:
             await asyncio.sleep(_EVERY_S)
 
     async def step(self) -> None:
-        """One pass."""
+        """One pass, if it is for this process to do."""
+        if HOUSEKEEPERS not in self._store.mine.partitions:
+            return
         records_s = self._keeps.records_s + CLOCKS_APART_S
         while removed := await self._store.write(
             lambda tx: tx.expire_records(tx.now() - records_s, _PAGE)
@@ -109,7 +112,9 @@ class Upkeep:
         keeps, now, news = self._keeps, tx.now(), News()
         before = now - min(keeps.follows_s, keeps.clients_s)
         clients = tx.clients_unseen(before, after, _PAGE)
-        for user in dict.fromkeys(client[1] for client in clients):
+        users = list(dict.fromkeys(client[1] for client in clients))
+        tx.lock(users)
+        for user in users:
             effects = forget(tx.load_user(user), now, keeps.follows_s, keeps.clients_s)
             self._outbox.write(tx, user, effects, news=news)
             dropped = sum(isinstance(effect, DropRegister) for effect in effects)
@@ -141,6 +146,7 @@ def _pruning(
 
     def work(tx: Transaction) -> str | None:
         users = tx.users_with_ended_follows(subject, after, _PAGE)
+        tx.lock(users)
         for user in users:
             pending = tx.has_open_deliveries(user, subject)
             state = tx.load_user(user, subject)

@@ -183,7 +183,7 @@ class OneUserRows(EndpointRows):
     # -- writing the effects of cores ---------------------------------------------------------
 
     def write_user(self, user: str, effect: state.Effect) -> None:
-        self.touched.users.add(user)
+        self.touch([user])
         self.read_ahead.pop(user, None)
         match effect:
             case state.PutRegister(register):
@@ -209,11 +209,13 @@ class OneUserRows(EndpointRows):
                 )
             case state.PutHandover(handover):
                 self.db.execute(
-                    "INSERT INTO handovers VALUES (?, ?, ?, ?, ?, ?)"
+                    f"INSERT INTO handovers (user, {_HANDOVER}, partition)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)"
                     " ON CONFLICT (user, subject, client_id, opened)"
                     " DO UPDATE SET after = excluded.after, run = excluded.run",
-                    (user, *handover.key, min(handover.after, _SEQ_MAX), handover.run),
-                )
+                    (user, *handover.key, min(handover.after, _SEQ_MAX), handover.run,
+                     partition_of(user, self.partitions)),
+                )  # fmt: skip
             case state.DropHandover(key):
                 self._delete("handovers", user, key)
             case state.PutHold(hold):
@@ -238,8 +240,8 @@ class OneUserRows(EndpointRows):
 
     def _put_register(self, user: str, row: Register) -> None:
         self.db.execute(
-            f"INSERT INTO registers (user, {_REGISTER})"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            f"INSERT INTO registers (user, {_REGISTER}, partition)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (user, client_id) DO UPDATE SET generation = excluded.generation,"
             " session_id = excluded.session_id, edge_id = excluded.edge_id,"
             " standing = excluded.standing, grace_until = excluded.grace_until,"
@@ -248,7 +250,8 @@ class OneUserRows(EndpointRows):
             " since = excluded.since",
             (user, row.client_id, row.generation, row.session_id, row.edge_id, row.standing.value,
              row.grace_until, row.number, int(row.connected), int(row.ended),
-             int(row.acknowledges), int(row.active), row.since),
+             int(row.acknowledges), int(row.active), row.since,
+             partition_of(user, self.partitions)),
         )  # fmt: skip
 
     def _put_follow(self, user: str, row: Follow) -> None:

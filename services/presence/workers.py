@@ -1,8 +1,8 @@
-"""All that works on the store of presence: built once, run for as long as this process owns it.
+"""All that works on the store of presence: built once, run for as long as a term lasts.
 
 Knows the parts and who tells whom of news. Must not know etcd, nor how the process began. To drive
-it: `Workers(…)`, serve its `servicers`; per term of ownership `await store.claim(…)`, then run
-`run()` until the term ends, `drain()` first if it ends in peace.
+it: `Workers(…)`, serve its `servicers`; per term `await store.begin(…)`, then run `run()` until the
+term ends, and `taken()` whenever partitions were claimed; `drain()` first if it ends in peace.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from services.presence.settings import Settings
 from services.presence.status import Status
 from services.presence.store import Store
 from services.presence.stories import Stories
+from services.presence.succession import Succession
 from services.presence.timers import Timers, TimerSettings
 from services.presence.upkeep import Keeps, Upkeep
 
@@ -33,8 +34,8 @@ class Workers:
     """The parts of the service on one store.
 
     `coordinators()` tells where the log can be read; `live_edges()` is what the directory knows,
-    None while it knows nothing; `edge_is_alive(id)` asks etcd. `drain()` begins the end of this
-    process, and tells how many seconds that may take.
+    None while it knows nothing; `edge_is_alive(id)` and `is_member(name, term)` ask etcd. `drain()`
+    begins the end of this process, and tells how many seconds that may take.
     """
 
     def __init__(
@@ -46,13 +47,12 @@ class Workers:
         coordinators: Callable[[], Sequence[str]],
         live_edges: Callable[[], Sequence[int] | None],
         edge_is_alive: Callable[[int], Awaitable[bool]],
+        is_member: Callable[[str, int], Awaitable[bool]],
         drain: Callable[[], float],
     ) -> None:
         limits = settings.limits()
         self._store = store
         self._drain_s = settings.drain_s
-        # The term in which this process works; 0: it does not.
-        self._epoch = 0
         self._reader = LogReader(coordinators, trust, settings.read_deadline_s)
         self._plugins = Plugins(
             settings.plugins, trust, settings.breaker_limits(), settings.plugins_wait_s
@@ -73,6 +73,7 @@ class Workers:
             ),
             random.random,
         )
+        self._succession = Succession(store, self._dispatcher, is_member)
         self._come_due(
             settings, contents, outbox, processing, partitions, live_edges, edge_is_alive
         )
@@ -145,23 +146,14 @@ class Workers:
             settings.watches_max,
             lambda scheme: self._plugins.lane_for(scheme) is not None,
         )
-        self._status = Status(
-            settings.name, store, self._plugins, self.servicer, self._reader, lambda: self._epoch
-        )
+        self._status = Status(settings.name, store, self._plugins, self.servicer, self._reader)
         self.query_servicer = PresenceQueryServicer(store, self._stories, self._status, drain)
 
     async def run(self) -> None:
         """Resume what the store holds, then work until cancelled."""
-        self._epoch, self._reader.log_id = await self._store.read(
-            lambda tx: (tx.epoch(), tx.log_id())
-        )
-        try:
-            await self._dispatcher.recover()
-            await self._work()
-        finally:
-            self._epoch = 0
-
-    async def _work(self) -> None:
+        self._reader.log_id = await self._store.read(lambda tx: tx.log_id())
+        # At once: what the term before left unsettled is due soon.
+        await self._succession.step()
         async with asyncio.TaskGroup() as group:
             for part in (
                 self._status,
@@ -171,8 +163,21 @@ class Workers:
                 self._fanouts,
                 self._timers,
                 self._upkeep,
+                self._succession,
             ):
                 group.create_task(lasting(part.run()))
+
+    def taken(self) -> None:
+        """Partitions were claimed: there may be anything to do for them."""
+        self._timers.wake()
+        self._timers.sweep_soon()
+        self._handovers.wake()
+        self._fanouts.wake()
+        self._succession.wake()
+
+    def members_changed(self) -> None:
+        """Presence services came or went."""
+        self._succession.wake()
 
     def sweep_soon(self) -> None:
         """Edges have changed."""

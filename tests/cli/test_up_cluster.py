@@ -61,7 +61,11 @@ def test_a_cluster_serves_at_every_edge_and_goes_on_when_members_are_killed(
         told = cluster.get("/v1/status")
         owners = {row["owner"] for row in told["partitions"]["list"]}
         assert owners == {"coordinator-1", "coordinator-2"}
-        assert sum(one["owned"] for one in told["presences"]) == told["partitions"]["count"]
+        wait_for(
+            lambda: all(one["owned"] for one in cluster.get("/v1/status")["presences"]),
+            20,
+            "both presence services have their share",
+        )
         killed = {name: cluster.child(name) for name in ("coordinator-2", "edge-1")}
         if etcds == "3":
             killed["etcd-2"] = cluster.child("etcd-2")

@@ -13,7 +13,7 @@ from onward.coordinator.v1 import coordinator_pb2
 from services.chassis.cluster import Keys, epoch_of, join
 from services.chassis.errors import StartError, Unavailable
 from services.chassis.etcd import Etcd
-from services.coordinator.rendezvous import target
+from services.chassis.rendezvous import target
 from services.coordinator.sqlite_store import SqliteStore
 from tests.coordinator.harness import PARTITIONS, TASKS, Run, coordinator, edge, owned, publish
 from tests.real_etcd import EtcdServer

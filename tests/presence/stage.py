@@ -10,7 +10,7 @@ within one short time halts it meanwhile, so that a busy machine cannot come bet
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 import grpc
@@ -29,6 +29,7 @@ from services.presence.serial_store import SerialStore
 from services.presence.settings import Settings
 from services.presence.sqlite_store import SqliteStore
 from services.presence.workers import Workers
+from tests.presence.terms import begin, take
 
 SECRET = "a secret of sixteen or more"
 PARTITIONS = 4
@@ -285,11 +286,13 @@ class Stage:
         self.settings = settings
         self.log = log
         self.live_edges = {7}
+        self.members: set[int] = set()  # terms of other presence services that are there
         self.clock = StageClock()
         self._log_address = log_address
         self.epoch = 0
 
-    async def start(self) -> None:
+    async def start(self, partitions: Collection[int] = range(PARTITIONS)) -> None:
+        """Begin a term and claim these partitions."""
         self.store: SerialStore = (
             PostgresStore(self.settings.store, self.settings.store_answer_s, self.clock)
             if self.settings.store
@@ -304,6 +307,7 @@ class Stage:
             coordinators=lambda: [self._log_address],
             live_edges=lambda: list(self.live_edges),
             edge_is_alive=self._is_alive,
+            is_member=self._is_member,
             drain=lambda: 0.0,
         )
         self._server = Server("127.0.0.1:0", SECRET, [])
@@ -317,8 +321,7 @@ class Stage:
         self._channel = open_channel(f"127.0.0.1:{self._server.port}", SECRET)
         self.presence = presence_pb2_grpc.PresenceServiceStub(self._channel)
         self.query = presence_pb2_grpc.PresenceQueryServiceStub(self._channel)
-        self.epoch = await self.store.read(lambda tx: tx.epoch()) + 1
-        await self.store.claim(self.epoch, PARTITIONS)
+        await self._begin(partitions)
         self._running = asyncio.create_task(self.workers.run())
 
     async def stop(self) -> None:
@@ -330,12 +333,20 @@ class Stage:
         await self.workers.close()
         await self.store.close()
 
-    async def new_term(self) -> None:
+    async def _begin(self, partitions: Collection[int]) -> None:
+        await begin(self.store, PARTITIONS, self.settings.name)
+        await self.take(partitions)
+
+    async def take(self, partitions: Collection[int]) -> None:
+        """Claim partitions, whoever has them."""
+        await take(self.store, partitions)
+        self.workers.taken()
+
+    async def new_term(self, partitions: Collection[int] = range(PARTITIONS)) -> None:
         """Lose ownership, wherever the workers are, and gain it again in the same process."""
         self._running.cancel()
         await asyncio.gather(self._running, return_exceptions=True)
-        self.epoch += 1
-        await self.store.claim(self.epoch, PARTITIONS)
+        await self._begin(partitions)
         self._running = asyncio.create_task(self.workers.run())
 
     async def restart(self) -> None:
@@ -357,6 +368,9 @@ class Stage:
         """The state of each message, in words."""
         story = await self.explain(user, subject)
         return [presence_pb2.Outcome.State.Name(outcome.state) for outcome in story.outcomes]
+
+    async def _is_member(self, name: str, term: int) -> bool:
+        return term in self.members
 
     async def _is_alive(self, edge_id: int) -> bool:
         return edge_id in self.live_edges

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import grpc
 import grpc.aio
@@ -84,12 +85,13 @@ def test_a_report_that_fails_gives_its_calls_back(run, tmp_path):
         async with staged(tmp_path, plugin) as stage:
             await away(stage)
             stage.log.publish("/a", "hello")
-            epoch = stage.store._epoch
-            stage.store._epoch = 0  # as if another process had claimed the store since
+            mine = stage.store.mine
+            # As if another process had closed the term since.
+            stage.store.mine = replace(mine, term=99_999)
             with pytest.raises(grpc.aio.AioRpcError):
                 await stage.report()
             assert [lane.reserved for lane in lanes(stage)] == [0]
-            stage.store._epoch = epoch
+            stage.store.mine = mine
             await stage.report()
             await until(lambda: accepted(stage))
 

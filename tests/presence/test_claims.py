@@ -8,6 +8,7 @@ from services.presence.notifications import Delivery, DeliveryState, Notificatio
 from services.presence.plugins import Description
 from services.presence.state import Endpoint, Follow, Register, Standing
 from services.presence.store import Attempt, Decided
+from tests.presence.terms import lock_all, own
 
 HOLD_S, CHECK_S = 120.0, 1.0
 MAIL, PHONE = "mailto:ann@example.org", "tel:+491700000000"
@@ -40,7 +41,8 @@ def test_a_hold_that_has_ended_has_ended_for_every_endpoint(run, make_store):
     async def body():
         store = make_store(clock=lambda: now[0])
         await store.open()
-        await store.claim(1, 4)
+        await own(store)
+        lock_all(store, ["ann"])
         await store.write(prepare)
 
         async def claimed() -> list[tuple[str, list[Span]]]:
@@ -71,7 +73,8 @@ def test_what_is_acknowledged_after_a_try_is_taken_out_if_nothing_was_sent(
     async def body():
         store = make_store(clock=lambda: 1_000.0)
         await store.open()
-        await store.claim(1, 4)
+        await own(store)
+        lock_all(store, ["ann"])
 
         def tried(tx) -> None:
             prepare(tx)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Collection
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,9 +18,7 @@ from onward.types.v1 import entry_pb2
 
 from services.chassis.channel import open_channel
 from services.chassis.cluster import Directory, freeze_partitions
-from services.chassis.errors import StoreFull
 from services.chassis.etcd import Etcd
-from services.presence.__main__ import _term
 from tests.presence.stage import PARTITIONS, SECRET
 from tests.real_etcd import running
 from tests.waiting import until
@@ -80,16 +79,26 @@ class Watcher:
         self._running.cancel()
         await self.etcd.close()
 
-    async def serving(self) -> bool:
-        address = self.directory.presence_address()
-        return address is not None and await is_serving(address)
+    def of(self, name: str) -> set[int]:
+        """The partitions that a member owns."""
+        return {p for p, owner in self.directory.presence_owners.items() if owner.name == name}
+
+    def serves(self, name: str, partitions: Collection[int] = range(PARTITIONS)):
+        """Whether a member owns all of these and is ready, as a condition."""
+
+        async def look() -> bool:
+            if not self.of(name) >= set(partitions):
+                return False
+            return await is_serving(self.directory.presences[name])
+
+        return look
 
 
-async def is_serving(address: str, service: str = _REPORTS) -> bool:
-    """Whether it works; with an empty `service`, whether it is well, working or standing by."""
+async def is_serving(address: str) -> bool:
+    """Whether it works."""
     channel = open_channel(address, SECRET)
     try:
-        request = health_pb2.HealthCheckRequest(service=service)
+        request = health_pb2.HealthCheckRequest(service=_REPORTS)
         check = health_pb2_grpc.HealthStub(channel).Check(request)
         return (await check).status == health_pb2.HealthCheckResponse.SERVING
     except grpc.aio.AioRpcError:
@@ -98,16 +107,17 @@ async def is_serving(address: str, service: str = _REPORTS) -> bool:
         await channel.close()
 
 
-async def report(address: str, marks: int = 0) -> int:
-    """Report the first entries of a partition, all of them marks; returns presence's cursor."""
+async def report(address: str, partition: int, marks: int = 0) -> int | None:
+    """Report the first entries of a partition, all of them marks; returns presence's cursor, None
+    if it tells none."""
     channel = open_channel(address, SECRET)
     try:
         request = presence_pb2.ReportRequest(log_id="log")
-        part = request.partitions.add(partition=1, epoch=1)
+        part = request.partitions.add(partition=partition, epoch=1)
         for pos in range(1, marks + 1):
             part.entries.add(pos=pos, mark=entry_pb2.Mark(edge_id=1, round=1, pos=pos))
         response = await presence_pb2_grpc.PresenceServiceStub(channel).Report(request)
-        return response.cursors[0].pos
+        return response.cursors[0].pos if response.cursors else None
     finally:
         await channel.close()
 
@@ -116,12 +126,12 @@ def test_it_serves_when_it_owns_and_ends_in_peace(run, tmp_path, etcd_address):
     async def claim():
         watcher = await Watcher(etcd_address).start()
         with presence(environ(tmp_path, etcd_address)) as process:
-            await until(watcher.serving, 20)
-            assert await report(watcher.directory.presence_address()) == 0
+            await until(watcher.serves("presence-1"), 20)
+            assert await report(watcher.directory.presences["presence-1"], 1) == 0
             process.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(process.wait, 10) == 0
             await until(lambda: not watcher.directory.presences, 2)
-            assert watcher.directory.presence_owner is None
+            assert not watcher.directory.presence_claims
         await watcher.stop()
 
     run(claim())
@@ -132,45 +142,18 @@ def test_a_killed_one_comes_back_under_its_name_without_waiting(run, tmp_path, e
         watcher = await Watcher(etcd_address).start()
         env = environ(tmp_path, etcd_address, ONWARD_LEASE_TTL_S="60")
         with presence(env):
-            await until(watcher.serving, 20)
-            first = watcher.directory.presence_address()
-        assert watcher.directory.presence_owner == "presence-1"
+            await until(watcher.serves("presence-1"), 20)
+            first = watcher.directory.presences["presence-1"]
+        assert watcher.of("presence-1")
         with presence(env):
-            await until(lambda: watcher.directory.presence_address() not in (None, first), 20)
-            await until(watcher.serving, 10)
+            await until(lambda: watcher.directory.presences.get("presence-1", first) != first, 20)
+            await until(watcher.serves("presence-1"), 10)
         await watcher.stop()
 
     run(claim())
 
 
-def test_a_second_one_waits_and_takes_over(run, tmp_path, etcd_address):
-    async def claim():
-        watcher = await Watcher(etcd_address).start()
-        other = {
-            "ONWARD_PRESENCE_NAME": "presence-2",
-            "ONWARD_PRESENCE_DATA_DIR": str(tmp_path / "other"),
-        }
-        with presence(environ(tmp_path, etcd_address)) as first:
-            # The key alone may be that of a process which an earlier test killed.
-            await until(watcher.serving, 20)
-            assert watcher.directory.presence_owner == "presence-1"
-            with presence(environ(tmp_path, etcd_address, **other)):
-                await until(lambda: "presence-2" in watcher.directory.presences, 20)
-                standby = watcher.directory.presences["presence-2"]
-                await until(lambda: is_serving(standby, ""))
-                assert not await is_serving(standby)
-                with pytest.raises(grpc.aio.AioRpcError) as raised:
-                    await report(watcher.directory.presences["presence-2"])
-                assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-                first.send_signal(signal.SIGKILL)
-                await until(lambda: watcher.directory.presence_owner == "presence-2", 10)
-                await until(watcher.serving, 5)
-        await watcher.stop()
-
-    run(claim())
-
-
-def test_on_one_store_a_standby_goes_on_where_the_other_stands_still(
+def test_two_on_one_store_share_the_partitions_and_each_takes_only_its_own(
     run, tmp_path, etcd_address, presence_url
 ):
     shared = {"ONWARD_PRESENCE_STORE": presence_url}
@@ -178,31 +161,33 @@ def test_on_one_store_a_standby_goes_on_where_the_other_stands_still(
 
     async def claim():
         watcher = await Watcher(etcd_address).start()
+        everything = set(range(PARTITIONS))
 
-        def works(name: str):
-            async def look() -> bool:
-                return watcher.directory.presence_owner == name and await watcher.serving()
-
-            return look
+        def shares() -> bool:
+            first, second = watcher.of("presence-1"), watcher.of("presence-2")
+            return bool(first and second) and first | second == everything
 
         with presence(environ(tmp_path, etcd_address, **shared)) as first:
-            await until(works("presence-1"), 20)
-            first_address = watcher.directory.presences["presence-1"]
-            assert await report(first_address, marks=3) == 3
+            await until(watcher.serves("presence-1"), 20)
+            for partition in everything:
+                address = watcher.directory.presences["presence-1"]
+                assert await report(address, partition, marks=3) == 3
             with presence(environ(tmp_path, etcd_address, **other)) as second:
-                await until(lambda: "presence-2" in watcher.directory.presences, 20)
+                await until(shares, 20)
+                for name in ("presence-1", "presence-2"):
+                    address = watcher.directory.presences[name]
+                    for partition in everything:
+                        # It has come as far as the other one came.
+                        told = 3 if partition in watcher.of(name) else None
+                        assert await report(address, partition) == told
                 first.send_signal(signal.SIGSTOP)
-                await until(works("presence-2"), 10)
-                # It has come as far as the other one came.
-                assert await report(watcher.directory.presences["presence-2"]) == 3
+                await until(watcher.serves("presence-2"), 10)
                 first.send_signal(signal.SIGCONT)
-                await until(lambda: "presence-1" in watcher.directory.presences, 10)
-                again = watcher.directory.presences["presence-1"]
-                await until(lambda: is_serving(again, ""))
-                assert not await is_serving(again)
+                await until(shares, 20)
+                assert first.poll() is None
                 second.terminate()
-                await until(works("presence-1"), 10)
-                assert await report(again) == 3
+                await until(watcher.serves("presence-1"), 10)
+                assert await asyncio.to_thread(second.wait, 10) == 0
         await watcher.stop()
 
     run(claim())
@@ -212,95 +197,24 @@ def test_one_that_slept_past_its_lease_serves_again_under_a_new_one(run, tmp_pat
     async def claim():
         watcher = await Watcher(etcd_address).start()
         with presence(environ(tmp_path, etcd_address)) as process:
-            await until(watcher.serving, 20)
+            await until(watcher.serves("presence-1"), 20)
             process.send_signal(signal.SIGSTOP)
-            await until(lambda: watcher.directory.presence_owner is None, 15)
+            await until(lambda: not watcher.directory.presence_claims, 15)
             process.send_signal(signal.SIGCONT)
-            await until(watcher.serving, 10)
+            await until(watcher.serves("presence-1"), 10)
         await watcher.stop()
 
     run(claim())
 
 
-class FullOnce:
-    """A store whose disk is too full for the first claim."""
-
-    def __init__(self) -> None:
-        self.claims = 0
-
-    async def claim(self, epoch: int, partitions: int) -> None:
-        self.claims += 1
-        if self.claims == 1:
-            raise StoreFull("the disk is full")
-
-    async def claim_ended(self) -> None:
-        await asyncio.Event().wait()
-
-
-class FakeOwnership:
-    """A member that owns at once. It is its own lease."""
-
-    def __init__(self) -> None:
-        self.lost = asyncio.Event()
-        self.revoked = 0
-
-    async def join(self):
-        return self
-
-    async def claim(self, lease, stand_by) -> int:
-        return 5
-
-    async def keep(self) -> None:
-        await asyncio.Event().wait()
-
-    async def revoke(self) -> None:
-        self.revoked += 1
-
-
-class FakeWork:
-    """Server and workers that end the test once work begins."""
-
-    def __init__(self, stop: asyncio.Event) -> None:
-        self.stop = stop
-
-    async def set_serving(self, serving: bool, standing_by: bool = False) -> None:
-        pass
-
-    async def run(self) -> None:
-        self.stop.set()
-        await asyncio.Event().wait()
-
-    async def drain(self) -> None:
-        pass
-
-
-def test_a_disk_too_full_to_begin_costs_a_term_and_not_the_process(run):
-    async def claim():
-        stop = asyncio.Event()
-        ownership, store, work = FakeOwnership(), FullOnce(), FakeWork(stop)
-        terms = 0
-        while not stop.is_set():
-            terms += 1
-            await _term(ownership, store, PARTITIONS, work, work, stop)
-        assert (terms, store.claims, ownership.revoked) == (2, 2, 2)
-
-    run(claim())
-
-
-def test_it_stops_also_while_etcd_is_away(run):
-    async def claim():
-        class Waiting(FakeOwnership):
-            async def join(self):
-                await asyncio.Event().wait()
-
-        stop = asyncio.Event()
-        work = FakeWork(stop)
-        term = asyncio.create_task(_term(Waiting(), FullOnce(), PARTITIONS, work, work, stop))
-        await asyncio.sleep(0)
-        stop.set()
-        await asyncio.wait_for(term, 2)
-
-    run(claim())
+def test_it_stops_also_while_etcd_is_away(tmp_path):
+    with presence(environ(tmp_path, "127.0.0.1:1", ONWARD_LOG_LEVEL="info")) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "waiting_for_partitions" in line:
+                break
+        process.terminate()
+        assert process.wait(10) == 0
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -16,20 +17,23 @@ from services.presence.postgres_connection import Connection, address_of, in_pos
 from services.presence.postgres_store import PostgresStore
 from services.presence.state import Endpoint, Follow, Message, Register, Standing
 from services.presence.store import Cursor
+from tests.presence.terms import locked, own
 from tests.presence.test_store import wrote
 from tests.waiting import until
 
 ONE = Cursor(1, 1)
+# As it was written while the schema was 1.
+SCHEMA_1 = Path(__file__).with_name("postgres_schema_1.sql")
 
 
 @asynccontextmanager
-async def opened(url: str, epoch: int = 0, answer_s: float = 5.0):
-    """A store, claimed in this epoch if it is above 0."""
+async def opened(url: str, name: str = "", answer_s: float = 5.0):
+    """A store; with a name, in a term under that name and with all partitions."""
     store = PostgresStore(url, answer_s)
     await store.open()
     try:
-        if epoch:
-            await store.claim(epoch, 4)
+        if name:
+            await own(store, name=name)
         yield store
     finally:
         await store.close()
@@ -55,25 +59,84 @@ def terminate(url: str, pid: int) -> None:
 # -- rivals --------------------------------------------------------------------------------------
 
 
-def test_of_two_stores_only_the_last_that_claimed_writes(run, presence_url):
+def test_of_two_stores_only_the_last_that_claimed_a_partition_writes(run, presence_url):
     async def claim():
-        async with opened(presence_url, 5) as first, opened(presence_url, 9) as second:
+        async with opened(presence_url, "a") as first, opened(presence_url, "b") as second:
             with pytest.raises(Deposed):
                 await first.write(put(1))
-            await asyncio.wait_for(first.claim_ended(), 1)
+            await asyncio.wait_for(first.term_ended(), 1)
             await second.write(put(2))
             with pytest.raises(Deposed):
-                await first.claim(7, 4)
+                await first.claim({1: 99})
             assert await cursor(first) == 2
-            await first.claim(10, 4)
+            await own(first, name="a")
             await first.write(put(3))
+
+    run(claim())
+
+
+def test_two_stores_write_side_by_side_where_partitions_were_let_go(run, presence_url):
+    async def claim():
+        async with opened(presence_url, "a") as first, opened(presence_url) as second:
+            await first.release([2, 3])
+            await second.begin(99, "b", 4)
+            assert await second.claim({2: 9, 3: 9}) == {2, 3}
+            for _ in range(20):
+                await asyncio.gather(
+                    first.write(locked(["ann"], wrote("ann", state.PutWaiting("/a", "c")))),
+                    second.write(locked(["bob"], wrote("bob", state.PutWaiting("/a", "c")))),
+                    first.write(locked(["ann"], wrote("ann", state.DropWaiting("/a", "c")))),
+                    second.write(locked(["bob"], wrote("bob", state.DropWaiting("/b", "c")))),
+                )
+            counts = await first.read(lambda tx: tx.counts())
+            assert counts.clients_waiting == 1, "the sum of what both have counted"
+
+    run(claim())
+
+
+def test_who_has_locked_a_user_is_waited_for_and_its_writes_are_seen(run, presence_url):
+    async def claim():
+        async with opened(presence_url, "a") as first, opened(presence_url) as second:
+            await first.release([3])
+            await second.begin(99, "b", 4)
+            locked_by_first, goes_on = threading.Event(), threading.Event()
+
+            def slow(tx):
+                tx.lock(["ann", "bob"])
+                tx.load_user("ann")  # So that it is sent.
+                locked_by_first.set()
+                goes_on.wait(20)
+                tx.write_user("ann", state.PutWaiting("/a", "c"))
+
+            def read(tx):
+                assert tx.lock(["ann"]), "others may have changed what was read before"
+                return tx.load_user("ann").waiting
+
+            writing = asyncio.create_task(first.write(slow))
+            await asyncio.to_thread(locked_by_first.wait, 10)
+            reading = asyncio.create_task(second.write(read))
+            await second_waits(first)
+            assert not reading.done()
+            goes_on.set()
+            assert await reading == {("/a", "c")}
+            await writing
+
+    async def second_waits(first):
+        def waits() -> bool:
+            with psycopg.connect(presence_url) as other:
+                found = other.execute(
+                    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                ).fetchone()
+                return found == (1,)
+
+        await until(lambda: asyncio.to_thread(waits))
 
     run(claim())
 
 
 def test_a_claim_does_not_wait_for_one_that_stands_still_in_a_transaction(run, presence_url):
     async def claim():
-        async with opened(presence_url, 5) as first, opened(presence_url) as second:
+        async with opened(presence_url, "a") as first, opened(presence_url) as second:
             begun, goes_on = threading.Event(), threading.Event()
 
             def slow(tx):
@@ -85,13 +148,35 @@ def test_a_claim_does_not_wait_for_one_that_stands_still_in_a_transaction(run, p
             writing = asyncio.create_task(first.write(slow))
             try:
                 await asyncio.to_thread(begun.wait, 10)
-                await asyncio.wait_for(second.claim(9, 4), 4)
+                await asyncio.wait_for(own(second, name="b"), 4)
             finally:
                 goes_on.set()
             with pytest.raises(Unavailable):
                 await writing
-            await asyncio.wait_for(first.claim_ended(), 1)
+            with pytest.raises(Deposed):
+                await first.write(put(1))
             assert await cursor(second) == 0
+
+    run(claim())
+
+
+def test_what_an_owner_of_all_wrote_becomes_terms_and_is_kept(run, postgres_url):
+    async def claim():
+        with psycopg.connect(postgres_url) as db:
+            db.execute(SCHEMA_1.read_text())
+        async with opened(postgres_url, "a") as store:
+            await store.inherit()
+            [due] = await store.read(lambda tx: tx.deliveries_due(["mailto"], 9))
+            assert due.user == "ann"
+            [grace] = await store.read(lambda tx: tx.graces_due(9))
+            assert grace.user == "bob"
+            counts = await store.read(lambda tx: tx.counts())
+            assert (counts.deliveries, counts.clients_known) == ({"pending": 1}, 1)
+        with psycopg.connect(postgres_url) as db:
+            [[epoch]] = db.execute(
+                "SELECT value::bigint FROM onward_presence.meta WHERE name = 'epoch'"
+            ).fetchall()
+        assert epoch == (1 << 63) - 1, "who owned all of it claims no more"
 
     run(claim())
 
@@ -99,9 +184,9 @@ def test_a_claim_does_not_wait_for_one_that_stands_still_in_a_transaction(run, p
 # -- connections ---------------------------------------------------------------------------------
 
 
-def test_a_connection_that_broke_is_made_again_under_the_same_claim(run, presence_url):
+def test_a_connection_that_broke_is_made_again_in_the_same_term(run, presence_url):
     async def claim():
-        async with opened(presence_url, 5) as store:
+        async with opened(presence_url, "a") as store:
             terminate(presence_url, await store.read(backend))
             with pytest.raises(Unavailable):
                 await store.write(put(1))
@@ -111,9 +196,9 @@ def test_a_connection_that_broke_is_made_again_under_the_same_claim(run, presenc
     run(claim())
 
 
-def test_a_commit_of_unknown_outcome_ends_the_claim(run, presence_url):
+def test_a_commit_of_unknown_outcome_ends_the_term(run, presence_url):
     async def claim():
-        async with opened(presence_url, 5) as store:
+        async with opened(presence_url, "a") as store:
 
             def cut(tx):
                 tx.put_cursor(1, ONE)
@@ -121,24 +206,24 @@ def test_a_commit_of_unknown_outcome_ends_the_claim(run, presence_url):
 
             with pytest.raises(Unavailable, match="not known"):
                 await store.write(cut)
-            await asyncio.wait_for(store.claim_ended(), 1)
+            await asyncio.wait_for(store.term_ended(), 1)
             with pytest.raises(Deposed):
                 await store.write(put(1))
-            await store.claim(6, 4)
+            await own(store, name="a")
             await store.write(put(1))
 
     run(claim())
 
 
-def test_a_commit_that_did_not_wait_for_its_standby_ends_the_claim(run, presence_url):
+def test_a_commit_that_did_not_wait_for_its_standby_ends_the_term(run, presence_url):
     def warn(tx):
         tx.db.execute("DO $$ BEGIN RAISE WARNING 'as PostgreSQL says it, in any words'; END $$")
 
     async def claim():
-        async with opened(presence_url, 5) as store:
+        async with opened(presence_url, "a") as store:
             with pytest.raises(Unavailable, match="standby"):
                 await store.write(warn)
-            await asyncio.wait_for(store.claim_ended(), 1)
+            await asyncio.wait_for(store.term_ended(), 1)
 
     run(claim())
 
@@ -147,7 +232,7 @@ def test_a_server_that_stands_still_is_waited_for_no_longer_than_agreed(
     run, presence_url, postgres_server
 ):
     async def claim():
-        async with opened(presence_url, 5, answer_s=0.5) as store:
+        async with opened(presence_url, "a", answer_s=0.5) as store:
             postgres_server.freeze()
             try:
                 with pytest.raises(Unavailable):
@@ -173,7 +258,7 @@ def test_a_full_disk_is_told_until_something_is_written(run, presence_url):
         tx.db.execute("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53100'; END $$")
 
     async def claim():
-        async with opened(presence_url, 5) as store:
+        async with opened(presence_url, "a") as store:
             with pytest.raises(StoreFull):
                 await store.write(fill)
             assert store.full_since
@@ -264,6 +349,7 @@ def test_a_crowd_costs_as_many_round_trips_as_one_user(run, presence_url, monkey
 
     def notify(tx, count):
         users = tx.users_waiting("/a", "", count)
+        tx.lock(users)
         states = tx.load_followers(users, "/a")
         assert all(is_due(states[user], Message("/a", count, count)) for user in users)
         span = Span(count, count, count)
@@ -271,9 +357,10 @@ def test_a_crowd_costs_as_many_round_trips_as_one_user(run, presence_url, monkey
         return len(users)
 
     async def claim():
-        async with opened(presence_url, 5) as store:
-            await store.write(crowd)
-            await store.write(wrote("bob", state.PutWaiting("/b", "c")))
+        async with opened(presence_url, "a") as store:
+            everybody = [f"user{number}" for number in range(500)]
+            await store.write(locked(everybody, crowd))
+            await store.write(locked(["bob"], wrote("bob", state.PutWaiting("/b", "c"))))
             counts = []
             for count in (1, 499):
                 trips.clear()

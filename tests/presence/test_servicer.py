@@ -1,6 +1,7 @@
 """The whole path through a presence service: events and messages in, notifications out."""
 
 import asyncio
+from dataclasses import replace
 
 import grpc
 import grpc.aio
@@ -404,7 +405,8 @@ def test_another_log_is_refused(run, tmp_path):
 def test_a_presence_that_was_deposed_takes_nothing(run, tmp_path):
     async def claim():
         async with staged(tmp_path) as stage:
-            stage.store._epoch -= 1  # as if another process had claimed the store since
+            # As if another process had closed the term since.
+            stage.store.mine = replace(stage.store.mine, term=99_999)
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await stage.presence.Report(stage.log.request())
             assert raised.value.code() is grpc.StatusCode.UNAVAILABLE

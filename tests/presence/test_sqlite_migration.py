@@ -41,6 +41,16 @@ CREATE TABLE waiting (
   PRIMARY KEY (subject, user, client_id)
 ) WITHOUT ROWID;
 CREATE INDEX waiting_by_user ON waiting (user);
+CREATE TABLE fanouts (
+  subject TEXT NOT NULL, seq INTEGER NOT NULL, pos INTEGER NOT NULL, publisher TEXT NOT NULL,
+  after_user TEXT NOT NULL,
+  PRIMARY KEY (subject, seq)
+) WITHOUT ROWID;
+CREATE TABLE handovers (
+  user TEXT NOT NULL, subject TEXT NOT NULL, client_id TEXT NOT NULL, opened INTEGER NOT NULL,
+  after INTEGER NOT NULL, run INTEGER NOT NULL,
+  PRIMARY KEY (user, subject, client_id, opened)
+) WITHOUT ROWID;
 CREATE TABLE marks (
   edge_id INTEGER NOT NULL, partition INTEGER NOT NULL,
   round INTEGER NOT NULL, pos INTEGER NOT NULL, at REAL NOT NULL,

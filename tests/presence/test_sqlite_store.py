@@ -96,11 +96,12 @@ _KILLED = """
     async def main():
         store = SqliteStore(sys.argv[1])
         await store.open()
-        await store.claim(5, 4)
+        await store.begin(5, "p", 4)
         n = 0
         while True:
             n += 1
             def work(tx):
+                tx.lock(["ann"])
                 tx.write_user("ann", state.PutWaiting("/a", f"{n:09}"))
                 if n == 200:
                     print("now", flush=True)

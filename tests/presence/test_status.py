@@ -7,7 +7,7 @@ from onward.presence.v1 import presence_pb2
 from onward.types.v1 import entry_pb2
 
 from services.chassis.errors import StoreFull
-from tests.presence.stage import Client, FakePlugin, Stage, staged
+from tests.presence.stage import PARTITIONS, Client, FakePlugin, Stage, staged
 from tests.waiting import until
 
 R = notifier_pb2.Result
@@ -46,7 +46,7 @@ def test_an_owner_tells_its_term_its_plugins_and_how_many_of_everything(run, tmp
 
             await until(sent)
             told = await status(stage)
-            assert (told.name, told.owner, told.epoch) == ("presence-1", True, stage.epoch)
+            assert (told.name, told.term, list(told.partitions)) == ("presence-1", 1, [0, 1, 2, 3])
             assert {c.partition: c.pos for c in told.cursors if c.pos} == {
                 partition: pos for partition, pos in stage.log.cursors.items() if pos
             }
@@ -143,12 +143,11 @@ def test_a_store_without_space_is_an_alarm_that_goes_with_the_next_write(run, tm
     run(claim())
 
 
-def test_a_process_that_does_not_work_says_so(run, tmp_path):
+def test_a_process_without_partitions_says_so(run, tmp_path):
     async def claim():
         async with staged(tmp_path) as stage:
-            stage._running.cancel()
-            await until(lambda: stage._running.done())
+            await stage.store.release(range(PARTITIONS))
             told = await status(stage)
-            assert (told.owner, told.epoch) == (False, 0)
+            assert (told.owner, list(told.partitions)) == (False, [])
 
     run(claim())

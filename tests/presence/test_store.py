@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import pytest
 
 from services.chassis.errors import Deposed
 from services.chassis.subjects import partition_of
 from services.presence import state
-from services.presence.notifications import Delivery, DeliveryState, Notification, Span
+from services.presence.notifications import Delivery, DeliveryState, Notification, Span, expire
 from services.presence.state import (
     Endpoint,
     Follow,
@@ -21,10 +22,12 @@ from services.presence.state import (
     UserState,
 )
 from services.presence.store import Attempt, Cursor, Decided, FanOut, GraceDue
+from tests.presence.terms import lock_all, own
 from tests.waiting import until
 
 KEY = FollowKey("/a", "c", 3)
 MAIL = "mailto:ann@example.org"
+USERS = ("ann", "bob", "cid", "dan", "eve")
 
 
 def with_store(run, make_store, body, now=1_000.0):
@@ -34,7 +37,8 @@ def with_store(run, make_store, body, now=1_000.0):
         store = make_store(clock=lambda: now)
         await store.open()
         try:
-            await store.claim(1 + await store.read(lambda tx: tx.epoch()), 4)
+            await own(store)
+            lock_all(store, USERS)
             return await body(store)
         finally:
             await store.close()
@@ -53,26 +57,87 @@ def wrote(user: str, *effects: state.Effect):
 # -- the fence and the lock ----------------------------------------------------------------------
 
 
-def test_an_epoch_not_above_the_stored_one_cannot_claim(run, make_store):
+def test_an_epoch_not_above_the_stored_one_does_not_claim(run, make_store):
     async def body(store):
-        with pytest.raises(Deposed):
-            await store.claim(1, 4)
+        assert await store.claim({0: 1, 1: 2, 2: 1}) == {1}
+        assert await store.claim({1: 2}) == frozenset()
 
     with_store(run, make_store, body)
 
 
-def test_after_a_higher_claim_the_former_owner_writes_nothing(run, make_store):
+def test_once_its_term_is_closed_a_process_writes_nothing(run, make_store):
     async def body(store):
-        await store.claim(9, 4)
-        store._epoch = 1  # what a process that slept through it believes
+        slept_through = store.mine
+        await store.begin(99, "presence-2", 4)
+        assert await store.claim({0: 7}) == {0}, "closes the term that still has it"
+        store.mine = slept_through
         with pytest.raises(Deposed):
             await store.write(lambda tx: tx.put_cursor(1, Cursor(5, 1)))
+        assert not store.mine.term
+        await asyncio.wait_for(store.term_ended(), 1)
         assert await store.read(lambda tx: tx.cursor(1)) == Cursor()
 
     with_store(run, make_store, body)
 
 
-def test_nothing_is_written_before_a_claim(run, make_store):
+def test_a_partition_that_was_let_go_is_taken_from_a_term_that_goes_on(run, make_store):
+    async def body(store):
+        first = store.mine
+        await store.release([2, 3])
+        assert store.mine.partitions == {0, 1}
+        await store.begin(99, "presence-2", 4)
+        assert await store.claim({2: 7}) == {2}
+        store.mine = replace(first, partitions=frozenset({0, 1}))
+        await store.write(lambda tx: tx.put_cursor(1, Cursor(5, 1)))
+
+    with_store(run, make_store, body)
+
+
+def test_a_term_under_a_name_closes_the_one_that_was_open_under_it(run, make_store):
+    async def body(store):
+        slept_through = store.mine
+        await store.begin(99, "presence-1", 4)
+        assert list(await store.read(lambda tx: tx.open_terms())) == [99]
+        store.mine = slept_through
+        with pytest.raises(Deposed):
+            await store.write(lambda tx: tx.put_cursor(1, Cursor(5, 1)))
+
+    with_store(run, make_store, body)
+
+
+def test_what_a_closed_term_had_to_send_is_its_heirs_until_nothing_is_left(run, make_store):
+    async def body(store):
+        first = store.mine.term
+        await store.write(lambda tx: tx.begin_all([notification()], [delivery()]))
+        await store.begin(99, "presence-2", 4)
+        assert await store.read(lambda tx: tx.deliveries_due(["mailto"], 9)) == []
+        await store.inherit()
+        assert store.mine.kept == (99,), "the term is open: it sends what it has itself"
+        await store.claim({0: 7})
+        await store.inherit()
+        assert store.mine.kept == (99, first)
+        [due] = await store.read(lambda tx: tx.deliveries_due(["mailto"], 9))
+        await store.begin(100, "presence-3", 4)
+        await store.claim({0: 8})
+        await store.inherit()
+        assert store.mine.kept == (100, first), "an heir that ends has an heir; 99 left nothing"
+        await store.write(lambda tx: tx.put_deliveries([expire(due)]))
+        await store.inherit()
+        assert store.mine.kept == (100,)
+        assert list(await store.read(lambda tx: tx.open_terms())) == [100]
+
+    with_store(run, make_store, body)
+
+
+def test_rows_of_a_user_are_written_under_the_users_lock(run, make_store):
+    async def body(store):
+        with pytest.raises(AssertionError, match="lock"):
+            await store.write(wrote("somebody else", state.PutWaiting("/a", "c")))
+
+    with_store(run, make_store, body)
+
+
+def test_nothing_is_written_without_a_term(run, make_store):
     async def body():
         store = make_store()
         await store.open()
@@ -188,17 +253,19 @@ def test_what_is_read_in_advance_is_what_would_be_read_later(run, make_store):
         return tx.load_user("ann"), tx.load_user("bob"), tx.cursor(1), tx.cursor(2)
 
     def ahead(tx):
-        tx.read_in_advance([1, 2], ["/a", "/z"], ["ann", "bob"])
+        tx.read_in_advance([1, 2], ["/a", "/z"])
+        tx.read_users_in_advance(["ann", "bob"])
         return look(tx)
 
     def changed(tx):
-        tx.read_in_advance([1], [], ["ann", "bob"])
+        tx.read_in_advance([1], [])
+        tx.read_users_in_advance(["ann", "bob"])
         tx.write_user("bob", state.PutEndpoint(Endpoint("fcm:abc", ("d",), 10.0)))
         tx.put_cursor(1, Cursor(8, 1))
         return look(tx)
 
     def marked(tx):
-        tx.read_in_advance([], [], ["ann"])
+        tx.read_users_in_advance(["ann"])
         tx.put_mark(7, partition_of("/a", 4), 9, 90)
         return tx.load_user("ann").marks
 

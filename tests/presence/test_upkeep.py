@@ -15,6 +15,7 @@ from services.presence.state import (
 from services.presence.store import Decided
 from services.presence.upkeep import CLOCKS_APART_S, Keeps, Upkeep
 from tests.presence.stage import SECRET, FakeLog
+from tests.presence.terms import locked
 from tests.presence.test_store import with_store, wrote
 
 DAY = 86_400.0
@@ -77,7 +78,8 @@ def test_users_whose_ended_follows_must_stay_do_not_keep_those_of_others(run, ma
                 tx.write_user(f"stays-{number:03}", state.PutFollow(ended(1, 5)))
             tx.write_user("the last one", state.PutFollow(ended(1, 4)))
 
-        await store.write(crowd)
+        users = ["the last one", *(f"stays-{number:03}" for number in range(600))]
+        await store.write(locked(users, crowd))
         await step()
         left = await store.read(lambda tx: tx.load_user("the last one"))
         assert not left.follows
@@ -189,7 +191,7 @@ def test_more_clients_than_one_page_are_looked_at(run, make_sqlite):
                         Endpoint(f"mailto:{number}@example.org", ("c",), 0.0)
                     ))  # fmt: skip
 
-        await store.write(crowd)
+        await store.write(locked([f"user{number}" for number in range(1_200)], crowd))
         await step()
         assert (await store.read(lambda tx: tx.counts())).clients_known == 400
 

@@ -19,10 +19,11 @@ from prometheus_client import CollectorRegistry
 from services.chassis.cluster import Directory, Keys
 from services.chassis.errors import StartError, first_of
 from services.chassis.etcd import Delete, Put
+from services.chassis.ownership import Member
 from services.coordinator.committer import Committer
 from services.coordinator.holdings import Holdings
 from services.coordinator.metrics import Metrics
-from services.coordinator.ownership import Member, Ownership
+from services.coordinator.ownership import Ownership
 from services.coordinator.registers import Limits
 from services.coordinator.reporter import Reporter
 from services.coordinator.servicer import CoordinatorServicer

@@ -631,7 +631,6 @@ class GetStatusResponse(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
-    EPOCH_FIELD_NUMBER: _builtins.int
     CURSORS_FIELD_NUMBER: _builtins.int
     PLUGINS_FIELD_NUMBER: _builtins.int
     DELIVERIES_FIELD_NUMBER: _builtins.int
@@ -646,9 +645,7 @@ class GetStatusResponse(_message.Message):
     name: _builtins.str
     """The member's name."""
     owner: _builtins.bool
-    """Whether it holds partitions, and so calls plugins."""
-    epoch: _builtins.int
-    """The newest of its epochs; 0 if it holds nothing."""
+    """Whether it owns partitions, and so calls plugins."""
     handovers: _builtins.int
     """Clients that went offline and whose backlog is not decided yet."""
     fanouts: _builtins.int
@@ -686,7 +683,6 @@ class GetStatusResponse(_message.Message):
         *,
         name: _builtins.str = ...,
         owner: _builtins.bool = ...,
-        epoch: _builtins.int = ...,
         cursors: _abc.Iterable[Global___Cursor] | None = ...,
         plugins: _abc.Iterable[Global___PluginStatus] | None = ...,
         deliveries: _abc.Iterable[Global___GetStatusResponse.Deliveries] | None = ...,
@@ -701,7 +697,7 @@ class GetStatusResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "clients_in_grace", b"clients_in_grace", "clients_offline", b"clients_offline", "clients_online", b"clients_online", "cursors", b"cursors", "deliveries", b"deliveries", "epoch", b"epoch", "fanouts", b"fanouts", "handovers", b"handovers", "name", b"name", "owner", b"owner", "partitions", b"partitions", "plugins", b"plugins", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "clients_in_grace", b"clients_in_grace", "clients_offline", b"clients_offline", "clients_online", b"clients_online", "cursors", b"cursors", "deliveries", b"deliveries", "fanouts", b"fanouts", "handovers", b"handovers", "name", b"name", "owner", b"owner", "partitions", b"partitions", "plugins", b"plugins", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -731,9 +727,7 @@ class PluginStatus(_message.Message):
     breaker: _builtins.str
     """closed, open, half-open: of its channels, each of which has its own, the one that waits longest."""
     queue: _builtins.int
-    """Deliveries that are due and wait for it, of those that this replica sends; counted up to
-    100,000.
-    """
+    """Deliveries that are due, wait for it, and are this replica's to send; counted up to 100,000."""
     calls: _builtins.int
     """Notify calls of this replica under way."""
     fault: _builtins.str

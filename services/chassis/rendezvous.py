@@ -1,16 +1,16 @@
-"""Which partitions a coordinator should take, and which it should give up. Pure.
+"""Which partitions a member should take, and which it should give up. Pure.
 
-Knows names, claims and epochs as the directory shows them; must not know etcd or the store. Its
-rules:
+Knows names, claims and epochs as the directory shows them; must not know etcd, a store, nor of
+which service the members are. Its rules:
 
-- The target of a partition is the live coordinator that ranks highest for it by hash. Everybody
-  computes the same one, so there is no leader. A coordinator that joins or leaves moves only the
+- The target of a partition is the live member that ranks highest for it by hash. Everybody
+  computes the same one, so there is no leader. A member that joins or leaves moves only the
   partitions that it wins or loses.
 - A partition without a claim is taken by its target at once.
 - A claim of somebody else stands, whoever the target is. A claim of our own on a partition that
   another should have is given up, a few at a time, so that a join does not stop everything.
 - A claim under our name that we do not hold (its transaction's answer was lost) is taken up,
-  unless its epoch is spent: held before, or turned down by the store. Then its key must go first.
+  unless its epoch is spent: taken up before. Then its key must go first.
 - What we hold and the directory no longer shows as ours is lost.
 """
 
@@ -26,18 +26,18 @@ class Scene:
     """What is known. `revision`: how far the directory has come in etcd's history."""
 
     me: str
-    live: Collection[str]  # names of live coordinators, this one included
+    live: Collection[str]  # names of live members, this one included
     partitions: int
     claims: Mapping[int, tuple[int, str]]  # partition: (epoch, name)
     held: Mapping[int, int]  # partition: epoch, as taken effect in the store
-    spent: Mapping[int, int]  # partition: newest epoch that cannot take effect (any more)
+    spent: Mapping[int, int]  # partition: newest epoch whose effect was tried
     waiting: Collection[int]  # partitions not to be claimed for now
     revision: int
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Create the owners keys of these partitions in one transaction, then take them up."""
+    """Create the owner keys of these partitions in one transaction, then take them up."""
 
     partitions: tuple[int, ...]
 
@@ -58,7 +58,7 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Finish what is under way for these partitions, then remove their owners keys."""
+    """Finish what is under way for these partitions, then remove their owner keys."""
 
     partitions: tuple[int, ...]
 
@@ -101,7 +101,7 @@ def decide(scene: Scene, claim_max: int = 64, release_max: int = 16) -> list[Ste
 
 
 def target(partition: int, live: Collection[str]) -> str | None:
-    """The coordinator that should own the partition; None if there is none."""
+    """The member that should own the partition; None if there is none."""
     return max(live, key=lambda name: (_rank(partition, name), name), default=None)
 
 

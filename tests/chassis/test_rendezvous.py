@@ -1,6 +1,6 @@
 """The ownership core: who should own what, and the steps towards it."""
 
-from services.coordinator.rendezvous import (
+from services.chassis.rendezvous import (
     Claim,
     Drop,
     Release,
