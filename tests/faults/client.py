@@ -201,6 +201,9 @@ class Client:
             }
             number = await line.send(connect=body)
             frame = await line.receive(ANSWER_S)
+            if "goingAway" in frame:  # an edge that stops may say so before it answers
+                self._note_going_away()
+                frame = await line.receive(ANSWER_S)
             if frame.get("id") != number:
                 self._write("surprised", client=self.client, frame=frame)
                 raise Broken
@@ -213,6 +216,10 @@ class Client:
                 raise Broken
             self._generation = int(frame["error"]["generation"])
         raise Broken
+
+    def _note_going_away(self) -> None:
+        self._write("going_away", client=self.client)
+        self._urls.turn()
 
     def _say_subscribing(self, subject: str) -> None:
         after = self.positions.get(subject)
@@ -252,8 +259,7 @@ class Client:
             self._write("gap", client=self.client, subject=subject, to=to)
             self.positions[subject] = to
         elif "goingAway" in frame:
-            self._write("going_away", client=self.client)
-            self._urls.turn()
+            self._note_going_away()
         elif "subscribed" in frame:
             self._requests.pop(frame["id"], None)
             for one in frame["subscribed"]["subscriptions"]:

@@ -5,8 +5,9 @@ tree's, one after the other, each healthy before the next, as docs/deploying.md 
 go back, the service that came last first. Whatever the order of the services is, no publisher sees
 an error, and the checker finds every promise kept.
 
-A service that does not go back has changed its tables. What of it is old may not work once one of
-it is new, and is not asked to: it may end, and be started in vain, until it is upgraded.
+A service that does not go back has changed its tables, or how it finds others. What of it is old
+may not work once one of it is new, and is not asked to: it may end, and be started in vain, until
+it is upgraded. Publishers see no error of that either, and whoever was to be notified is, then.
 """
 
 import asyncio

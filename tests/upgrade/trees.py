@@ -27,7 +27,7 @@ with open(f"{__file__}.ran", "a") as _ran:
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """What BASELINE says, a line each: `commit` and its id, and `stays` with each service that does
-    not go back, since it has made tables of its store that the commit's does not know."""
+    not go back, since the commit's does not know its tables, or cannot find its peers."""
 
     commit: str
     stays: frozenset[str] = frozenset()
