@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from services.coordinator.postgres_sessions import Connection
+from services.chassis.postgres import Connection
 from services.coordinator.sql_rows import claim_refusal, growth, register_row
 from services.coordinator.store import Claimed, ClaimRefused, Part, Writes
 

@@ -10,8 +10,8 @@ A page is one statement: what it shows was so at one moment.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from services.chassis.postgres import Connection
 from services.coordinator.postgres_fence import literal
-from services.coordinator.postgres_sessions import Connection
 from services.coordinator.sql_rows import REGISTER_COLUMNS, register_of
 from services.coordinator.store import (
     EventKey,

@@ -9,8 +9,8 @@ is gone is told. Ids have no owner: whoever comes first removes them, and nobody
 import os
 from collections.abc import Mapping
 
+from services.chassis.postgres import Connection
 from services.coordinator.postgres_fence import NOW_MS, literal
-from services.coordinator.postgres_sessions import Connection
 from services.coordinator.sql_rows import ROW_BYTES_SQL
 from services.coordinator.store import Keep
 

@@ -12,109 +12,36 @@ the standby has it or the primary is no more.
 """
 
 import asyncio
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
-from psycopg.abc import PQGen
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from services.chassis.errors import Fault, StartError, StoreFull, Unavailable
+from services.chassis import postgres
+from services.chassis.errors import Fault, StoreFull, Unavailable
+from services.chassis.postgres import Connection
 
 R = TypeVar("R")
-RV = TypeVar("RV")
 
 SCHEMA = "onward_log"
 _READERS = 2
-_POLL_S = 0.1
-# The server itself ends what is still working then, before the deadline: that is certain to have
-# written nothing. It does not end the wait for a standby, which is what the deadline is for.
-_WORK_PART = 0.7
 # Written nothing, for certain. The first: no room. The other: not a primary, or set to read only.
 _FULL_STATES = frozenset({"53100", "25006"})
-_WARNING_STATE = "01000"
-# What an address need not say. A socket that the peer does not acknowledge breaks after 3 s.
-_DEFAULTS: dict[str, Any] = {
-    "target_session_attrs": "read-write",
-    "connect_timeout": 3,
-    "tcp_user_timeout": 3_000,
-    "keepalives_idle": 3,
-    "keepalives_interval": 1,
-    "keepalives_count": 3,
-    "application_name": "onward-coordinator",
-    "client_encoding": "utf8",
-}
-# Everything is found by its key, also in tables that PostgreSQL has no statistics of yet. A commit
-# waits for the synchronous standby, whatever the database is set to.
-_SET_UP = f"""
-SELECT set_config('search_path', '{SCHEMA}', false),
-    set_config('statement_timeout', %s, false),
-    set_config('idle_in_transaction_session_timeout', '1000', false),
-    set_config('default_transaction_isolation', 'read committed', false),
-    set_config('enable_seqscan', 'off', false),
-    set_config('jit', 'off', false),
-    CASE WHEN current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
-        THEN set_config('synchronous_commit', 'on', false) END
-"""
-
-
-class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that waits for no answer beyond its deadline."""
-
-    deadline = math.inf  # of time.monotonic()
-    warned = False  # what it wrote may be on this server alone
-
-    def wait(self, gen: PQGen[RV], interval: float = _POLL_S, timeout: float | None = None) -> RV:
-        left = self.deadline - time.monotonic()
-        if left < math.inf:
-            timeout = max(0.0, left if timeout is None else min(left, timeout))
-        return super().wait(gen, interval, timeout)
-
-    def listen(self) -> None:
-        """Note warnings from now on. The words of one are in the server's language, so that the
-        warning which says that a commit did not wait for its standby is known by its state alone.
-        """
-        self.add_notice_handler(self._note)
-
-    def _note(self, told: psycopg.errors.Diagnostic) -> None:
-        if told.sqlstate == _WARNING_STATE:
-            self.warned = True
+# No statement here is part of a longer transaction; should one ever be, it must not last.
+_IDLE_IN_TRANSACTION_MS = 1_000
 
 
 def address_of(url: str) -> str:
-    """What libpq connects to. Raises StartError, without the URL's words: it may hold a password.
-
-    `url`: `postgresql://user@host[,host…]/database`; of several hosts the primary is looked for.
-    """
-    wrong = StartError(
-        "ONWARD_COORDINATOR_STORE is no address of PostgreSQL; set it to "
-        "postgresql://user@host/database, or leave it empty for a log in "
-        "ONWARD_COORDINATOR_DATA_DIR"
-    )
-    if not url.startswith(("postgresql://", "postgres://")):
-        raise wrong
-    try:
-        said = conninfo_to_dict(url)
-    except psycopg.Error:
-        raise wrong from None
-    return make_conninfo(url, **{name: it for name, it in _DEFAULTS.items() if name not in said})
+    """What libpq connects to. Raises StartError."""
+    return postgres.address_of(url, "ONWARD_COORDINATOR_STORE", "onward-coordinator")
 
 
 def connect(address: str, answer_s: float) -> Connection:
     """A connection to the primary, set up. Raises psycopg.Error."""
-    connection = Connection.connect(address, autocommit=True)
-    try:
-        connection.deadline = time.monotonic() + answer_s
-        connection.execute(_SET_UP, (str(int(answer_s * _WORK_PART * 1_000)),))
-    except BaseException:  # whatever it was, nobody else would close it
-        connection.close()
-        raise
-    connection.listen()
-    return connection
+    return postgres.connect(Connection, address, SCHEMA, answer_s, _IDLE_IN_TRANSACTION_MS)
 
 
 def fault_of(error: psycopg.Error) -> Fault:

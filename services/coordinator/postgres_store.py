@@ -11,6 +11,7 @@ Drive it: `store = await PostgresStore.open(url, answer_s)`, its calls, `await s
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from services.chassis.postgres import Connection
 from services.coordinator import (
     postgres_fence,
     postgres_reads,
@@ -18,7 +19,7 @@ from services.coordinator import (
     postgres_schema,
     postgres_sessions,
 )
-from services.coordinator.postgres_sessions import Connection, Sessions
+from services.coordinator.postgres_sessions import Sessions
 from services.coordinator.store import (
     Claimed,
     ClaimRefused,

@@ -1,6 +1,6 @@
-"""A connection to PostgreSQL that waits for no answer for ever, and the SQL of rows on it.
+"""Presence's connection to PostgreSQL, and the SQL of rows on it.
 
-Knows psycopg, deadlines, and how statements are written and sent. Must not know tables or epochs.
+Knows psycopg, and how statements are written and sent. Must not know tables or epochs.
 What returns nothing is sent together with the next statement that returns rows, or with the commit,
 so that a transaction costs as many round trips as it has reads, and two more.
 """
@@ -11,53 +11,22 @@ import math
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
-from psycopg.abc import PQGen
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.numeric import Int8Dumper
 
-from services.chassis.errors import StartError
+from services.chassis import postgres
 from services.presence.sql import Row, Statement
-
-RV = TypeVar("RV")
 
 SCHEMA = "onward_presence"
 # How sessions call themselves, with `/` and their term.
 APPLICATION = "onward-presence"
-_POLL_S = 0.1
 # How often a statement is sent before the server is asked to keep its plan; and of how many.
 _PREPARED_FROM, _PREPARED_MAX = 2, 400
-_WARNING_STATE = "01000"
-# What the URL need not say. A socket that the peer does not acknowledge breaks after 3 s.
-_DEFAULTS: dict[str, Any] = {
-    "target_session_attrs": "read-write",
-    "connect_timeout": 3,
-    "tcp_user_timeout": 3_000,
-    "keepalives_idle": 3,
-    "keepalives_interval": 1,
-    "keepalives_count": 3,
-    "application_name": APPLICATION,
-    "client_encoding": "utf8",
-}
-# A statement that works for longer than that is ended by the server, before the deadline.
-_WORK_PART = 0.7
 # A transaction of a process that stands still gives its locks up after this long: other processes
 # may wait for the users that it has locked. Whoever closes its term does not wait for it.
 _IDLE_IN_TRANSACTION_MS = 2_000
-# Every query has its index, also in tables that PostgreSQL has no statistics of yet. A commit waits
-# for the synchronous standby, whatever the database is set to.
-_SET_UP = f"""
-SELECT set_config('search_path', '{SCHEMA}', false),
-    set_config('statement_timeout', %s, false),
-    set_config('idle_in_transaction_session_timeout', '{_IDLE_IN_TRANSACTION_MS}', false),
-    set_config('default_transaction_isolation', 'read committed', false),
-    set_config('enable_seqscan', 'off', false),
-    set_config('jit', 'off', false),
-    CASE WHEN current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
-        THEN set_config('synchronous_commit', 'on', false) END
-"""
 # Names are locked by their hashes, in one order, so that nobody waits for one who waits for him.
 # Few enough hashes that all of them fit into the table of locks as it is by default.
 _LOCK_HASHES = 2_048
@@ -89,46 +58,15 @@ def _insert(table: str, columns: str, conflict: str) -> tuple[str, Sequence[str]
 
 
 def address_of(url: str) -> str:
-    """What libpq connects to. Raises StartError, without the URL's words: it may hold a password.
-
-    `url`: `postgresql://user@host[,host…]/database`; of several hosts the primary is looked for.
-    """
-    wrong = StartError(
-        "ONWARD_PRESENCE_STORE is no address of PostgreSQL; set it to "
-        "postgresql://user@host/database, or leave it empty for a store in "
-        "ONWARD_PRESENCE_DATA_DIR"
-    )
-    if not url.startswith(("postgresql://", "postgres://")):
-        raise wrong
-    try:
-        said = conninfo_to_dict(url)
-    except psycopg.Error:
-        raise wrong from None
-    return make_conninfo(url, **{name: it for name, it in _DEFAULTS.items() if name not in said})
+    """What libpq connects to. Raises StartError."""
+    return postgres.address_of(url, "ONWARD_PRESENCE_STORE", APPLICATION)
 
 
-class Connection(psycopg.Connection[Row]):
+class Connection(postgres.Connection):
     """A connection with a deadline for each round trip."""
 
     answer_s = math.inf
-    deadline = math.inf  # of time.monotonic()
-    warned = False  # what it committed may be on this server alone
     named = 0  # the term that it is named after
-
-    def wait(self, gen: PQGen[RV], interval: float = _POLL_S, timeout: float | None = None) -> RV:
-        left = self.deadline - time.monotonic()
-        if left < math.inf:
-            timeout = max(0.0, left if timeout is None else min(left, timeout))
-        return super().wait(gen, interval, timeout)
-
-    def listen(self) -> None:
-        """Note warnings from now on: that a commit did not wait for its standby is one. Its words
-        are in the server's language, so it is known by its state."""
-        self.add_notice_handler(self._note)
-
-    def _note(self, told: psycopg.errors.Diagnostic) -> None:
-        if told.sqlstate == _WARNING_STATE:
-            self.warned = True
 
     def name_after(self, term: int) -> None:
         """Tell other sessions in which term this one works. Raises psycopg.Error."""
@@ -146,26 +84,15 @@ class Connection(psycopg.Connection[Row]):
             # Its end waits for all answers, and lets the server count this session as idle.
             return [self.execute(sql, parameters) for sql, parameters in statements]
 
-    @property
-    def lost(self) -> bool:
-        """Whether it can be used no more."""
-        return self.closed or self.broken or time.monotonic() >= self.deadline
-
 
 def connect(address: str, answer_s: float) -> Connection:
     """A connection to the primary, set up. Raises psycopg.Error."""
-    connection = Connection.connect(address, autocommit=True)
-    try:
-        connection.answer_s = answer_s
-        connection.prepare_threshold = _PREPARED_FROM
-        connection.prepared_max = _PREPARED_MAX
-        # Otherwise each size of a number would make another statement to be prepared.
-        connection.adapters.register_dumper(int, Int8Dumper)
-        connection.send([(_SET_UP, (str(int(answer_s * _WORK_PART * 1_000)),))])
-    except BaseException:  # Whatever it was, nobody else would close it.
-        connection.close()
-        raise
-    connection.listen()
+    connection = postgres.connect(Connection, address, SCHEMA, answer_s, _IDLE_IN_TRANSACTION_MS)
+    connection.answer_s = answer_s
+    connection.prepare_threshold = _PREPARED_FROM
+    connection.prepared_max = _PREPARED_MAX
+    # Otherwise each size of a number would make another statement to be prepared.
+    connection.adapters.register_dumper(int, Int8Dumper)
     return connection
 
 

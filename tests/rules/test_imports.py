@@ -14,7 +14,12 @@ ONLY_IN = {
     "twilio": ["services/notifier/"],
     "jwt": ["services/edge/tokens.py"],
     "sqlite3": ["services/coordinator/", "services/presence/"],
-    "psycopg": ["services/coordinator/", "services/presence/", "services/cli/"],
+    "psycopg": [
+        "services/chassis/postgres.py",
+        "services/coordinator/",
+        "services/presence/",
+        "services/cli/",
+    ],
     "typer": ["services/cli/"],
     "rich": ["services/cli/"],
 }
