@@ -81,9 +81,9 @@ MUTATIONS = {
         scenarios.PRESENCE_KILLED_WHILE_IT_DECIDES,
         Edit(
             f"{PRESENCE}/processing.py",
-            """        new = _contiguous(entries, cursor.pos)
+            """        new = _contiguous(part.entries, cursor.pos)
 """,
-            """        new = _contiguous(entries, cursor.pos)
+            """        new = _contiguous(part.entries, cursor.pos)
         if new:
             tx.put_cursor(partition, Cursor(new[-1].pos, epoch))
             tx.db.execute("COMMIT")
@@ -182,7 +182,7 @@ MUTATIONS = {
     "no handover row": _n1(
         scenarios.PRESENCE_KILLED_IN_A_HANDOVER,
         Edit(
-            f"{PRESENCE}/workers.py",
+            f"{PRESENCE}/succession.py",
             """            await self._dispatcher.recover()
 """,
             """            await self._dispatcher.recover()
@@ -268,7 +268,7 @@ MUTATIONS = {
     "no recovery of sending": _n1(
         scenarios.PRESENCE_KILLED_WHILE_IT_SENDS,
         Edit(
-            f"{PRESENCE}/workers.py",
+            f"{PRESENCE}/succession.py",
             """            await self._dispatcher.recover()
 """,
             "",
