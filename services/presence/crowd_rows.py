@@ -3,7 +3,7 @@
 Part of `store.UserRows`. Also keeps marks and fan-outs, which are nobody's own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from services.chassis.subjects import partition_of
 from services.presence.rows import Rows
@@ -16,6 +16,7 @@ AWAITED = (
     "SELECT value FROM each_text(?) WHERE EXISTS"
     " (SELECT 1 FROM waiting WHERE waiting.subject = value)"
 )
+_WAITING = "SELECT DISTINCT user FROM waiting WHERE subject = ? AND user > ? ORDER BY user LIMIT ?"
 _MINE = "partition IN (SELECT value FROM each_number(?))"
 
 
@@ -27,12 +28,13 @@ class CrowdRows(Rows):
     def users_waiting(
         self, subject: str, after_user: str = "", limit: int = 1_000
     ) -> Sequence[str]:
-        rows = self.db.rows(
-            "SELECT DISTINCT user FROM waiting WHERE subject = ? AND user > ? ORDER BY user"
-            " LIMIT ?",
-            (subject, after_user, limit),
-        )
-        return [row[0] for row in rows]
+        return [row[0] for row in self.db.rows(_WAITING, (subject, after_user, limit))]
+
+    def crowds(self, subjects: Sequence[str], limit: int) -> Mapping[str, Sequence[str]]:
+        pages = self.db.rows_of_all([(_WAITING, (subject, "", limit)) for subject in subjects])
+        return {
+            subject: [row[0] for row in rows] for subject, rows in zip(subjects, pages, strict=True)
+        }
 
     def waiting_subjects(self, subjects: Sequence[str]) -> frozenset[str]:
         if not subjects:

@@ -27,7 +27,7 @@ from services.presence.outbox import News, Outbox
 from services.presence.state import Graces, Message
 from services.presence.store import Cursor, FanOut, Transaction
 
-# Users whom one transaction locks, or a page of waiting ones more.
+# Users whom one transaction locks; a page of each of some subjects may come on top.
 _USERS_MAX = 2_000
 
 
@@ -68,12 +68,16 @@ class Processing:
         users = {event.user for event in events}
         uris = {uri for event in events for uri in _registered(event) if moves(uri)}
         locked = users | (set(tx.users_of(sorted(uris))) if uris else set())
-        crowd: dict[str, Sequence[str]] = {}
-        for subject in sorted(tx.waiting_subjects(list(subjects))):
-            # Beyond the bound nobody is decided here, and all are left to `fanouts`.
-            room = len(locked) < _USERS_MAX
-            crowd[subject] = tx.users_waiting(subject, "", self._users_max) if room else ()
-            locked.update(crowd[subject])
+        awaited = sorted(tx.waiting_subjects(list(subjects)))
+        # Beyond the bound nobody is decided here, and all are left to `fanouts`.
+        crowd: dict[str, Sequence[str]] = dict.fromkeys(awaited, ())
+        at_once = max(1, _USERS_MAX // self._users_max)
+        for start in range(0, len(awaited), at_once):
+            if len(locked) >= _USERS_MAX:
+                break
+            found = tx.crowds(awaited[start : start + at_once], self._users_max)
+            crowd |= found
+            locked.update(user for users in found.values() for user in users)
         if locked:
             tx.lock(locked)
             tx.read_users_in_advance(sorted(users))

@@ -146,6 +146,9 @@ class UserRows(Protocol):
     ) -> Sequence[str]:
         """Users with a waiting row for the subject, in order, above `after_user`."""
 
+    def crowds(self, subjects: Sequence[str], limit: int) -> Mapping[str, Sequence[str]]:
+        """The first users who wait, of each of the subjects, as `users_waiting`."""
+
     def waiting_subjects(self, subjects: Sequence[str]) -> frozenset[str]:
         """Those of the subjects that anybody waits for, by one query."""
 
