@@ -11,9 +11,12 @@ from tests.faults.timeline import Timeline
 from tests.real_postgres import Replicated, missing
 
 COORDINATORS = ("coordinator-1", "coordinator-2", "coordinator-3")
+EDGES = ("edge-1", "edge-2", "edge-3")
+PRESENCES = ("presence-1", "presence-2")
 VICTIM = "coordinator-2"
 ETCDS = ("etcd-1", "etcd-2", "etcd-3")
 STORES = ("store-1", "store-2")
+_SETTLE_S = 4.0  # until a member that is back has been handed its share
 _TOLD_S = 1.5  # what was committed in time may be told later
 
 
@@ -72,6 +75,31 @@ class AllOfManyRestarted(Many):
             run.signal(name, SIGTERM)
             # As in a rolling upgrade: the next once this one is back and holds its share.
             await asyncio.sleep(5.0)
+
+    def measured(self, run: Run, timeline: Timeline) -> float | None:
+        return timeline.waited_s
+
+    def wrong(self, run: Run, timeline: Timeline) -> list[str]:
+        return errors(timeline)
+
+
+class EverythingRestarted(Many):
+    name = "many-rolling-restart"
+    says = "three coordinators, three edges, two presence services: SIGTERM, one after the other"
+    must = "no publisher sees an error; subscribers see every message once"
+    bound_s, bound = 0.5, "0.5 s, the longest wait of any message"
+    shape = Shape(coordinators=3, edges=3, presences=2, etcds=3, postgres=True)
+    per_second = 2_000 / 6  # 2,000 in all, as far as the machine is fast enough
+    subjects = 120
+    play_s = 300.0
+
+    async def inject(self, run: Run) -> None:
+        for name in (*COORDINATORS, *EDGES, *PRESENCES):
+            before = run.cluster.pids(name)
+            run.signal(name, SIGTERM)
+            # As in a rolling upgrade: the next once this one is back, and has had its share.
+            await run.restarted(name, before)
+            await asyncio.sleep(_SETTLE_S)
 
     def measured(self, run: Run, timeline: Timeline) -> float | None:
         return timeline.waited_s
@@ -264,6 +292,7 @@ def _of(run: Run) -> Replicated:
 
 ROWS = (
     OneOfManyKilled, OneOfManyKilledAndBack, OneOfManyStopped, AllOfManyRestarted,
+    EverythingRestarted,
     OneOfManyCutFromEtcd, OneOfManyCutFromStore, EtcdMemberKilled, EtcdMemberFrozen,
     EtcdQuorumLost, PrimaryKilled, StandbyKilled, StandbyFrozen, OnePresenceKilled,
     OnePresenceStopped,

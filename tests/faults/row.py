@@ -7,7 +7,7 @@ took in `measured`.
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGKILL, Signals
@@ -55,6 +55,12 @@ class Run:
         await asyncio.to_thread(self.cluster.hold, name)
         self.stage.signal(name, number)
         await asyncio.to_thread(self.cluster.wait_gone, name)
+
+    async def restarted(self, name: str, before: Collection[int], deadline_s: float = 60.0) -> None:
+        """Wait until a member runs as another process than before."""
+        await self.stage.wait(
+            lambda: bool(self.cluster.pids(name) - set(before)), f"{name} is back", deadline_s
+        )
 
     async def noticed(self, what: str, url: str, serves: bool, deadline_s: float) -> None:
         """Note the seconds since the fault when an edge began, or ceased, to be ready."""
