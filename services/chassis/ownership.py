@@ -15,7 +15,7 @@ taken, then `leave()`. `on_ready` hears whether this member holds everything tha
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +23,7 @@ from services.chassis import logs, rendezvous
 from services.chassis.cluster import Directory, DirectoryChange, epoch_of, revision_of, take_name
 from services.chassis.errors import StartError, StoreFull, Unavailable
 from services.chassis.etcd import Delete, Etcd, Lease, Put, absent, boottime, created_at
-from services.chassis.rendezvous import Claim, Drop, Release, Step, TakeUp
+from services.chassis.rendezvous import Claim, Drop, Release, Scene, Step, TakeUp
 
 log = logs.get(__name__)
 
@@ -32,6 +32,12 @@ _TICK_S = 1.0
 _REFUSED_PAUSE_S = 10.0
 _FAULT_PAUSE_S = 1.0
 _REJOIN_PAUSE_S = 0.2
+# Partitions that are given up at a time, when others should have them. Each stands still from then
+# until another has taken it, so: few enough for that to take no longer than it does for one.
+GIVEN_UP_MAX = 16
+# What was given up is waited for so long at most: one that cannot take its share must not keep the
+# others from theirs.
+_TAKEN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,8 @@ class Ownership:
         self._joined_at = 0  # revision of our member key
         self._tried: dict[int, int] = {}  # partition: newest epoch that the holder was given
         self._not_before: dict[int, float] = {}  # partition: boottime of the next claim
+        # Partition: epoch of the key that we removed, and when (boottime).
+        self._given: dict[int, tuple[int, float]] = {}
         self.refused: dict[int, str] = {}  # partition: why the store would not have us own it
         self.store_full = False  # the last claim found the disk full
         self._wake = asyncio.Event()
@@ -185,35 +193,32 @@ class Ownership:
                 log.error("partitions_left_to_others", name=self._member.name)
                 await _give_back(lease)
                 return
-            steps: list[Step] = []
-            known = self._directory.revision >= self._joined_at
-            if known and not self._stopping:
-                steps = self._decide()
+            # Before the directory shows our own name, it may show what another life of ours held.
+            if self._directory.revision >= self._joined_at and not self._stopping:
+                scene = self._scene()
+                steps = rendezvous.decide(scene, GIVEN_UP_MAX)
                 for step in steps:
                     await self._carry_out(step, lease)
-            settled = known and not steps and not self._stopping
-            if settled and not ready and self._holder.held():
-                ready = True
-                await self._on_ready(True)
+                if not ready and not steps and scene.held and rendezvous.has_its_share(scene):
+                    ready = True
+                    await self._on_ready(True)
             await self._pause()
 
     def _others(self) -> bool:
         return any(name != self._member.name for name in self._placement.live())
 
-    def _decide(self) -> list[Step]:
+    def _scene(self) -> Scene:
         now = boottime()
-        return rendezvous.decide(
-            rendezvous.Scene(
-                me=self._member.name,
-                live=list(self._placement.live()),
-                partitions=self._directory.partitions,
-                claims=self._placement.claims(),
-                held=self._holder.held(),
-                spent=self._tried,
-                waiting=[p for p, at in self._not_before.items() if at > now],
-                revision=self._directory.revision,
-            ),
-            claim_max=KEYS_PER_TXN,
+        return Scene(
+            me=self._member.name,
+            live=list(self._placement.live()),
+            partitions=self._directory.partitions,
+            claims=self._placement.claims(),
+            held=self._holder.held(),
+            spent=self._tried,
+            waiting=[p for p, at in self._not_before.items() if at > now],
+            given={p: epoch for p, (epoch, at) in self._given.items() if now - at < _TAKEN_S},
+            revision=self._directory.revision,
         )
 
     async def _carry_out(self, step: Step, lease: Lease) -> None:
@@ -232,16 +237,25 @@ class Ownership:
         except Unavailable as fault:
             log.warning("ownership_delayed", fault=str(fault))
 
-    async def _claim(self, partitions: tuple[int, ...], lease: Lease) -> None:
+    async def _claim(self, partitions: Sequence[int], lease: Lease) -> None:
+        created = await asyncio.gather(*(self._create(b, lease) for b in _batches(partitions)))
+        if claims := {p: epoch for epochs in created for p, epoch in epochs.items()}:
+            await self._take_up(claims, lease)
+
+    async def _create(self, partitions: Sequence[int], lease: Lease) -> Mapping[int, int]:
+        """Create the keys of all of them, or of none; returns the epochs."""
         value = json.dumps({"name": self._member.name, "era": self._member.era})
         keys = [self._placement.owner_key(partition) for partition in partitions]
-        outcome = await self._etcd.txn(
-            [absent(key) for key in keys], [Put(key, value) for key in keys], lease.id
-        )
-        if outcome.succeeded:
-            epoch = epoch_of(self._member.era, outcome.revision)
-            await self._take_up(dict.fromkeys(partitions, epoch), lease)
-        # Otherwise somebody was faster, and the directory will show who.
+        try:
+            outcome = await self._etcd.txn(
+                [absent(key) for key in keys], [Put(key, value) for key in keys], lease.id
+            )
+        except Unavailable as fault:
+            log.warning("ownership_delayed", fault=str(fault))
+            return {}
+        if not outcome.succeeded:
+            return {}  # Somebody was faster, and the directory will show who.
+        return dict.fromkeys(partitions, epoch_of(self._member.era, outcome.revision))
 
     async def _take_up(self, claims: Mapping[int, int], lease: Lease) -> None:
         self._tried.update(claims)
@@ -269,16 +283,32 @@ class Ownership:
         if partitions:
             self._wake.set()  # The keys of the spent epochs must go.
 
-    async def _release(self, partitions: tuple[int, ...]) -> None:
+    async def _release(self, partitions: Sequence[int]) -> None:
         await self._holder.release(partitions)
         claims = self._placement.claims()
-        for partition in partitions:
-            standing = claims.get(partition)
-            if standing is not None and standing[1] == self._member.name:
-                key = self._placement.owner_key(partition)
-                await self._etcd.txn([created_at(key, revision_of(standing[0]))], [Delete(key)])
+        mine = {p: claims[p][0] for p in partitions if p in claims and self._is_mine(claims[p])}
+        for batch in _batches(list(mine)):
+            if not await self._remove({p: mine[p] for p in batch}):
+                # One is not as we know it, which must not keep the others.
+                for partition in batch:
+                    await self._remove({partition: mine[partition]})
         held = len(self._holder.held())
         log.info("partitions_released", partitions=len(partitions), held=held)
+
+    async def _remove(self, epochs: Mapping[int, int]) -> bool:
+        """Remove our keys with these epochs, all or none."""
+        keys = {self._placement.owner_key(p): epoch for p, epoch in epochs.items()}
+        outcome = await self._etcd.txn(
+            [created_at(key, revision_of(epoch)) for key, epoch in keys.items()],
+            [Delete(key) for key in keys],
+        )
+        if outcome.succeeded:
+            now = boottime()
+            self._given.update({p: (epoch, now) for p, epoch in epochs.items()})
+        return outcome.succeeded
+
+    def _is_mine(self, claim: tuple[int, str]) -> bool:
+        return claim[1] == self._member.name
 
     async def _pause(self) -> None:
         try:
@@ -286,6 +316,12 @@ class Ownership:
                 await self._wake.wait()
         except TimeoutError:
             pass
+
+
+def _batches(partitions: Sequence[int]) -> list[Sequence[int]]:
+    """Of as many keys as a transaction may have."""
+    starts = range(0, len(partitions), KEYS_PER_TXN)
+    return [partitions[start : start + KEYS_PER_TXN] for start in starts]
 
 
 async def _give_back(lease: Lease) -> None:

@@ -8,7 +8,9 @@ which service the members are. Its rules:
   partitions that it wins or loses.
 - A partition without a claim is taken by its target at once.
 - A claim of somebody else stands, whoever the target is. A claim of our own on a partition that
-  another should have is given up, a few at a time, so that a join does not stop everything.
+  another should have is given up, so many at a time at most, and the next only when all of the
+  former have been taken: nobody waits for an owner behind a queue of claims. So a member has no
+  more partitions on their way to others than that, however many it must give up.
 - A claim under our name that we do not hold (its transaction's answer was lost) is taken up,
   unless its epoch is spent: taken up before. Then its key must go first.
 - What we hold and the directory no longer shows as ours is lost.
@@ -16,6 +18,7 @@ which service the members are. Its rules:
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 _REVISION_BITS = (1 << 48) - 1
@@ -32,12 +35,13 @@ class Scene:
     held: Mapping[int, int]  # partition: epoch, as taken effect in the store
     spent: Mapping[int, int]  # partition: newest epoch whose effect was tried
     waiting: Collection[int]  # partitions not to be claimed for now
+    given: Mapping[int, int]  # partition: epoch of our key that we removed a moment ago
     revision: int
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Create the owner keys of these partitions in one transaction, then take them up."""
+    """Create the owner keys of these partitions, then take them up."""
 
     partitions: tuple[int, ...]
 
@@ -58,7 +62,7 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Finish what is under way for these partitions, then remove their owner keys."""
+    """Finish what is under way for these partitions, then remove their owner keys together."""
 
     partitions: tuple[int, ...]
 
@@ -66,10 +70,11 @@ class Release:
 Step = Claim | TakeUp | Drop | Release
 
 
-def decide(scene: Scene, claim_max: int = 64, release_max: int = 16) -> list[Step]:
+def decide(scene: Scene, release_max: int = 16) -> list[Step]:
     """The next steps, in order; none: all is as it should be."""
     drop, take_up, claim, release, spent = [], [], [], [], []
     others = any(name != scene.me for name in scene.live)
+    under_way = False  # something that we gave up, and nobody has taken
     for p in range(scene.partitions):
         standing = scene.claims.get(p)
         epoch = scene.held.get(p)
@@ -81,23 +86,37 @@ def decide(scene: Scene, claim_max: int = 64, release_max: int = 16) -> list[Ste
             elif others and target(p, scene.live) != scene.me:
                 release.append(p)
         elif standing is None:
-            if p not in scene.waiting and target(p, scene.live) == scene.me:
+            if target(p, scene.live) != scene.me:
+                under_way |= p in scene.given
+            elif p not in scene.waiting:
                 claim.append(p)
         elif standing[1] == scene.me:
-            if standing[0] <= scene.spent.get(p, 0):
+            if scene.given.get(p) == standing[0]:
+                under_way = True  # The directory has not come to that yet.
+            elif standing[0] <= scene.spent.get(p, 0):
                 spent.append(p)
             else:
                 take_up.append((p, standing[0]))
+    if under_way:
+        release.clear()
     steps: list[Step] = []
     if drop:
         steps.append(Drop(tuple(drop)))
     if take_up:
         steps.append(TakeUp(tuple(take_up)))
-    for start in range(0, len(claim), claim_max):
-        steps.append(Claim(tuple(claim[start : start + claim_max])))
+    if claim:
+        steps.append(Claim(tuple(claim)))
     if release or spent:
         steps.append(Release((*spent, *release[:release_max])))
     return steps
+
+
+def has_its_share(scene: Scene) -> bool:
+    """Whether everything is held that should be, as far as it may be claimed."""
+    return all(
+        p in scene.held or p in scene.waiting or target(p, scene.live) != scene.me
+        for p in range(scene.partitions)
+    )
 
 
 def target(partition: int, live: Collection[str]) -> str | None:
@@ -105,5 +124,7 @@ def target(partition: int, live: Collection[str]) -> str | None:
     return max(live, key=lambda name: (_rank(partition, name), name), default=None)
 
 
+# Everything is looked at again with each change of the directory.
+@lru_cache(maxsize=1 << 14)
 def _rank(partition: int, name: str) -> bytes:
     return blake2b(f"{partition}/{name}".encode(), digest_size=8).digest()

@@ -1,8 +1,7 @@
 """Asks a child whether it can do its work: grpc.health.v1, and HTTP where it serves that."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
 
 import grpc
 import grpc.aio
@@ -21,35 +20,24 @@ async def wait_ready(child: Child, secret: str) -> None:
         await _until(lambda: _http_ok(child.http_port, child.http_path))
     if not child.grpc_port:
         return
-    async with AsyncExitStack() as channels:
-        health = {}
-        for port in child.stand_in_ports or (child.grpc_port,):
-            channel = await channels.enter_async_context(open_channel(f"{HOST}:{port}", secret))
-            health[port] = health_pb2_grpc.HealthStub(channel)
-        own = health[child.grpc_port]
-        await _until(lambda: _said(own))
-        await _until(lambda: _one_serves(list(health.values())))
+    async with open_channel(f"{HOST}:{child.grpc_port}", secret) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        await _until(lambda: _serves(health))
 
 
-async def _until(check: Callable[[], Awaitable[int]]) -> None:
+async def _until(check: Callable[[], Awaitable[bool]]) -> None:
     while True:
         if await check():
             return
         await asyncio.sleep(EVERY_S)
 
 
-async def _one_serves(health: Sequence[health_pb2_grpc.HealthStub]) -> bool:
-    said = await asyncio.gather(*map(_said, health))
-    return health_pb2.HealthCheckResponse.SERVING in said
-
-
-async def _said(health: health_pb2_grpc.HealthStub) -> int:
-    """The status of a server; 0, which is none, if it does not answer."""
+async def _serves(health: health_pb2_grpc.HealthStub) -> bool:
     try:
         answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=_ANSWER_S)
     except grpc.aio.AioRpcError:
-        return 0
-    return int(answer.status)
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 async def _http_ok(port: int, path: str) -> bool:

@@ -85,9 +85,6 @@ class Child:
     http_path: str = ""
     shown: bool = False  # its standard output is for the terminal, not for its log
     kind: str = ""
-    # Of several of which one works and the others stand by: their grpc_ports. It is ready when it
-    # answers, and one of them works.
-    stand_in_ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +260,6 @@ def _services(plan: Plan, kind: str) -> list[Child]:
             http_path="/readyz" if kind == "edge" else "",
             shown=kind == "notifier",
             kind=kind,
-            stand_in_ports=ports if kind == "presence" and count > 1 else (),
         )
         for number, name in enumerate(names(kind, count))
     ]

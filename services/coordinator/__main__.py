@@ -152,7 +152,7 @@ class Coordinator:
             directory=self.directory,
             store=store,
             holdings=self.holdings,
-            settled=self.committer.settled,
+            committer=self.committer,
             on_ready=self.server.set_serving,
         )
 

@@ -6,13 +6,14 @@ gRPC. One commit is in flight at a time, over all partitions; each partition of 
 itself by the store.
 
 Drive it: `submit(number, requests)` for what comes by a stream; `run()` commits until cancelled;
-`settled()` returns once everything submitted before has its effects.
+`settled()` returns once everything submitted before has its effects, `committed()` once that of it
+has which a commit has begun with. Around a claim stand `expect` and `admit`.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from onward.coordinator.v1 import coordinator_pb2
@@ -23,6 +24,7 @@ from services.chassis.errors import Fault, StoreFull, Unavailable
 from services.chassis.etcd import boottime
 from services.chassis.refusals import Code, code_name, refuse
 from services.coordinator import partition as core
+from services.coordinator.early_requests import EarlyRequests
 from services.coordinator.effects import (
     Accept,
     Answer,
@@ -100,9 +102,11 @@ class Committer:
         self.disk_full = False
         self._batch_max = batch_max
         self._queue: deque[_Work] = deque()
+        self._early = EarlyRequests(queue_max)
         self._submitted = 0  # works, since the start
+        self._begun = 0
         self._settled = 0
-        self._barriers: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._barriers: list[tuple[int, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
 
     def submit(self, number: int, asked: coordinator_pb2.PartitionRequests) -> None:
@@ -110,11 +114,13 @@ class Committer:
         uplink = self._uplinks.get(number)
         if uplink is None:
             return
+        requests = _requests(number, asked)
+        if self._early.keep(number, asked, len(requests)):
+            return
         owned = self._holdings.accepts(asked.partition, asked.epoch)
         if not owned or uplink.overtakes(asked):
             uplink.turn_away(asked)
             return
-        requests = _requests(number, asked)
         if self.queued >= self.queue_max:
             refusal = refuse(
                 Code.OVERLOADED, "The coordinator's queue is full.", _OVERLOADED_RETRY_MS
@@ -128,6 +134,15 @@ class Committer:
             return
         if requests:
             self._put(number, asked.partition, asked.epoch, requests)
+
+    def expect(self, partitions: Iterable[int]) -> None:
+        """Their claim is under way: keep what is asked of them until `admit`."""
+        self._early.expect(partitions)
+
+    def admit(self, partitions: Iterable[int]) -> None:
+        """Their claim is decided: take what was asked meanwhile, or turn it away."""
+        for number, asked in self._early.end(partitions):
+            self.submit(number, asked)
 
     def forget(self, partition: int, epoch: int, clients: Sequence[Forget]) -> None:
         """Forget clients of a partition, unless there is more urgent work."""
@@ -144,9 +159,16 @@ class Committer:
 
     async def settled(self) -> None:
         """Returns once whatever was submitted before has had its effects."""
-        if self._settled < self._submitted:
+        await self._reached(self._submitted)
+
+    async def committed(self) -> None:
+        """Returns once the commit under way, if there is one, has had its effects."""
+        await self._reached(self._begun)
+
+    async def _reached(self, works: int) -> None:
+        if self._settled < works:
             barrier = asyncio.get_running_loop().create_future()
-            self._barriers.append((self._submitted, barrier))
+            self._barriers.append((works, barrier))
             await barrier
 
     async def probe(self) -> None:
@@ -165,10 +187,10 @@ class Committer:
             works = self._take()
             await self._commit(works)
             self._settled += len(works)
-            while self._barriers and self._barriers[0][0] <= self._settled:
-                barrier = self._barriers.popleft()[1]
-                if not barrier.done():
+            for at, barrier in self._barriers:
+                if at <= self._settled and not barrier.done():
                     barrier.set_result(None)
+            self._barriers = [it for it in self._barriers if not it[1].done()]
             if not self._queue:
                 self._wake.clear()
 
@@ -178,6 +200,7 @@ class Committer:
             work = self._queue.popleft()
             count += len(work.requests)
             works.append(work)
+        self._begun += len(works)
         self.queued -= count
         self._metrics.queue.set(self.queued)
         self._metrics.batch.observe(count)

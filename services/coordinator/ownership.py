@@ -17,6 +17,7 @@ from services.chassis.cluster import Directory, Keys
 from services.chassis.errors import Unavailable
 from services.chassis.etcd import Etcd, Lease, boottime
 from services.chassis.ownership import Member, Placement
+from services.coordinator.committer import Committer
 from services.coordinator.holdings import Holdings
 from services.coordinator.store import ClaimRefused, LogStore
 from services.coordinator.tail_copies import TailCopies
@@ -36,11 +37,11 @@ class Ownership:
         directory: Directory,
         store: LogStore,
         holdings: Holdings,
-        settled: Callable[[], Awaitable[None]],
+        committer: Committer,
         on_ready: Callable[[bool], Awaitable[None]],
     ) -> None:
         self._holdings = holdings
-        self._settled = settled
+        self._committer = committer
         self._tails = TailCopies(etcd, keys, store.log_id, holdings)
         self._among = ownership.Ownership(
             member=member,
@@ -53,7 +54,7 @@ class Ownership:
             ),
             etcd=etcd,
             directory=directory,
-            holder=_LogOwner(member.name, store, holdings, self._tails, settled),
+            holder=_LogOwner(member.name, store, holdings, committer, self._tails),
             on_ready=on_ready,
         )
         holdings.subscribe(lambda partition, tail: None, lambda partition: self._among.wake())
@@ -79,7 +80,7 @@ class Ownership:
         """Take nothing new from now on; returns when what was taken has had its effects."""
         self._holdings.draining = True
         self._among.stop()
-        await self._settled()
+        await self._committer.settled()
 
     async def leave(self) -> None:
         """Give the lease back: the member and all that it owns vanish from etcd together."""
@@ -95,14 +96,14 @@ class _LogOwner:
         name: str,
         store: LogStore,
         holdings: Holdings,
+        committer: Committer,
         tails: TailCopies,
-        settled: Callable[[], Awaitable[None]],
     ) -> None:
         self._name = name
         self._store = store
         self._holdings = holdings
+        self._committer = committer
         self._tails = tails
-        self._settled = settled
 
     async def begin(self, lease: Lease) -> None:
         if self._holdings.unanswered_since is not None:
@@ -115,6 +116,13 @@ class _LogOwner:
         return self._holdings.epochs()
 
     async def take_up(self, claims: Mapping[int, int]) -> Mapping[int, str]:
+        self._committer.expect(claims)
+        try:
+            return await self._claim(claims)
+        finally:
+            self._committer.admit(claims)
+
+    async def _claim(self, claims: Mapping[int, int]) -> Mapping[int, str]:
         tails = await self._tails.read(claims)
         asked_at = boottime()
         try:
@@ -139,7 +147,8 @@ class _LogOwner:
 
     async def release(self, partitions: Collection[int]) -> None:
         self.drop(partitions)
-        await self._settled()
+        # What still waits for a commit will be turned away.
+        await self._committer.committed()
 
     async def ended(self) -> None:
         self._holdings.drop_all()

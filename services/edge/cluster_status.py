@@ -42,7 +42,7 @@ JsonObject = dict[str, Any]
 _PLURALS = {"coordinator": "coordinators", "presence": "presences", "edge": "edges"}
 # Told once for the whole cluster, not for each member.
 _TOLD_ELSEWHERE = {"name", "logId", "partitions", "plugins", "deliveries", "alarms", "cursors",
-                   "address", "edgeId"}  # fmt: skip
+                   "address", "edgeId", "owner", "epoch", "term"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +101,13 @@ def _plugins(
     worst: dict[str, presence_pb2.PluginStatus] = {}
     calls: Counter[str] = Counter()
     queues: Counter[str] = Counter()
-    # Who owns nothing may call nobody: it is only heard where no other tells.
-    for said in sorted(presences, key=lambda said: not said.owner):
+    # Who holds nothing may call nobody: it is only heard where no other tells.
+    for said in sorted(presences, key=lambda said: not said.partitions):
         for plugin in said.plugins:
             before = worst.setdefault(plugin.address, plugin)
             calls[plugin.address] += plugin.calls
             queues[plugin.address] += plugin.queue
-            if said.owner and _ease(plugin) < _ease(before):
+            if said.partitions and _ease(plugin) < _ease(before):
                 worst[plugin.address] = plugin
     merged = []
     for address, plugin in worst.items():

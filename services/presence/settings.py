@@ -27,8 +27,8 @@ class Settings(SharedSettings):
     store: str = setting(
         "",
         secret=True,
-        doc="postgresql://user@host[,host]/database of the store that all presence services share, "
-        "of which one works and the others stand by; a password is better in a PGPASSFILE; empty: "
+        doc="postgresql://user@host[,host]/database of the store that all presence services share; "
+        "a password is better in a PGPASSFILE; empty: "
         "a store in data_dir, for this process alone",
     )
     store_answer_s: float = setting(

@@ -22,9 +22,9 @@ from services.presence.store import Store, Touched, Transaction
 _LIMIT_DEFAULT, _LIMIT_MAX = 100, 1_000
 # What changes sooner after what was told last is told with it.
 _TOGETHER_S = 0.2
-# A story is looked at again after this long even if nothing woke it: the log may have been trimmed,
-# and a plugin may have come or gone.
-_LOOK_EVERY_S = 5.0
+# A story is looked at again after this long even if nothing woke it: another replica may have
+# committed something of it, the log may have been trimmed, a plugin may have come or gone.
+_LOOK_EVERY_S = 1.0
 
 
 class TooManyWatches(Fault):

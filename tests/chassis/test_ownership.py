@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
+from services.chassis import ownership
 from services.chassis.cluster import Directory, Keys, freeze_partitions, join
 from services.chassis.errors import Fault, StartError, StoreFull, Unavailable
 from services.chassis.etcd import Etcd, Lease
-from services.chassis.ownership import Member, Ownership, Placement
+from services.chassis.ownership import GIVEN_UP_MAX, Member, Ownership, Placement
 from services.chassis.rendezvous import target
 from tests.real_etcd import EtcdServer, running
 from tests.waiting import until
 
 Run = Callable[[Any], Any]
-PARTITIONS = 40
+PARTITIONS = 150  # more keys than two transactions may have
 ALL = frozenset(range(PARTITIONS))
 KEYS = Keys()
 
@@ -179,7 +180,6 @@ def test_a_key_is_not_removed_before_what_was_under_way_is_finished(
         seen: list[bool] = []
 
         async def look(partitions: Collection[int]) -> None:
-            await asyncio.sleep(0.05)
             claimed = await owners(etcd)
             seen.append(all(claimed[partition] == "c1" for partition in partitions))
 
@@ -189,6 +189,45 @@ def test_a_key_is_not_removed_before_what_was_under_way_is_finished(
             async with member(etcd, "c2", store) as two:
                 await until(lambda: two.ready == [True])
                 assert seen and all(seen)
+
+    run(with_etcd(server, body))
+
+
+def test_only_so_many_are_given_up_and_the_next_when_those_have_been_taken(
+    run: Run, server: EtcdServer
+) -> None:
+    async def body(etcd: Etcd, store: Store) -> None:
+        unowned: list[int] = []
+
+        async def count(partitions: Collection[int]) -> None:
+            unowned.append(len(partitions) + PARTITIONS - len(await owners(etcd)))
+
+        async with member(etcd, "c1", store) as one:
+            await until(lambda: one.held == ALL)
+            one.keeper.releasing = count
+            async with member(etcd, "c2", store) as two:
+                await until(lambda: two.ready == [True])
+                assert len(unowned) >= len(two.held) / GIVEN_UP_MAX > 2
+                assert max(unowned) == GIVEN_UP_MAX
+
+    run(with_etcd(server, body))
+
+
+def test_one_that_cannot_take_its_share_does_not_keep_others_from_theirs(
+    run: Run, server: EtcdServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "_TAKEN_S", 0.3)
+
+    async def body(etcd: Etcd, store: Store) -> None:
+        should = {p: target(p, ["c1", "c2", "c3"]) for p in ALL}
+        async with member(etcd, "c1", store) as one:
+            await until(lambda: one.held == ALL)
+            idle = await join(etcd, KEYS.coordinator("c2"), "c2:1", 30)
+            async with member(etcd, "c3", store) as three:
+                await until(
+                    lambda: three.held == {p for p, name in should.items() if name == "c3"}, 50
+                )
+            await idle.revoke()
 
     run(with_etcd(server, body))
 

@@ -95,11 +95,6 @@ def test_the_members_of_an_etcd_know_one_another() -> None:
         assert f"--data-dir=/data/etcd-{number}-of-3" in command
 
 
-def test_of_several_presence_services_one_works() -> None:
-    assert cluster()["presence-2"].stand_in_ports == (21, 22)
-    assert children({})["presence"].stand_in_ports == ()
-
-
 @pytest.mark.parametrize(
     ("sizes", "store", "words"),
     [

@@ -246,3 +246,63 @@ def test_requests_of_an_epoch_dropped_meanwhile_are_turned_away(run: Run, tmp_pa
             assert len(told.not_owner) == 1
 
     run(body())
+
+
+def test_what_is_asked_while_a_claim_is_under_way_is_answered_without_being_asked_again(
+    run: Run, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with setting(tmp_path) as it:
+            it.holdings.drop(0)
+            it.committer.expect([0])
+            it.ask("p1", "p2")
+            it.ask("p3")
+            it.holdings.take(0, EPOCH, 0)
+            it.ask("p4")
+            it.committer.admit([0])
+            it.ask("p5")
+            told = await it.told()
+            assert not told.not_owner
+            answers = [(one.request, one.accepted.seq) for one in told.appended]
+            assert answers == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]
+
+    run(body())
+
+
+def test_what_is_asked_while_a_claim_fails_is_turned_away(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with setting(tmp_path) as it:
+            it.holdings.drop(0)
+            it.committer.expect([0])
+            it.ask("p1")
+            it.committer.admit([0])
+            told = await it.told()
+            assert [one.epoch for one in told.not_owner] == [EPOCH] and not told.appended
+
+    run(body())
+
+
+def test_giving_up_waits_for_the_commit_under_way_and_not_for_what_queues_behind_it(
+    run: Run, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with setting(tmp_path) as it:
+            await asyncio.wait_for(it.committer.committed(), 5)
+            it.store.gate = asyncio.Event()
+            it.ask("p1")
+            await until(lambda: it.store.appends == 1)
+            it.ask("p2")
+            it.holdings.drop(0)
+            everything = asyncio.create_task(it.committer.settled())
+            waiting = asyncio.create_task(it.committer.committed())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            it.store.gate.set()
+            await asyncio.wait_for(waiting, 5)
+            await asyncio.wait_for(everything, 5)
+            told = await it.told()
+            assert [one.request for one in told.appended] == [1]
+            assert [one.epoch for one in told.not_owner] == [EPOCH]
+            assert it.store.appends == 1
+
+    run(body())

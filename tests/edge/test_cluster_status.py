@@ -28,7 +28,6 @@ PRESENCE = Member(
     "127.0.0.1:7002",
     presence_pb2.GetStatusResponse(
         name="p1",
-        owner=True,
         term=3,
         partitions=[0],
         cursors=[presence_pb2.Cursor(partition=0, pos=9)],
@@ -108,8 +107,6 @@ def test_the_whole_object() -> None:
                 "fault": "",
                 "owned": 1,
                 "held": 1,
-                "owner": True,
-                "term": "3",
                 "handovers": "0",
                 "fanouts": "0",
                 "clientsOnline": "2",
@@ -197,7 +194,6 @@ def test_without_anybody_it_says_what_is_missing() -> None:
 def replica(name: str, *plugins: presence_pb2.PluginStatus, holds: bool = True) -> Member:
     said = presence_pb2.GetStatusResponse(
         name=name,
-        owner=holds,
         partitions=[0] if holds else [],
         plugins=plugins,
         deliveries=[presence_pb2.GetStatusResponse.Deliveries(state="pending", count=1)],

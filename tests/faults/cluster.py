@@ -134,6 +134,15 @@ class Cluster(Suite):
         """Whether presence answers."""
         return answers(f"{self.url}/v1/explain?user=nobody&subject=/nothing")
 
+    def presence_without(self, victim: str) -> bool:
+        """Whether presence services other than this one own all partitions."""
+        try:
+            told = self.get("/v1/status")
+        except OSError:
+            return False
+        owned = {one["name"]: one["owned"] for one in told["presences"]}
+        return not owned.pop(victim, 0) and sum(owned.values()) == told["partitions"]["count"]
+
     def alarms(self) -> list[str]:
         """The names of the alarms that an edge tells of."""
         return [one.get("name", "") for one in self.get("/v1/status").get("alarms") or []]

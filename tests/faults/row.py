@@ -74,6 +74,15 @@ class Run:
             await asyncio.sleep(0.02)
         self.noted["explains"] = loop.time() - self.injected_at
 
+    async def presence_moved(self, victim: str, deadline_s: float = 60.0) -> None:
+        """Note the seconds since the fault when every partition was another presence service's."""
+        loop = asyncio.get_running_loop()
+        while not await asyncio.to_thread(self.cluster.presence_without, victim):
+            if loop.time() - self.injected_at > deadline_s:
+                return
+            await asyncio.sleep(0.02)
+        self.noted["presence moved"] = loop.time() - self.injected_at
+
     async def watch_alarms(self) -> None:
         """Collect the names of alarms, until cancelled."""
         while True:

@@ -82,7 +82,7 @@ CORES = {
                       "channel", "activity", "cluster_status", "meter", "addresses",
                       "request_head", "departures", "naming",
                       "crew"],
-    "services/coordinator": ["partition", "registers", "effects"],
+    "services/coordinator": ["partition", "registers", "effects", "early_requests"],
     "services/presence": ["state", "events", "handover", "sending", "cover", "change", "decision",
                           "notifications", "breaker", "alarms"],
     "services/notifier": ["email_rendering", "email_address", "smtp_verdicts"],

@@ -134,7 +134,7 @@ class Coordinator:
             directory=self.directory,
             store=any_store,
             holdings=self.holdings,
-            settled=self.committer.settled,
+            committer=self.committer,
             on_ready=_nothing,
         )
         status: Any = None
