@@ -32,7 +32,7 @@ faults-selection: setup  ## ten of them, and more seeds of the one that kills mo
 mutations: setup  ## mistakes that the checker must find, e.g. make mutations MISTAKE=fast; all: 4 min
 	@FAULT_MUTATIONS="$(MISTAKE)" $(BIN)/python -m pytest tests/faults/test_mutations.py -rP $(ARGS)
 
-upgrade: setup  ## services of tests/upgrade/BASELINE and of this tree mixed, in eight orders (20 min), e.g. make upgrade ORDERS=0,4
+upgrade: setup  ## services of tests/upgrade/BASELINE and of this tree mixed, in eight orders (10 to 20 min), e.g. make upgrade ORDERS=0,4
 	@sh deploy/setup-tests.sh
 	@UPGRADE_ORDERS="$(ORDERS)" $(BIN)/python -m pytest tests/upgrade -rP $(ARGS)
 
