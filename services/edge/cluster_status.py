@@ -42,7 +42,7 @@ JsonObject = dict[str, Any]
 _PLURALS = {"coordinator": "coordinators", "presence": "presences", "edge": "edges"}
 # Told once for the whole cluster, not for each member.
 _TOLD_ELSEWHERE = {"name", "logId", "partitions", "plugins", "deliveries", "alarms", "cursors",
-                   "address", "edgeId", "owner", "epoch", "term"}  # fmt: skip
+                   "address", "edgeId", "term"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

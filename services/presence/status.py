@@ -76,7 +76,6 @@ class Status:
         mine = self._store.mine
         return pb.GetStatusResponse(
             name=self._name,
-            owner=bool(mine.partitions),
             term=mine.term,
             partitions=sorted(mine.partitions),
             cursors=[pb.Cursor(partition=p, pos=cursor.pos) for p, cursor in rows.cursors.items()],

@@ -630,7 +630,6 @@ class GetStatusResponse(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     NAME_FIELD_NUMBER: _builtins.int
-    OWNER_FIELD_NUMBER: _builtins.int
     CURSORS_FIELD_NUMBER: _builtins.int
     PLUGINS_FIELD_NUMBER: _builtins.int
     DELIVERIES_FIELD_NUMBER: _builtins.int
@@ -644,8 +643,6 @@ class GetStatusResponse(_message.Message):
     PARTITIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The member's name."""
-    owner: _builtins.bool
-    """Whether it owns partitions, and so calls plugins."""
     handovers: _builtins.int
     """Clients that went offline and whose backlog is not decided yet."""
     fanouts: _builtins.int
@@ -682,7 +679,6 @@ class GetStatusResponse(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        owner: _builtins.bool = ...,
         cursors: _abc.Iterable[Global___Cursor] | None = ...,
         plugins: _abc.Iterable[Global___PluginStatus] | None = ...,
         deliveries: _abc.Iterable[Global___GetStatusResponse.Deliveries] | None = ...,
@@ -697,7 +693,7 @@ class GetStatusResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "clients_in_grace", b"clients_in_grace", "clients_offline", b"clients_offline", "clients_online", b"clients_online", "cursors", b"cursors", "deliveries", b"deliveries", "fanouts", b"fanouts", "handovers", b"handovers", "name", b"name", "owner", b"owner", "partitions", b"partitions", "plugins", b"plugins", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarms", b"alarms", "clients_in_grace", b"clients_in_grace", "clients_offline", b"clients_offline", "clients_online", b"clients_online", "cursors", b"cursors", "deliveries", b"deliveries", "fanouts", b"fanouts", "handovers", b"handovers", "name", b"name", "partitions", b"partitions", "plugins", b"plugins", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
