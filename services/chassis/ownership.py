@@ -167,8 +167,7 @@ class Ownership:
             await _give_back(self._lease)
 
     async def _join(self, address: str) -> Lease:
-        service = self._placement.service
-        key = self._placement.member_key(self._member.name)
+        service, key = self._placement.service, self._placement.member_key(self._member.name)
         present = await self._etcd.get(key)
         if self._lease is not None and present and present.lease not in self._leases:
             # Not our own corpse: two under one name would end each other for ever.
@@ -195,7 +194,7 @@ class Ownership:
         ready = False
         while lease.valid():
             self._wake.clear()
-            if self._holder.gives_way() and self._others():
+            if self._holder.gives_way() and set(self._placement.live()) - {self._member.name}:
                 log.error("partitions_left_to_others", name=self._member.name)
                 await _give_back(lease)
                 return
@@ -209,9 +208,6 @@ class Ownership:
                     ready = True
                     await self._on_ready(True)
             await self._pause()
-
-    def _others(self) -> bool:
-        return any(name != self._member.name for name in self._placement.live())
 
     def _scene(self) -> Scene:
         now = boottime()
