@@ -8,6 +8,7 @@ nothing of sessions, messages or notifications.
     etcd      a small client: transactions, leases, watches that resume
     cluster   the keys in etcd: members, owners, the directory that follows them
     ownership makes a process the owner of its share of the partitions, by the rules of rendezvous
+              (owner_keys: in etcd)
     postgres  a connection to PostgreSQL with a deadline; for those who keep something there
     refusals  builds refusals; their codes stand in refusal.proto
     errors    faults: exceptions that know their gRPC status and whether to retry

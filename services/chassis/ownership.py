@@ -14,20 +14,19 @@ taken, then `leave()`. `on_ready` hears whether this member holds everything tha
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from services.chassis import logs, rendezvous
-from services.chassis.cluster import Directory, DirectoryChange, epoch_of, revision_of, take_name
+from services.chassis.cluster import Directory, DirectoryChange, take_name
 from services.chassis.errors import StartError, StoreFull, Unavailable
-from services.chassis.etcd import Delete, Etcd, Lease, Put, absent, boottime, created_at
+from services.chassis.etcd import Etcd, Lease, boottime
+from services.chassis.owner_keys import OwnerKeys
 from services.chassis.rendezvous import Claim, Drop, Release, Scene, Step, TakeUp
 
 log = logs.get(__name__)
 
-KEYS_PER_TXN = 64
 _TICK_S = 1.0
 _REFUSED_PAUSE_S = 10.0
 _FAULT_PAUSE_S = 1.0
@@ -35,6 +34,9 @@ _REJOIN_PAUSE_S = 0.2
 # Partitions that are given up at a time, when others should have them. Each stands still from then
 # until another has taken it, so: few enough for that to take no longer than it does for one.
 GIVEN_UP_MAX = 16
+# Nothing is given up to a member before it has been there for so long: by then whoever sends to it
+# has a connection, which takes longer than a hand-over does.
+FRESH_S = 0.5
 # What was given up is waited for so long at most: one that cannot take its share must not keep the
 # others from theirs.
 _TAKEN_S = 2.0
@@ -106,6 +108,7 @@ class Ownership:
         on_ready: Callable[[bool], Awaitable[None]],
     ) -> None:
         self._member = member
+        self._keys = OwnerKeys(etcd, placement.owner_key, member.name, member.era)
         self._placement = placement
         self._etcd = etcd
         self._directory = directory
@@ -119,6 +122,7 @@ class Ownership:
         self._joined_at = 0  # revision of our member key
         self._tried: dict[int, int] = {}  # partition: newest epoch that the holder was given
         self._not_before: dict[int, float] = {}  # partition: boottime of the next claim
+        self._appeared: dict[str, float] = {}  # member: boottime
         # Partition: epoch of the key that we removed, and when (boottime).
         self._given: dict[int, tuple[int, float]] = {}
         self.refused: dict[int, str] = {}  # partition: why the store would not have us own it
@@ -127,6 +131,8 @@ class Ownership:
         directory.on_change(self._changed)
 
     def _changed(self, change: DirectoryChange) -> None:
+        now, live = boottime(), self._placement.live()
+        self._appeared = {name: self._appeared.get(name, now) for name in live}
         self._wake.set()
 
     def wake(self) -> None:
@@ -161,8 +167,7 @@ class Ownership:
             await _give_back(self._lease)
 
     async def _join(self, address: str) -> Lease:
-        service = self._placement.service
-        key = self._placement.member_key(self._member.name)
+        service, key = self._placement.service, self._placement.member_key(self._member.name)
         present = await self._etcd.get(key)
         if self._lease is not None and present and present.lease not in self._leases:
             # Not our own corpse: two under one name would end each other for ever.
@@ -189,7 +194,7 @@ class Ownership:
         ready = False
         while lease.valid():
             self._wake.clear()
-            if self._holder.gives_way() and self._others():
+            if self._holder.gives_way() and set(self._placement.live()) - {self._member.name}:
                 log.error("partitions_left_to_others", name=self._member.name)
                 await _give_back(lease)
                 return
@@ -204,9 +209,6 @@ class Ownership:
                     await self._on_ready(True)
             await self._pause()
 
-    def _others(self) -> bool:
-        return any(name != self._member.name for name in self._placement.live())
-
     def _scene(self) -> Scene:
         now = boottime()
         return Scene(
@@ -217,6 +219,7 @@ class Ownership:
             held=self._holder.held(),
             spent=self._tried,
             waiting=[p for p, at in self._not_before.items() if at > now],
+            fresh=[name for name, at in self._appeared.items() if now - at < FRESH_S],
             given={p: epoch for p, (epoch, at) in self._given.items() if now - at < _TAKEN_S},
             revision=self._directory.revision,
         )
@@ -238,24 +241,8 @@ class Ownership:
             log.warning("ownership_delayed", fault=str(fault))
 
     async def _claim(self, partitions: Sequence[int], lease: Lease) -> None:
-        created = await asyncio.gather(*(self._create(b, lease) for b in _batches(partitions)))
-        if claims := {p: epoch for epochs in created for p, epoch in epochs.items()}:
+        if claims := await self._keys.create(partitions, lease):
             await self._take_up(claims, lease)
-
-    async def _create(self, partitions: Sequence[int], lease: Lease) -> Mapping[int, int]:
-        """Create the keys of all of them, or of none; returns the epochs."""
-        value = json.dumps({"name": self._member.name, "era": self._member.era})
-        keys = [self._placement.owner_key(partition) for partition in partitions]
-        try:
-            outcome = await self._etcd.txn(
-                [absent(key) for key in keys], [Put(key, value) for key in keys], lease.id
-            )
-        except Unavailable as fault:
-            log.warning("ownership_delayed", fault=str(fault))
-            return {}
-        if not outcome.succeeded:
-            return {}  # Somebody was faster, and the directory will show who.
-        return dict.fromkeys(partitions, epoch_of(self._member.era, outcome.revision))
 
     async def _take_up(self, claims: Mapping[int, int], lease: Lease) -> None:
         self._tried.update(claims)
@@ -285,43 +272,25 @@ class Ownership:
 
     async def _release(self, partitions: Sequence[int]) -> None:
         await self._holder.release(partitions)
-        claims = self._placement.claims()
-        mine = {p: claims[p][0] for p in partitions if p in claims and self._is_mine(claims[p])}
-        for batch in _batches(list(mine)):
-            if not await self._remove({p: mine[p] for p in batch}):
-                # One is not as we know it, which must not keep the others.
-                for partition in batch:
-                    await self._remove({partition: mine[partition]})
-        held = len(self._holder.held())
-        log.info("partitions_released", partitions=len(partitions), held=held)
-
-    async def _remove(self, epochs: Mapping[int, int]) -> bool:
-        """Remove our keys with these epochs, all or none."""
-        keys = {self._placement.owner_key(p): epoch for p, epoch in epochs.items()}
-        outcome = await self._etcd.txn(
-            [created_at(key, revision_of(epoch)) for key, epoch in keys.items()],
-            [Delete(key) for key in keys],
-        )
-        if outcome.succeeded:
-            now = boottime()
-            self._given.update({p: (epoch, now) for p, epoch in epochs.items()})
-        return outcome.succeeded
-
-    def _is_mine(self, claim: tuple[int, str]) -> bool:
-        return claim[1] == self._member.name
+        mine: dict[int, int] = {}
+        for partition in partitions:
+            epoch, name = self._placement.claims().get(partition, (0, ""))
+            if name == self._member.name:
+                mine[partition] = epoch
+        removed = await self._keys.remove(mine)
+        now = boottime()
+        self._given.update({p: (mine[p], now) for p in removed})
+        log.info("partitions_released", partitions=len(removed), held=len(self._holder.held()))
 
     async def _pause(self) -> None:
+        """Until something has changed, or may have, or is to be done by time."""
+        now = boottime()
+        fresh = [at + FRESH_S - now for at in self._appeared.values() if at + FRESH_S > now]
         try:
-            async with asyncio.timeout(_TICK_S):
+            async with asyncio.timeout(min(fresh, default=_TICK_S)):
                 await self._wake.wait()
         except TimeoutError:
             pass
-
-
-def _batches(partitions: Sequence[int]) -> list[Sequence[int]]:
-    """Of as many keys as a transaction may have."""
-    starts = range(0, len(partitions), KEYS_PER_TXN)
-    return [partitions[start : start + KEYS_PER_TXN] for start in starts]
 
 
 async def _give_back(lease: Lease) -> None:

@@ -10,7 +10,8 @@ which service the members are. Its rules:
 - A claim of somebody else stands, whoever the target is. A claim of our own on a partition that
   another should have is given up, so many at a time at most, and the next only when all of the
   former have been taken: nobody waits for an owner behind a queue of claims. So a member has no
-  more partitions on their way to others than that, however many it must give up.
+  more partitions on their way to others than that, however many it must give up. Nothing is given
+  up to a member that has only just appeared: those who would ask it do not reach it yet.
 - A claim under our name that we do not hold (its transaction's answer was lost) is taken up,
   unless its epoch is spent: taken up before. Then its key must go first.
 - What we hold and the directory no longer shows as ours is lost.
@@ -35,6 +36,7 @@ class Scene:
     held: Mapping[int, int]  # partition: epoch, as taken effect in the store
     spent: Mapping[int, int]  # partition: newest epoch whose effect was tried
     waiting: Collection[int]  # partitions not to be claimed for now
+    fresh: Collection[str]  # those of `live` that appeared a moment ago
     given: Mapping[int, int]  # partition: epoch of our key that we removed a moment ago
     revision: int
 
@@ -83,7 +85,7 @@ def decide(scene: Scene, release_max: int = 16) -> list[Step]:
                 # The directory may not have come to our own claim yet.
                 if scene.revision >= epoch & _REVISION_BITS:
                     drop.append(p)
-            elif others and target(p, scene.live) != scene.me:
+            elif others and target(p, scene.live) not in (scene.me, *scene.fresh):
                 release.append(p)
         elif standing is None:
             if target(p, scene.live) != scene.me:

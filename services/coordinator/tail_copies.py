@@ -15,7 +15,7 @@ from services.chassis import logs
 from services.chassis.cluster import Keys, revision_of
 from services.chassis.errors import Unavailable
 from services.chassis.etcd import Etcd, Put, created_at
-from services.chassis.ownership import KEYS_PER_TXN
+from services.chassis.owner_keys import batches
 from services.coordinator.holdings import Holdings
 
 log = logs.get(__name__)
@@ -63,9 +63,8 @@ class TailCopies:
         ]
         if not self._holdings.valid:
             return
-        batches = [moved[at : at + KEYS_PER_TXN] for at in range(0, len(moved), KEYS_PER_TXN)]
         try:
-            await asyncio.gather(*(self._write(batch) for batch in batches))
+            await asyncio.gather(*(self._write(batch) for batch in batches(moved)))
         except Unavailable as fault:
             log.warning("tails_not_copied", fault=str(fault))
 

@@ -239,7 +239,11 @@ def test_what_the_store_refuses_is_told_and_not_kept(run: Run, server: EtcdServe
             await until(lambda: one.held == ALL - {3})
             await until(lambda: one.ready == [True])
             assert one.ownership.refused == {3: "an older copy"}
-            assert 3 not in await owners(etcd)
+
+            async def removed() -> bool:
+                return 3 not in await owners(etcd)
+
+            await until(removed)
 
     run(with_etcd(server, body))
 

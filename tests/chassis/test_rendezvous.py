@@ -29,6 +29,7 @@ def scene(**facts: object) -> Scene:
         "held": {},
         "spent": {},
         "waiting": [],
+        "fresh": [],
         "given": {},
         "revision": 10,
     }
@@ -122,6 +123,18 @@ def test_rebalancing_gives_up_a_few_at_a_time() -> None:
     assert isinstance(release, Release)
     assert len(release.partitions) == 16
     assert all(target(p, LIVE) == "c2" for p in release.partitions)
+
+
+def test_nothing_is_given_up_to_one_that_has_only_just_appeared() -> None:
+    assert crowd(fresh=["c2"]) == []
+    (release,) = crowd(live=["c1", "c2", "c3"], fresh=["c2"])
+    assert isinstance(release, Release)
+    assert all(target(p, ["c1", "c2", "c3"]) == "c3" for p in release.partitions)
+
+
+def test_one_that_has_only_just_appeared_claims_orphans_all_the_same() -> None:
+    own = tuple(p for p in ALL if target(p, LIVE) == "c1")
+    assert steps(live=LIVE, fresh=["c1"]) == [Claim(own)]
 
 
 def test_no_more_is_given_up_before_all_of_the_former_has_been_taken() -> None:
