@@ -8,6 +8,7 @@ SEED ?= 1,2,3
 RESULTS ?= build/faults
 SELECTION := kills,coordinator-stop,coordinator-restart,coordinator-cut-etcd,etcd-kill,etcd-restore,edge-kill,edge-restart,presence-kill-handover,disk-full
 MISTAKE ?= all
+SEEDS ?= 1000
 ORDERS ?= all
 BIN := .venv/bin
 
@@ -39,6 +40,9 @@ upgrade: setup  ## services of tests/upgrade/BASELINE and of this tree mixed, in
 faults-page: setup  ## docs/faults.md, from what make faults has left and all mutations, played anew (4 min)
 	@FAULT_RESULTS=$(abspath $(RESULTS)) $(MAKE) mutations
 	@$(BIN)/python -m tests.faults.report $(RESULTS)
+
+simulate: setup  ## ownership, logs and presence in virtual time, e.g. make simulate SEEDS=5000
+	@SIMULATION_SEEDS="$(SEEDS)" $(BIN)/python -m pytest tests/simulation/test_seeds.py $(ARGS)
 
 deploy-runs: setup  ## images, chart and databases of deploy/, as far as no container engine is needed
 	@sh deploy/helm/tools.sh
