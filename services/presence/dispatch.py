@@ -4,8 +4,8 @@ Each lane has a loop of its own, with its own bound on calls and its own breaker
 provider keeps nobody waiting. The queue of a lane is the store: in memory are only the batches of
 the calls under way. What was just accepted is found and claimed in one transaction: in that of the
 Report which makes it due, where the lane has a call to spare. What must first be read from the log
-is claimed after it was read. A crash after the claim leaves `sending`, which the next start finds
-and calls unknown.
+is claimed after it was read. A crash after the claim leaves `sending`, which `succession` finds and
+calls unknown.
 
 Knows plugins and the store. Must not know how a plugin sends; `calls` makes a call.
 """
@@ -20,18 +20,15 @@ from onward.types.v1 import entry_pb2
 from services.chassis import logs
 from services.chassis.errors import Fault
 from services.chassis.tasks import lasting
-from services.presence import answers, metrics
+from services.presence import metrics
 from services.presence.calls import Caller
 from services.presence.claims import Claimed, claim_deliveries
 from services.presence.contents import Contents
 from services.presence.notifications import (
-    Answer,
     Delivery,
     Limits,
-    Outcome,
     Span,
     expire,
-    interrupted,
 )
 from services.presence.plugins import Lane, Plugins
 from services.presence.store import Store, Transaction
@@ -120,11 +117,6 @@ class Dispatcher:
         for lane in self._plugins.lanes:
             if schemes is None or any(self._plugins.lane_for(one) is lane for one in schemes):
                 lane.wake.set()
-
-    async def recover(self) -> None:
-        """Call unknown what was claimed in terms that this process has inherited."""
-        while await self._store.write(self._recover_page):
-            pass
 
     async def run(self) -> None:
         """Send until cancelled, or until `drain`."""
@@ -370,17 +362,6 @@ class Dispatcher:
         lane.wake.set()
 
     # -- upkeep -------------------------------------------------------------------------------
-
-    @staticmethod
-    def _recover_page(tx: Transaction) -> int:
-        found = tx.deliveries_sending(_PAGE)
-        tx.lock({delivery.user for delivery in found})
-        lost = Answer(Outcome.UNKNOWN, detail="the sender stopped before the answer")
-        tx.put_deliveries([interrupted(delivery, tx.now()) for delivery in found])
-        for delivery in found:
-            open_ones = [one for one in tx.attempts(delivery.id)[-1:] if not one.outcome]
-            tx.put_attempts([answers.ended(one, lost, tx.now()) for one in open_ones])
-        return len(found)
 
     async def _expire(self) -> None:
         def expire_page(tx: Transaction) -> int:

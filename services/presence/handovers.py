@@ -129,10 +129,12 @@ class Handovers:
         """Decide the backlog, or a first part of it; True once the row is gone."""
 
         def begin(tx: Transaction) -> tuple[Handover, int, float] | None:
-            row = tx.handover(user, key)
+            # The follow is read before the handover, without which nobody deletes it.
+            state_now = tx.load_user(user, key.subject)
+            row = state_now.handovers.get(key)
             if row is None:
                 return None
-            after = read_after(tx.load_user(user, key.subject), row)
+            after = read_after(state_now, row)
             return row, after, tx.now() - self._records_keep_s
 
         begun = await self._store.read(begin)

@@ -93,6 +93,7 @@ class DecidedRows(Rows):
         return found
 
     def suppress(self, user: str, subject: str, reason: str, span: Span, window_s: float) -> None:
+        self.touch([user])
         window_from = self.now() // window_s * window_s
         self.db.execute(
             "INSERT INTO suppressions VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -188,6 +189,7 @@ class OutboxTables(DecidedRows):
         return [_delivery(row) for row in rows]
 
     def put_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        assert self.mine.term, "who sends them writes them"
         self.touch(delivery.user for delivery in deliveries)
         self.db.insert_all(
             "deliveries",
@@ -226,35 +228,28 @@ class OutboxTables(DecidedRows):
     def _of_each(
         self, sql: str, schemes: Sequence[str], parameters: Sequence[Any] = ()
     ) -> list[Row]:
-        """The rows of a statement about each kept term and channel."""
-        asked = [
-            (sql, (keeper, scheme, *parameters)) for keeper in self.mine.kept for scheme in schemes
-        ]
+        """The rows of a statement about this process's deliveries on each channel."""
+        asked = [(sql, (self.mine.term, scheme, *parameters)) for scheme in schemes]
         return [row for rows in self.db.rows_of_all(asked) for row in rows]
 
     def schemes_open(self) -> Sequence[str]:
         # From channel to channel in the index; DISTINCT would visit every delivery.
-        by_keeper = self.db.rows_of_all(
-            [
-                (
-                    "WITH RECURSIVE open(scheme) AS ("
-                    " SELECT min(scheme) FROM deliveries WHERE keeper = ? AND due_at IS NOT NULL"
-                    " UNION ALL SELECT (SELECT min(d.scheme) FROM deliveries AS d"
-                    "  WHERE d.keeper = ? AND d.due_at IS NOT NULL AND d.scheme > open.scheme)"
-                    " FROM open WHERE open.scheme IS NOT NULL)"
-                    " SELECT scheme FROM open WHERE scheme IS NOT NULL",
-                    (keeper, keeper),
-                )
-                for keeper in self.mine.kept
-            ]
+        rows = self.db.rows(
+            "WITH RECURSIVE open(scheme) AS ("
+            " SELECT min(scheme) FROM deliveries WHERE keeper = ? AND due_at IS NOT NULL"
+            " UNION ALL SELECT (SELECT min(d.scheme) FROM deliveries AS d"
+            "  WHERE d.keeper = ? AND d.due_at IS NOT NULL AND d.scheme > open.scheme)"
+            " FROM open WHERE open.scheme IS NOT NULL)"
+            " SELECT scheme FROM open WHERE scheme IS NOT NULL",
+            (self.mine.term, self.mine.term),
         )
-        return sorted({row[0] for rows in by_keeper for row in rows})
+        return [row[0] for row in rows]
 
     def deliveries_expired(self, limit: int) -> Sequence[Delivery]:
         rows = self.db.rows(
-            f"SELECT {_of('d', _DELIVERY)} FROM each_number(?) CROSS JOIN deliveries AS d"
-            " ON d.keeper = value WHERE d.due_at IS NOT NULL AND d.expires_at <= ? LIMIT ?",
-            (listed(self.mine.kept), self.now(), limit),
+            f"SELECT {_DELIVERY} FROM deliveries WHERE keeper = ? AND due_at IS NOT NULL"
+            " AND expires_at <= ? ORDER BY expires_at LIMIT ?",
+            (self.mine.term, self.now(), limit),
         )
         return [_delivery(row) for row in rows]
 
@@ -275,13 +270,18 @@ class OutboxTables(DecidedRows):
         )
         return min(at_most, sum(int(row[0]) for row in counted))
 
-    def deliveries_sending(self, limit: int) -> Sequence[Delivery]:
-        rows = self.db.rows(
-            f"SELECT {_of('d', _DELIVERY)} FROM each_number(?) CROSS JOIN deliveries AS d"
-            " ON d.keeper = value WHERE d.state = 'sending' AND d.keeper <> ? LIMIT ?",
-            (listed(self.mine.kept), self.mine.term, limit),
+    def deliveries_left(self, limit: int) -> Sequence[Delivery]:
+        open_ones, claimed = self.db.rows_of_all(
+            [
+                (
+                    f"SELECT {_of('d', _DELIVERY)} FROM terms CROSS JOIN deliveries AS d"
+                    f" ON d.keeper = terms.id WHERE terms.closed = 1 AND {left} LIMIT ?",
+                    (limit,),
+                )
+                for left in ("d.due_at IS NOT NULL", "d.state = 'sending'")
+            ]
         )
-        return [_delivery(row) for row in rows]
+        return [_delivery(row) for row in [*open_ones, *claimed][:limit]]
 
     def put_attempts(self, attempts: Sequence[Attempt]) -> None:
         self.db.insert_all(

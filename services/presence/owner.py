@@ -8,12 +8,13 @@ Drive it: hand it to an `Ownership`, which calls it as its `Holder`; `await leav
 """
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping
 from typing import Final
 
 from services.chassis import logs
 from services.chassis.errors import Fault, Unavailable
-from services.chassis.etcd import Lease
+from services.chassis.etcd import Lease, boottime
 from services.presence import metrics
 from services.presence.store import Store
 from services.presence.workers import Workers
@@ -24,6 +25,9 @@ _REFUSED: Final = (
     "the presence store knows a newer owner of it than etcd does; if etcd was restored or "
     "replaced, set ONWARD_PRESENCE_ERA one higher"
 )
+# A claim that was refused is tried again more often than that.
+_REFUSED_TOLD_S: Final = 30.0
+_STORE_SILENT_S: Final = 2.9  # nothing was answered for so long: others may do better
 # How long to wait before another term when a fault ended one, as a disk that was too full for it.
 _FAULT_PAUSE_S: Final = 1.0
 
@@ -38,7 +42,8 @@ class Owner:
         self._partitions = partitions
         self._held: dict[int, int] = {}
         self._lease: Lease | None = None
-        self._refused: set[int] = set()
+        # When the store refused a partition, at last; what others take meanwhile is forgotten.
+        self._refused: dict[int, float] = {}
         self._working: asyncio.Task[None] | None = None
 
     async def begin(self, lease: Lease) -> None:
@@ -65,7 +70,12 @@ class Owner:
             return {}
         self._held |= {partition: claims[partition] for partition in taken}
         metrics.partitions_held.set(len(self._held))
-        self._refused = (self._refused | set(claims)) - taken
+        refused = set(claims) - taken
+        now = boottime()
+        self._refused = {p: at for p, at in self._refused.items() if now - at < _REFUSED_TOLD_S}
+        self._refused |= dict.fromkeys(refused, now)
+        for partition in taken:
+            self._refused.pop(partition, None)
         self._workers.taken(self._refused)
         return {partition: _REFUSED for partition in claims if partition not in taken}
 
@@ -93,10 +103,11 @@ class Owner:
                 working.result()
 
     def gives_way(self) -> bool:
-        return False
+        since = self._store.unanswered_since
+        return since is not None and time.monotonic() - since >= _STORE_SILENT_S
 
     async def leave(self) -> None:
-        """Close the term, so that whoever takes over need not; its heir sends what is left."""
+        """Close the term, so that whoever takes over need not."""
         try:
             await self._store.end()
         except Fault as fault:

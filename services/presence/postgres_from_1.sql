@@ -2,11 +2,10 @@
 -- is in the tables stays; to which partition a row belongs is found out by the first term.
 
 CREATE TABLE terms (
-  id bigint PRIMARY KEY, name text NOT NULL, slot bigint NOT NULL, closed bigint NOT NULL,
-  heir bigint NOT NULL
+  id bigint PRIMARY KEY, name text NOT NULL, slot bigint NOT NULL, closed bigint NOT NULL
 ) WITH (fillfactor = 20);
 -- Whoever owned all of it: what it left to send has no keeper but this one.
-INSERT INTO terms VALUES (0, '', 0, 1, 0);
+INSERT INTO terms VALUES (0, '', 0, 1);
 CREATE TABLE partitions (
   partition bigint PRIMARY KEY, epoch bigint NOT NULL, term bigint NOT NULL
 ) WITH (fillfactor = 50);
@@ -15,7 +14,6 @@ INSERT INTO meta VALUES ('unplaced', '1');
 ALTER TABLE registers ADD COLUMN partition bigint NOT NULL DEFAULT -1;
 ALTER TABLE fanouts ADD COLUMN partition bigint NOT NULL DEFAULT -1;
 ALTER TABLE handovers ADD COLUMN partition bigint NOT NULL DEFAULT -1;
-CREATE INDEX registers_unplaced ON registers ("user") WHERE partition < 0;
 
 ALTER TABLE deliveries ADD COLUMN keeper bigint NOT NULL DEFAULT 0;
 DROP INDEX deliveries_due, deliveries_expiring, deliveries_sending;

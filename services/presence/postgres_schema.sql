@@ -12,10 +12,9 @@ CREATE TABLE meta (name text PRIMARY KEY, value text NOT NULL) WITH (fillfactor 
 INSERT INTO meta VALUES ('epoch', '0');
 
 -- Who works on the store: its row is locked by every transaction of a term. id: a lease of etcd;
--- slot: where it counts; heir: the term that sends what this one left, 0: none yet.
+-- slot: where it counts.
 CREATE TABLE terms (
-  id bigint PRIMARY KEY, name text NOT NULL, slot bigint NOT NULL, closed bigint NOT NULL,
-  heir bigint NOT NULL
+  id bigint PRIMARY KEY, name text NOT NULL, slot bigint NOT NULL, closed bigint NOT NULL
 ) WITH (fillfactor = 20);
 
 -- Whose each partition is, and since which epoch. term 0: nobody's.

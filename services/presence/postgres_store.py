@@ -29,6 +29,7 @@ from services.presence.postgres_connection import (
 )
 from services.presence.serial_store import SerialStore, commit_seconds, work_seconds
 from services.presence.sql import Statement, listed
+from services.presence.store import NOTHING, Mine
 from services.presence.transaction import SqlTransaction
 
 T = TypeVar("T")
@@ -48,6 +49,8 @@ _RECONNECT_PAUSE_S = 0.5
 # How long a transaction of a term that is to be closed is waited for before its session is ended.
 _CLOSE_WAIT_MS = 1_000
 _FULL_STATE = "53100"
+# It ends, or begins, or cannot be reached, or is no primary.
+_AWAY_STATES = ("57P", "08", "25006")
 # Not a primary any more, or set to read only; stood still within a transaction for too long.
 _SESSION_STATES = frozenset({"25006", "25P03"})
 
@@ -95,25 +98,26 @@ class PostgresStore(SerialStore):
             self._connection = None
 
     def _transact(
-        self, work: Callable[[SqlTransaction], T], term: int = 0, closing: bool = False
+        self, work: Callable[[SqlTransaction], T], mine: Mine = NOTHING, closing: bool = False
     ) -> T:
         try:
-            return self._attempt(work, term, closing)
+            return self._attempt(work, mine, closing)
         except _StandsStill as fault:
             log.warning("term_ended_by_force", terms=fault.terms)
             names = listed(f"{APPLICATION}/{own_id}" for own_id in fault.terms)
             self._read(lambda tx: tx.db.rows(_END_SESSIONS, (names,)))
         try:
-            return self._attempt(work, term, closing)
+            return self._attempt(work, mine, closing)
         except _StandsStill:
             raise Unavailable("a former owner of presence does not let go") from None
 
-    def _attempt(self, work: Callable[[SqlTransaction], T], term: int, closing: bool) -> T:
+    def _attempt(self, work: Callable[[SqlTransaction], T], mine: Mine, closing: bool) -> T:
         connection = self._connected()
         committing = False
+        tx: SqlTransaction | None = None
         try:
-            connection.name_after(term)
-            sql, tx = self._begin(connection, term, closing)
+            connection.name_after(mine.term)
+            sql, tx = self._begin(connection, mine, closing)
             began = time.perf_counter()
             result = work(tx)
             worked = time.perf_counter()
@@ -129,34 +133,34 @@ class PostgresStore(SerialStore):
             if unknown:
                 self._depose()
                 raise Unavailable("it is not known whether presence's store committed") from None
-            if isinstance(error, psycopg.errors.LockNotAvailable) and closing:
+            if isinstance(error, psycopg.errors.LockNotAvailable) and tx is not None and tx.closing:
                 raise _StandsStill(tx.closing) from None
             if _is_fault(error):
-                raise self._noted(_fault_of(error)) from None
+                raise self._noted(error) from None
             raise
         if connection.warned:
             self._end()
             self._depose()
             raise Unavailable("a commit did not wait for its standby")
-        self.full_since = None
+        self.full_since = self.unanswered_since = None
         return result
 
     def _begin(
-        self, connection: Connection, term: int, closing: bool
+        self, connection: Connection, mine: Mine, closing: bool
     ) -> tuple[PostgresSql, SqlTransaction]:
         """A transaction in which the term's row is locked, at the time of the lock."""
         sql = PostgresSql(connection, self._clock)
         first: list[Statement] = [("BEGIN", ())]
         if closing:
             first.append((f"SET LOCAL lock_timeout = {_CLOSE_WAIT_MS}", ()))
-        first.append((_FENCE, (term,)) if term else (_WITHOUT_FENCE, ()))
+        first.append((_FENCE, (mine.term,)) if mine.term else (_WITHOUT_FENCE, ()))
         *_, fence, meta = sql.flush([*first, (_META, ())])
         found = fence.fetchall()
         if not found:
             self._depose()
             raise Deposed("another process has closed this term of the presence store")
         sql.began_at = found[0][0]
-        return sql, SqlTransaction(sql, self._partitions, self.mine, dict(meta.fetchall()))
+        return sql, SqlTransaction(sql, self._partitions, mine, dict(meta.fetchall()))
 
     def _read(self, work: Callable[[SqlTransaction], T]) -> T:
         sql = PostgresSql(self._connected(), self._clock)
@@ -182,7 +186,7 @@ class PostgresStore(SerialStore):
             self._connection = connect(self._address, self._answer_s)
         except psycopg.Error as error:
             self._connect_after = time.monotonic() + _RECONNECT_PAUSE_S
-            fault = _fault_of(error)
+            fault = self._noted(error)
             log.warning("store_unavailable", fault=str(fault))
             raise fault from None
         return self._connection
@@ -204,9 +208,12 @@ class PostgresStore(SerialStore):
                 self._connection.close()
             self._connection = None
 
-    def _noted(self, fault: Fault) -> Fault:
+    def _noted(self, error: psycopg.Error) -> Fault:
+        fault = _fault_of(error)
         if isinstance(fault, StoreFull):
             self.full_since = self.full_since or time.time()
+        elif not error.sqlstate or error.sqlstate.startswith(_AWAY_STATES):
+            self.unanswered_since = self.unanswered_since or time.monotonic()
         return fault
 
 

@@ -27,8 +27,9 @@ from services.presence.outbox import News, Outbox
 from services.presence.state import Graces, Message
 from services.presence.store import Cursor, FanOut, Transaction
 
-# Users whom one transaction locks; a page of each of some subjects may come on top.
-_USERS_MAX = 2_000
+# Whom one transaction decides for; a page of each of the subjects asked for at once comes on top.
+_USERS_MAX = 5_000
+_SUBJECTS_AT_ONCE = 64
 
 
 class Part(NamedTuple):
@@ -71,15 +72,14 @@ class Processing:
         awaited = sorted(tx.waiting_subjects(list(subjects)))
         # Beyond the bound nobody is decided here, and all are left to `fanouts`.
         crowd: dict[str, Sequence[str]] = dict.fromkeys(awaited, ())
-        at_once = max(1, _USERS_MAX // self._users_max)
-        for start in range(0, len(awaited), at_once):
+        for start in range(0, len(awaited), _SUBJECTS_AT_ONCE):
             if len(locked) >= _USERS_MAX:
                 break
-            found = tx.crowds(awaited[start : start + at_once], self._users_max)
+            found = tx.crowds(awaited[start : start + _SUBJECTS_AT_ONCE], self._users_max)
             crowd |= found
             locked.update(user for users in found.values() for user in users)
         if locked:
-            tx.lock(locked)
+            tx.lock(locked, uris)
             tx.read_users_in_advance(sorted(users))
         return crowd
 
@@ -114,11 +114,21 @@ class Processing:
             tx.put_cursor(partition, moved)
         return moved
 
-    def fan_out(self, tx: Transaction, fanout: FanOut, news: News) -> None:
-        """Decide a message for the next users who wait for its subject, and note how far."""
-        users = tx.users_waiting(fanout.subject, fanout.after_user, self._users_max)
-        tx.lock(users)
-        self._decide(tx, fanout, users, news)
+    def fan_out(self, tx: Transaction, fanouts: Sequence[FanOut], news: News) -> int:
+        """Decide messages for the next users who wait for their subjects, and note how far: as many
+        of the messages as have a page of users together, at least one. Returns how many."""
+        pages: list[tuple[FanOut, Sequence[str]]] = []
+        locked: set[str] = set()
+        for fanout in fanouts:
+            if len(locked) >= self._users_max:
+                break
+            users = tx.users_waiting(fanout.subject, fanout.after_user, self._users_max)
+            pages.append((fanout, users))
+            locked.update(users)
+        tx.lock(locked)
+        for fanout, users in pages:
+            self._decide(tx, fanout, users, news)
+        return len(pages)
 
     def _decide(self, tx: Transaction, fanout: FanOut, users: Sequence[str], news: News) -> None:
         message = Message(fanout.subject, fanout.seq, fanout.pos)

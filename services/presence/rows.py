@@ -18,7 +18,7 @@ class Rows:
         self.touched = Touched()
         # Users who were read ahead; one who is written, or whose marks are, is read again.
         self.read_ahead: dict[str, UserState] = {}
-        self._locked: frozenset[str] | None = None
+        self._locked_users: frozenset[str] | None = None
         self._now: float | None = None
 
     def now(self) -> float:
@@ -27,15 +27,15 @@ class Rows:
             self._now = self.db.now()
         return self._now
 
-    def lock(self, users: Collection[str]) -> bool:
+    def lock(self, users: Collection[str], tokens: Collection[str] = ()) -> bool:
         """As `store.Transaction.lock`."""
-        assert self._locked is None, "all users are locked at once, or two may wait for each other"
-        self._locked = frozenset(users)
-        return self.db.lock(sorted(self._locked))
+        assert self._locked_users is None, "all at once, or two may wait for each other"
+        self._locked_users = frozenset(users)
+        return self.db.lock(sorted(self._locked_users.union(tokens)))
 
     def locked(self, user: str) -> bool:
         """Whether the user's rows may be written in this transaction."""
-        return self._locked is not None and user in self._locked
+        return self._locked_users is not None and user in self._locked_users
 
     def touch(self, users: Iterable[str]) -> None:
         """The users' rows are written; they are locked."""

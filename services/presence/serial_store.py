@@ -11,11 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from services.chassis.errors import Deposed
 from services.presence import metrics
-from services.presence.store import Mine, Touched, Transaction
+from services.presence.store import NOTHING, Mine, Touched, Transaction
+from services.presence.term_rows import PLACED_TABLES
 from services.presence.transaction import SqlTransaction
 
 T = TypeVar("T")
@@ -36,6 +38,8 @@ class SerialStore(ABC):
         self._partitions = 0
         # Since when nothing could be written for want of space; None: the last write was.
         self.full_since: float | None = None
+        # Since when (time.monotonic) nothing was answered; None: the last transaction was.
+        self.unanswered_since: float | None = None
         self._thread = ThreadPoolExecutor(1, "presence-store")
         self._queued = asyncio.Semaphore(_QUEUED_MAX)
         self._listeners: list[Callable[[Touched], None]] = []
@@ -46,10 +50,20 @@ class SerialStore(ABC):
         await self._run(self._open)
 
     async def begin(self, term: int, name: str, partitions: int) -> None:
-        self._partitions = partitions
-        self._depose()
-        await self._run(lambda: self._transact(lambda tx: tx.open_term(term, name), closing=True))
-        self.mine = Mine(term, frozenset(), (term,))
+        def work() -> None:
+            # On the thread: what was queued under the term before is done, or finds it closed.
+            self._depose()
+            self._partitions = partitions
+            for table in PLACED_TABLES:
+                after: str | None = ""
+                while after is not None:
+                    page = partial(SqlTransaction.place_page, table=table, after=after)
+                    after = self._transact(page)
+            self._transact(lambda tx: tx.open_term(term, name), closing=True)
+            with self._changing:
+                self.mine = Mine(term)
+
+        await self._run(work)
         self._ended.clear()
 
     async def claim(self, epochs: Mapping[int, int]) -> frozenset[int]:
@@ -71,13 +85,8 @@ class SerialStore(ABC):
 
         await self._ending(work)
 
-    async def inherit(self) -> None:
-        def work() -> None:
-            inherited = self._fenced(lambda tx: tx.inherit())
-            with self._changing:
-                self.mine = replace(self.mine, kept=(self.mine.term, *inherited))
-
-        await self._ending(work)
+    async def close_terms(self, terms: Collection[int]) -> None:
+        await self._ending(lambda: self._fenced(lambda tx: tx.close_terms(terms), closing=True))
 
     async def end(self) -> None:
         def work() -> None:
@@ -130,9 +139,10 @@ class SerialStore(ABC):
     # -- on the thread ------------------------------------------------------------------------
 
     def _fenced(self, work: Callable[[SqlTransaction], T], closing: bool = False) -> T:
-        if not self.mine.term:
+        mine = self.mine  # Read once: others may change it meanwhile.
+        if not mine.term:
             raise Deposed("this process has no term of the presence store")
-        return self._transact(work, self.mine.term, closing)
+        return self._transact(work, mine, closing)
 
     def _keep(self, more: Collection[int] = (), less: Collection[int] = ()) -> None:
         with self._changing:
@@ -150,10 +160,10 @@ class SerialStore(ABC):
 
     @abstractmethod
     def _transact(
-        self, work: Callable[[SqlTransaction], T], term: int = 0, closing: bool = False
+        self, work: Callable[[SqlTransaction], T], mine: Mine = NOTHING, closing: bool = False
     ) -> T:
-        """Run `work` in a transaction that cannot commit once the term is closed (0: needs none),
-        and raises Deposed then; with `closing`, in one that closes terms."""
+        """Run `work` in a transaction that cannot commit once the term of `mine` is closed (0: it
+        needs none), and raises Deposed then; with `closing`, in one that closes terms."""
 
     @abstractmethod
     def _read(self, work: Callable[[SqlTransaction], T]) -> T:

@@ -57,8 +57,8 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
 
     @property
     def blocked(self) -> list[int]:
-        """Partitions whose entries were reported and cannot take effect."""
-        return sorted(self._blocked)
+        """Partitions of this process whose entries were reported and cannot take effect."""
+        return sorted(self._blocked.keys() & set(self._store.mine.partitions))
 
     async def Report(
         self, request: presence_pb2.ReportRequest, context: Context
@@ -130,7 +130,7 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
                 self._blocked[part.partition] = None
             else:
                 self._blocked.pop(part.partition, None)
-        metrics.blocked_partitions.set(len(self._blocked))
+        metrics.blocked_partitions.set(len(self.blocked))
 
     def _apply(
         self,

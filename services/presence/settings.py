@@ -36,7 +36,8 @@ class Settings(SharedSettings):
         least=0.5,
         most=60,
         doc="seconds that PostgreSQL may take to answer; then presence gives up its term and "
-        "claims anew; less notices a fail-over sooner and suffers more from pauses",
+        "claims anew; less notices a fail-over sooner and suffers more from pauses; below 3, a "
+        "process that is stopped makes others fail for a moment rather than wait",
     )
     era: int = setting(
         0,

@@ -33,7 +33,7 @@ _FROM_2 = Change(
         DROP INDEX IF EXISTS deliveries_sending;
         """,
     after="""
-        INSERT INTO terms VALUES (0, '', 0, 1, 0);
+        INSERT INTO terms VALUES (0, '', 0, 1);
         INSERT INTO meta VALUES ('unplaced', '1');
         """,
 )

@@ -7,11 +7,9 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WIT
 
 INSERT INTO meta VALUES ('epoch', '0') ON CONFLICT DO NOTHING;
 
--- Who works on the store. id: a lease of etcd; slot: nothing here, where one process writes; heir: the
--- term that sends what this one left, 0: none yet.
+-- Who works on the store. id: a lease of etcd; slot: nothing here, where one process writes.
 CREATE TABLE IF NOT EXISTS terms (
-  id INTEGER PRIMARY KEY, name TEXT NOT NULL, slot INTEGER NOT NULL, closed INTEGER NOT NULL,
-  heir INTEGER NOT NULL
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL, slot INTEGER NOT NULL, closed INTEGER NOT NULL
 );
 
 -- Whose each partition is, and since which epoch. term 0: nobody's.

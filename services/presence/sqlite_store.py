@@ -19,6 +19,7 @@ from services.presence.clock import steady
 from services.presence.serial_store import SerialStore, commit_seconds, work_seconds
 from services.presence.sql import Row, Statement
 from services.presence.sqlite_migration import change_from
+from services.presence.store import NOTHING, Mine
 from services.presence.transaction import SqlTransaction
 
 T = TypeVar("T")
@@ -125,15 +126,15 @@ class SqliteStore(SerialStore):
             self._lock_fd = -1
 
     def _transact(
-        self, work: Callable[[SqlTransaction], T], term: int = 0, closing: bool = False
+        self, work: Callable[[SqlTransaction], T], mine: Mine = NOTHING, closing: bool = False
     ) -> T:
         before = self._db.total_changes
         try:
             # One writer at a time, and the file's only one: what the fence says stays so.
             self._db.execute("BEGIN IMMEDIATE")
             began = time.perf_counter()
-            tx = self._transaction()
-            if term and term not in tx.open_terms():
+            tx = self._transaction(mine)
+            if mine.term and mine.term not in tx.open_terms():
                 self._depose()
                 raise Deposed("another process has closed this term of the presence store")
             result = work(tx)
@@ -155,8 +156,8 @@ class SqliteStore(SerialStore):
         return result
 
     def _read(self, work: Callable[[SqlTransaction], T]) -> T:
-        return work(self._transaction())
+        return work(self._transaction(self.mine))
 
-    def _transaction(self) -> SqlTransaction:
+    def _transaction(self, mine: Mine) -> SqlTransaction:
         sql = SqliteSql(self._db, self._clock())
-        return SqlTransaction(sql, self._partitions, self.mine)
+        return SqlTransaction(sql, self._partitions, mine)

@@ -124,8 +124,8 @@ class Status:
             )
 
     def _alarm_facts(self, rows: _Rows) -> alarms.Facts:
-        if not self._store.mine.partitions:
-            # Who holds nothing has nothing to send, and what waits is for others to tell.
+        if not self._store.mine.term:
+            # Without a term it calls no plugin, and what waits is for others to tell.
             return alarms.Facts(
                 store_full=self._store.full_since is not None, refused=sorted(self.refused)
             )

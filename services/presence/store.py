@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from services.presence import state
 from services.presence.notifications import Delivery, Notification, Span
-from services.presence.state import FollowKey, Handover, Hold, UserState
+from services.presence.state import Handover, Hold, UserState
 
 T = TypeVar("T")
 
@@ -40,9 +40,10 @@ class Mine:
     term: int = 0
     # Whose users' graces, handovers and lost sessions are its to see to, and whose log is reported
     # to it.
-    partitions: Collection[int] = ()
-    # Terms whose deliveries it sends: its own, and those that it has inherited.
-    kept: Sequence[int] = ()
+    partitions: Collection[int] = frozenset()
+
+
+NOTHING = Mine()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +178,6 @@ class UserRows(Protocol):
     def open_handovers(self, limit: int) -> Sequence[tuple[str, Handover]]:
         """Handover rows of users in partitions of this process, each with its user."""
 
-    def handover(self, user: str, key: FollowKey) -> Handover | None:
-        """One handover row, if it is still there."""
-
     def clients_unseen(
         self, before: float, after: tuple[float, str, str], limit: int
     ) -> Sequence[tuple[float, str, str]]:
@@ -223,8 +221,8 @@ class UserRows(Protocol):
 class OutboxRows(Protocol):
     """Decisions, notifications, deliveries and attempts.
 
-    A delivery is kept, which is sent, by the process that wrote it last; what is due, open, expired
-    or being sent is told of the terms that this process keeps (`Mine.kept`).
+    A delivery is sent by the process that wrote it last, its keeper; what is due, open or expired
+    is told of those that this process keeps.
     """
 
     def decided_in(
@@ -301,8 +299,8 @@ class OutboxRows(Protocol):
     def due_now(self, schemes: Sequence[str], at_most: int) -> int:
         """How many deliveries of these channels are due; counted up to a bound."""
 
-    def deliveries_sending(self, limit: int) -> Sequence[Delivery]:
-        """Deliveries that were claimed and not settled in terms that this process inherited."""
+    def deliveries_left(self, limit: int) -> Sequence[Delivery]:
+        """Deliveries that are not at their end, of keepers whose terms are closed."""
 
     def put_attempts(self, attempts: Sequence[Attempt]) -> None:
         """Insert tries that are about to be made, or replace them by what they came to."""
@@ -320,8 +318,8 @@ class TermRows(Protocol):
     def open_terms(self) -> Mapping[int, str]:
         """Terms that are not closed, with the names of their services."""
 
-    def close_terms(self, terms: Collection[int]) -> None:
-        """Nothing of these terms commits any more."""
+    def forget_terms(self) -> None:
+        """Delete closed terms that have left nothing."""
 
 
 class Transaction(UserRows, OutboxRows, TermRows, Protocol):
@@ -334,10 +332,11 @@ class Transaction(UserRows, OutboxRows, TermRows, Protocol):
     def now(self) -> float:
         """The store's clock when the transaction began."""
 
-    def lock(self, users: Collection[str]) -> bool:
-        """Until the transaction ends, no other one writes rows of these users; whoever writes any
-        has locked them. Once in a transaction: whoever locked more later could wait for somebody
-        who waits for him. True: others may have changed what was read before."""
+    def lock(self, users: Collection[str], tokens: Collection[str] = ()) -> bool:
+        """Until the transaction ends, no other one writes rows of these users, or moves one of
+        these external tokens; whoever does has locked them. Once in a transaction: whoever locked
+        more later could wait for somebody who waits for him. True: others may have changed what was
+        read before."""
 
     def locked(self, user: str) -> bool:
         """Whether the user's rows may be written in this transaction."""
@@ -377,6 +376,10 @@ class Store(Protocol):
         """Since when nothing could be written for want of space; None: the last write was."""
 
     @property
+    def unanswered_since(self) -> float | None:
+        """Since when (time.monotonic) nothing was answered; None: the last transaction was."""
+
+    @property
     def mine(self) -> Mine:
         """What this process works on, as of the last transaction that changed it."""
 
@@ -398,9 +401,8 @@ class Store(Protocol):
         """Let these partitions go, for others to take while this term goes on. Raises as
         `write`."""
 
-    async def inherit(self) -> None:
-        """Keep what closed terms had left to send, and forget those that have nothing left.
-        Raises as `write`."""
+    async def close_terms(self, terms: Collection[int]) -> None:
+        """Nothing of these terms commits any more. Raises as `write`."""
 
     async def end(self) -> None:
         """Close the term: what is left of it is for others. Raises as `write`."""

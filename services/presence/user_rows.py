@@ -164,14 +164,6 @@ class OneUserRows(EndpointRows):
         )
         return {row[0]: Mark(row[1], row[2]) for row in rows}
 
-    def handover(self, user: str, key: FollowKey) -> Handover | None:
-        rows = self.db.rows(
-            "SELECT after, run FROM handovers WHERE user = ? AND subject = ? AND client_id = ?"
-            " AND opened = ?",
-            (user, *key),
-        )
-        return Handover(key, *rows[0]) if rows else None
-
     def holds(self, user: str, subject: str, first_seq: int) -> Mapping[str, Hold]:
         rows = self.db.rows(
             "SELECT client_id, since, acked, acked_pos FROM holds"

@@ -73,7 +73,7 @@ class Workers:
             ),
             random.random,
         )
-        self._succession = Succession(store, self._dispatcher, is_member)
+        self._succession = Succession(store, is_member, self._dispatcher.wake)
         self._come_due(
             settings, contents, outbox, processing, partitions, live_edges, edge_is_alive
         )
@@ -152,8 +152,6 @@ class Workers:
     async def run(self) -> None:
         """Resume what the store holds, then work until cancelled."""
         self._reader.log_id = await self._store.read(lambda tx: tx.log_id())
-        # At once: what the term before left unsettled is due soon.
-        await self._succession.step()
         async with asyncio.TaskGroup() as group:
             for part in (
                 self._status,

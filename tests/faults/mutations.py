@@ -182,11 +182,11 @@ MUTATIONS = {
     "no handover row": _n1(
         scenarios.PRESENCE_KILLED_IN_A_HANDOVER,
         Edit(
-            f"{PRESENCE}/succession.py",
-            """            await self._dispatcher.recover()
+            f"{PRESENCE}/term_rows.py",
+            """        self.db.execute("DELETE FROM meta WHERE name = 'unplaced'")
 """,
-            """            await self._dispatcher.recover()
-            await self._store.write(lambda tx: tx.db.execute("DELETE FROM handovers") and None)
+            """        self.db.execute("DELETE FROM meta WHERE name = 'unplaced'")
+        self.db.execute("DELETE FROM handovers")
 """,
         ),
         stretch=(
@@ -268,10 +268,11 @@ MUTATIONS = {
     "no recovery of sending": _n1(
         scenarios.PRESENCE_KILLED_WHILE_IT_SENDS,
         Edit(
-            f"{PRESENCE}/succession.py",
-            """            await self._dispatcher.recover()
+            f"{PRESENCE}/outbox_rows.py",
+            """                for left in ("d.due_at IS NOT NULL", "d.state = 'sending'")
 """,
-            "",
+            """                for left in ("d.due_at IS NOT NULL", "d.state = 'lost'")
+""",
         ),
     ),
 }

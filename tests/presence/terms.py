@@ -39,7 +39,7 @@ def lock_all(store: SerialStore, users: Collection[str]) -> None:
         def begin(tx):
             tx.lock(users)
             lock = tx.db.lock
-            tx.lock = lambda more: _extend(tx, more) or lock(sorted(more))
+            tx.lock = lambda more, tokens=(): _extend(tx, more) or lock(sorted({*more, *tokens}))
             return work(tx)
 
         return begin
@@ -48,7 +48,7 @@ def lock_all(store: SerialStore, users: Collection[str]) -> None:
 
 
 def _extend(tx, users: Collection[str]) -> None:
-    tx._locked |= set(users)
+    tx._locked_users |= set(users)
 
 
 def locked(users: Collection[str], work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:

@@ -134,6 +134,75 @@ def test_who_has_locked_a_user_is_waited_for_and_its_writes_are_seen(run, presen
     run(claim())
 
 
+def test_of_two_who_register_one_token_at_once_one_is_refused(run, presence_url):
+    async def claim():
+        async with opened(presence_url, "a") as first, opened(presence_url) as second:
+            await first.release([2, 3])
+            await second.begin(99, "b", 4)
+            registered, goes_on = threading.Event(), threading.Event()
+
+            def slow(tx):
+                tx.lock(["ann"], ["fcm:abc"])
+                tx.write_user("ann", state.PutEndpoint(Endpoint("fcm:abc", ("c",), 1.0)))
+                tx.load_user("ann")  # So that it is sent.
+                registered.set()
+                goes_on.wait(20)
+
+            def too_late(tx):
+                tx.lock(["bob"], ["fcm:abc"])
+                tx.write_user("bob", state.PutEndpoint(Endpoint("fcm:abc", ("d",), 1.0)))
+
+            writing = asyncio.create_task(first.write(slow))
+            await asyncio.to_thread(registered.wait, 10)
+            late = asyncio.create_task(second.write(too_late))
+            await asyncio.sleep(0.05)
+            goes_on.set()
+            await writing
+            with pytest.raises(Unavailable, match="two at once"):
+                await late
+            assert await first.read(lambda tx: tx.users_of(["fcm:abc"])) == ["ann"]
+
+    run(claim())
+
+
+def test_a_rival_that_closes_our_term_for_long_is_a_fault_and_no_bug(run, presence_url):
+    async def claim():
+        async with opened(presence_url, "a") as store:
+            with psycopg.connect(presence_url) as rival:
+                rival.execute(
+                    "UPDATE onward_presence.terms SET closed = 0 WHERE id = %s", (store.mine.term,)
+                )
+                with pytest.raises(Unavailable):
+                    await store.claim({1: 99})
+            await store.write(put(1))
+
+    run(claim())
+
+
+def test_a_store_that_does_not_answer_is_noted_until_it_does(run, presence_url, postgres_server):
+    async def claim():
+        async with opened(presence_url, "a", answer_s=0.5) as store:
+            assert store.unanswered_since is None
+            postgres_server.freeze()
+            try:
+                with pytest.raises(Unavailable):
+                    await store.write(put(1))
+                assert store.unanswered_since is not None
+            finally:
+                postgres_server.thaw()
+
+            async def answered() -> bool:
+                try:
+                    await own(store, name="a")
+                except Unavailable:
+                    return False
+                return store.unanswered_since is None
+
+            await until(answered)
+
+    run(claim())
+
+
 def test_a_claim_does_not_wait_for_one_that_stands_still_in_a_transaction(run, presence_url):
     async def claim():
         async with opened(presence_url, "a") as first, opened(presence_url) as second:
@@ -165,9 +234,8 @@ def test_what_an_owner_of_all_wrote_becomes_terms_and_is_kept(run, postgres_url)
         with psycopg.connect(postgres_url) as db:
             db.execute(SCHEMA_1.read_text())
         async with opened(postgres_url, "a") as store:
-            await store.inherit()
-            [due] = await store.read(lambda tx: tx.deliveries_due(["mailto"], 9))
-            assert due.user == "ann"
+            [left] = await store.read(lambda tx: tx.deliveries_left(9))
+            assert left.user == "ann"
             [grace] = await store.read(lambda tx: tx.graces_due(9))
             assert grace.user == "bob"
             counts = await store.read(lambda tx: tx.counts())

@@ -58,7 +58,9 @@ def test_messages_missed_in_the_grace_are_one_notification(run, tmp_path):
 
 
 async def settled(stage) -> bool:
-    return not await stage.store.read(lambda tx: tx.deliveries_sending(1))
+    return not await stage.store.read(
+        lambda tx: tx.db.rows("SELECT 1 FROM deliveries WHERE state = 'sending'")
+    )
 
 
 def test_a_live_message_reaches_who_is_offline_without_reading_the_log(run, tmp_path):

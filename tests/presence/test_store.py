@@ -9,7 +9,7 @@ import pytest
 from services.chassis.errors import Deposed
 from services.chassis.subjects import partition_of
 from services.presence import state
-from services.presence.notifications import Delivery, DeliveryState, Notification, Span, expire
+from services.presence.notifications import Delivery, DeliveryState, Notification, Span
 from services.presence.state import (
     Endpoint,
     Follow,
@@ -105,26 +105,45 @@ def test_a_term_under_a_name_closes_the_one_that_was_open_under_it(run, make_sto
     with_store(run, make_store, body)
 
 
-def test_what_a_closed_term_had_to_send_is_its_heirs_until_nothing_is_left(run, make_store):
+def test_what_a_closed_term_had_to_send_is_left_until_it_is_taken_over(run, make_store):
     async def body(store):
-        first = store.mine.term
         await store.write(lambda tx: tx.begin_all([notification()], [delivery()]))
         await store.begin(99, "presence-2", 4)
         assert await store.read(lambda tx: tx.deliveries_due(["mailto"], 9)) == []
-        await store.inherit()
-        assert store.mine.kept == (99,), "the term is open: it sends what it has itself"
+        assert await store.read(lambda tx: tx.deliveries_left(9)) == [], "its term is open"
         await store.claim({0: 7})
-        await store.inherit()
-        assert store.mine.kept == (99, first)
-        [due] = await store.read(lambda tx: tx.deliveries_due(["mailto"], 9))
-        await store.begin(100, "presence-3", 4)
-        await store.claim({0: 8})
-        await store.inherit()
-        assert store.mine.kept == (100, first), "an heir that ends has an heir; 99 left nothing"
-        await store.write(lambda tx: tx.put_deliveries([expire(due)]))
-        await store.inherit()
-        assert store.mine.kept == (100,)
-        assert list(await store.read(lambda tx: tx.open_terms())) == [100]
+        [left] = await store.read(lambda tx: tx.deliveries_left(9))
+        await store.write(lambda tx: tx.forget_terms())
+        assert await store.read(lambda tx: tx.deliveries_left(9)) == [left]
+        await store.write(lambda tx: tx.put_deliveries([left]))
+        assert await store.read(lambda tx: tx.deliveries_due(["mailto"], 9)) == [left]
+        await store.write(lambda tx: tx.forget_terms())
+        terms = await store.read(lambda tx: tx.db.rows("SELECT id FROM terms"))
+        assert terms == [(99,)]
+
+    with_store(run, make_store, body)
+
+
+def test_a_term_that_begins_waits_for_what_was_begun_in_the_one_before(run, make_store):
+    async def body(store):
+        before = store.mine.term
+        begun, goes_on = threading.Event(), threading.Event()
+
+        def slow(tx):
+            begun.set()
+            goes_on.wait(10)
+            tx.begin_all([notification()], [delivery()])
+
+        writing = asyncio.create_task(store.write(slow))
+        await asyncio.to_thread(begun.wait, 10)
+        beginning = asyncio.create_task(store.begin(99, "presence-1", 4))
+        await asyncio.sleep(0.05)
+        assert store.mine.term == before, "changed by nobody but the store's thread"
+        goes_on.set()
+        await writing
+        await beginning
+        [left] = await store.read(lambda tx: tx.deliveries_left(9))
+        assert left.id == delivery().id, "it is of the term in which it was written"
 
     with_store(run, make_store, body)
 

@@ -36,11 +36,11 @@ def test_what_was_claimed_and_not_settled_in_a_term_that_ended_is_unknown_and_go
             [again] = plugin.calls[1].deliveries
             assert again.delivery_id == plugin.calls[0].deliveries[0].delivery_id
 
-            async def kept() -> bool:
-                await stage.store.inherit()
-                return stage.store.mine.kept == (stage.store.mine.term,)
+            async def forgotten() -> bool:
+                terms = await stage.store.read(lambda tx: tx.db.rows("SELECT id FROM terms"))
+                return terms == [(stage.store.mine.term,)]
 
-            await until(kept)
+            await until(forgotten)
 
     run(claim())
 
@@ -58,8 +58,8 @@ def test_a_term_without_partitions_whose_member_vanished_is_closed_and_inherited
             there, gone = 5_001, 5_002
 
             def open_two(tx):
-                tx.db.execute("INSERT INTO terms VALUES (?, 'is there', 7, 0, 0)", (there,))
-                tx.db.execute("INSERT INTO terms VALUES (?, 'is gone', 8, 0, 0)", (gone,))
+                tx.db.execute("INSERT INTO terms VALUES (?, 'is there', 7, 0)", (there,))
+                tx.db.execute("INSERT INTO terms VALUES (?, 'is gone', 8, 0)", (gone,))
 
             stage.members.add(there)
             await stage.store.write(open_two)
