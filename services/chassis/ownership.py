@@ -155,7 +155,7 @@ class Ownership:
                 await self._own(lease)
             await self._holder.ended()
             await self._on_ready(False)
-            log.info("lease_ended", lease=lease.id, stopping=self._stopping)
+            log.info("lease_ended", lease=lease.id, draining=self._stopping)
 
     def stop(self) -> None:
         """Claim nothing and give nothing up from now on; `run` ends when the lease does."""

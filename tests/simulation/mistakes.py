@@ -4,13 +4,14 @@ A run that finds none of them in its seeds has not looked. Each is a patch of th
 or of what the simulated store promises; `made` is in force while it is entered.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 from unittest.mock import PropertyMock, patch
 
 from services.chassis.errors import StoreFull, Unavailable
 from services.coordinator.committer import Committer
+from services.coordinator.early_requests import Early, EarlyRequests
 from services.coordinator.holdings import Holdings
 from services.edge.hub import Hub
 from services.edge.outbox import Outbox, _Lane
@@ -73,6 +74,18 @@ def newer_before_older() -> Iterator[None]:
 
 
 @contextmanager
+def early_turned_around() -> Iterator[None]:
+    """What waited for a claim to take effect is taken up the newest first."""
+    end = EarlyRequests.end
+
+    def backwards(early: EarlyRequests, partitions: Iterable[int]) -> list[Early]:
+        return end(early, partitions)[::-1]
+
+    with patch.object(EarlyRequests, "end", backwards):
+        yield
+
+
+@contextmanager
 def publications_forgotten() -> Iterator[None]:
     """A repeat is not known for one."""
     with patch.object(Database, "remembers", False):
@@ -130,6 +143,7 @@ MISTAKES = {
         no_fence_and_no_self_fence,
         acceptance_before_commit,
         newer_before_older,
+        early_turned_around,
         publications_forgotten,
         unknown_is_done,
         never_sent_again,
