@@ -10,7 +10,7 @@ SELECTION := kills,coordinator-stop,coordinator-restart,coordinator-cut-etcd,etc
 MISTAKE ?= all
 BIN := .venv/bin
 
-.PHONY: up test faults faults-selection faults-page mutations deploy-runs simulate bench setup protos lint types buf lock settings metrics
+.PHONY: up test faults edge-death faults-selection faults-page mutations deploy-runs simulate bench setup protos lint types buf lock settings metrics
 
 up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
 	@exec $(BIN)/onward up $(ARGS)
@@ -27,6 +27,9 @@ faults-selection: setup  ## ten of them, and more seeds of the one that kills mo
 	  $(BIN)/python -m pytest tests/faults/test_runs.py -rP $(ARGS)
 	@FAULT_ROWS=kills FAULT_SEEDS=2,3,4,5 \
 	  $(BIN)/python -m pytest tests/faults/test_runs.py -rP $(ARGS)
+
+edge-death: setup  ## an edge killed under 10,000 clients, in 2 minutes; e.g. ARGS="--clients 2000"
+	@$(BIN)/python -m tests.faults.edge_death $(ARGS)
 
 mutations: setup  ## mistakes that the checker must find, e.g. make mutations MISTAKE=fast; all: 4 min
 	@FAULT_MUTATIONS="$(MISTAKE)" $(BIN)/python -m pytest tests/faults/test_mutations.py -rP $(ARGS)
