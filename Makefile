@@ -5,6 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 ROW ?= all
 SEED ?= 1,2,3
+SEEDS ?= 1000
 RESULTS ?= build/faults
 SELECTION := kills,coordinator-stop,coordinator-restart,coordinator-cut-etcd,etcd-kill,etcd-restore,edge-kill,edge-restart,presence-kill-handover,disk-full
 MISTAKE ?= all
@@ -41,6 +42,9 @@ faults-page: setup  ## docs/faults.md, from what make faults has left and all mu
 deploy-runs: setup  ## images, chart and databases of deploy/, as far as no container engine is needed
 	@sh deploy/helm/tools.sh
 	@DEPLOY_RUNS=1 $(BIN)/python -m pytest tests/deploy $(ARGS)
+
+simulate: setup  ## a thousand stories of faults in virtual time, in a minute; more: make simulate SEEDS=5000
+	@SIMULATION_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/simulation/test_seeds.py $(ARGS)
 
 bench: setup  ## what it costs and how fast it is, in 5 minutes; options in ARGS, e.g. ARGS="fanout"
 	@$(BIN)/python -m bench $(ARGS)
