@@ -12,7 +12,7 @@ SEEDS ?= 1000
 ORDERS ?= all
 BIN := .venv/bin
 
-.PHONY: up test faults faults-selection faults-page mutations upgrade deploy-runs simulate bench setup protos lint types buf lock settings metrics
+.PHONY: up test faults edge-death faults-selection faults-page mutations upgrade deploy-runs simulate bench setup protos lint types buf lock settings metrics
 
 up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
 	@exec $(BIN)/onward up $(ARGS)
@@ -30,6 +30,9 @@ faults-selection: setup  ## ten of them, and more seeds of the one that kills mo
 	@FAULT_ROWS=kills FAULT_SEEDS=2,3,4,5 \
 	  $(BIN)/python -m pytest tests/faults/test_runs.py -rP $(ARGS)
 
+edge-death: setup  ## an edge killed under 10,000 clients, in 2 minutes; e.g. ARGS="--clients 2000"
+	@$(BIN)/python -m tests.faults.edge_death $(ARGS)
+
 mutations: setup  ## mistakes that the checker must find, e.g. make mutations MISTAKE=fast; all: 4 min
 	@FAULT_MUTATIONS="$(MISTAKE)" $(BIN)/python -m pytest tests/faults/test_mutations.py -rP $(ARGS)
 
@@ -41,12 +44,12 @@ faults-page: setup  ## docs/faults.md, from what make faults has left and all mu
 	@FAULT_RESULTS=$(abspath $(RESULTS)) $(MAKE) mutations
 	@$(BIN)/python -m tests.faults.report $(RESULTS)
 
-simulate: setup  ## ownership, logs and presence in virtual time, e.g. make simulate SEEDS=5000
-	@SIMULATION_SEEDS="$(SEEDS)" $(BIN)/python -m pytest tests/simulation/test_seeds.py $(ARGS)
-
 deploy-runs: setup  ## images, chart and databases of deploy/, as far as no container engine is needed
 	@sh deploy/helm/tools.sh
 	@DEPLOY_RUNS=1 $(BIN)/python -m pytest tests/deploy $(ARGS)
+
+simulate: setup  ## a thousand stories of faults in virtual time, in a minute; more: make simulate SEEDS=5000
+	@SIMULATION_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/simulation/test_seeds.py $(ARGS)
 
 bench: setup  ## what it costs and how fast it is, in 5 minutes; options in ARGS, e.g. ARGS="fanout"
 	@$(BIN)/python -m bench $(ARGS)

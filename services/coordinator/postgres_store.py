@@ -1,9 +1,11 @@
 """The log store of a cluster: PostgreSQL, which all coordinators share.
 
-Knows which work is done where. Must not know what is decided inside an append. What writes is
-serial within a process; between processes, the fence in each statement judges. See
-`services.coordinator.store` for the promises, `services.coordinator.postgres_fence` for the
-statements and `services.coordinator.postgres_sessions` for what a failure means.
+Knows which work is done where, and how far it has seen each partition come: a database in which one
+ends earlier is an older copy, and nothing is written to that partition, whatever its epoch. Must
+not know what is decided inside an append. What writes is serial within a process; between
+processes, the fence in each statement judges. See `services.coordinator.store` for the promises,
+`services.coordinator.postgres_fence` for the statements and
+`services.coordinator.postgres_sessions` for what a failure means.
 
 Drive it: `store = await PostgresStore.open(url, answer_s)`, its calls, `await store.close()`.
 """
@@ -11,6 +13,7 @@ Drive it: `store = await PostgresStore.open(url, answer_s)`, its calls, `await s
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from services.chassis import logs
 from services.chassis.postgres import Connection
 from services.coordinator import (
     postgres_fence,
@@ -34,6 +37,8 @@ from services.coordinator.store import (
     Writes,
 )
 
+log = logs.get(__name__)
+
 
 class PostgresStore:
     """A LogStore in a database that others use too."""
@@ -41,6 +46,7 @@ class PostgresStore:
     def __init__(self, sessions: Sessions, log_id: str) -> None:
         self.log_id = log_id
         self._sessions = sessions
+        self._reached: dict[int, int] = {}  # partition → tail; of the thread that writes
 
     @classmethod
     async def open(cls, url: str, answer_s: float) -> "PostgresStore":
@@ -56,7 +62,7 @@ class PostgresStore:
     async def claim(
         self, epochs: Mapping[int, int], owner: str, tails: Mapping[int, int]
     ) -> Mapping[int, Claimed | ClaimRefused]:
-        return await self._sessions.write(postgres_fence.claim, epochs, owner, tails)
+        return await self._sessions.write(_claim, self._reached, epochs, owner, tails)
 
     async def append(
         self,
@@ -65,7 +71,7 @@ class PostgresStore:
         lookups: Mapping[int, Lookup],
         decide: Callable[[int, Facts], Writes],
     ) -> frozenset[int]:
-        return await self._sessions.write(_append, stamp, terms, lookups, decide)
+        return await self._sessions.write(_append, self._reached, stamp, terms, lookups, decide)
 
     async def read_messages(
         self, partition: int, subject: str, after_seq: int, limit: int, bytes_max: int
@@ -135,16 +141,36 @@ class PostgresStore:
         await self._sessions.write(postgres_removal.probe)
 
 
+def _claim(
+    connection: Connection,
+    reached: dict[int, int],
+    epochs: Mapping[int, int],
+    owner: str,
+    tails: Mapping[int, int],
+) -> Mapping[int, Claimed | ClaimRefused]:
+    known = {p: max(tails.get(p, 0), reached.get(p, 0)) for p in epochs}
+    outcomes = postgres_fence.claim(connection, epochs, owner, known)
+    reached.update({p: it.tail for p, it in outcomes.items() if isinstance(it, Claimed)})
+    return outcomes
+
+
 def _append(
     connection: Connection,
+    reached: dict[int, int],
     stamp: Stamp,
     terms: Mapping[int, int],
     lookups: Mapping[int, Lookup],
     decide: Callable[[int, Facts], Writes],
 ) -> frozenset[int]:
-    known = postgres_reads.facts(connection, terms, lookups)
+    found = postgres_reads.facts(connection, terms, lookups)
+    known = {p: it for p, it in found.items() if it.part.tail >= reached.get(p, 0)}
+    if len(known) < len(found):
+        log.error("store_went_back", partitions=len(found) - len(known))
     decided = [
         postgres_fence.Decided(p, known[p].part, decide(p, known[p])) for p in terms if p in known
     ]
     deposed = postgres_fence.append(connection, stamp.steady_ms, decided)
+    for p, part, writes in decided:
+        if p not in deposed:
+            reached[p] = part.tail + len(writes.rows)
     return deposed | (terms.keys() - known.keys())

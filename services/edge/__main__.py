@@ -80,6 +80,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
             uplinks = Uplinks(exchange.outbox, exchange, trust)
             exchange.wake = uplinks.wake
             term = Term(etcd, directory, exchange, uplinks, settings.lease_ttl_s)
+            exchange.begin_anew = term.begin_anew
             sweep = Sweep(exchange.begin_round, settings.round_s, _ROUNDS)
             backend = ExchangeBackend(exchange, readers)
             api = HttpApi(

@@ -89,6 +89,7 @@ class Exchange:
         self.lagging: set[str] = set()  # ids of sessions whose socket is full
         self.refills = 0  # sessions that lagged and were refilled, ever
         self.wake: Callable[[], None] = lambda: None  # set to `Uplinks.wake`
+        self.begin_anew: Callable[[], None] = lambda: None  # set to `Term.begin_anew`
         self.lookups = Lookups(self, readers, tasks)
         self._identify = identify
         self._appends: dict[int, Callable[[coordinator_pb2.Appended], None]] = {}
@@ -170,10 +171,12 @@ class Exchange:
     def on_link_up(self, coordinator: str, hello: coordinator_pb2.UplinkResponse.Hello) -> None:
         if self.place.log_id and self.place.log_id != hello.log_id:
             log.error("log_replaced", former=self.place.log_id, present=hello.log_id)
+            self.place.log_id = hello.log_id
             self.close_all("The log was replaced.")
             self.outbox.log_replaced()
             self.hub = Hub(hello.partitions, self.limits.hub)
             self.marks = Marks()
+            self.begin_anew()
         self.place.log_id = hello.log_id
         self.hub.partitions = hello.partitions
         self._interrupted(self.outbox.link_up(coordinator))

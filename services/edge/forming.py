@@ -55,6 +55,7 @@ def connect(
     state.phase = Phase.CONNECTING
     state.client_id = client_id
     state.edge_id = state.place.edge_id
+    state.log_id = state.place.log_id
     state.identity = identity
     state.acknowledges = frame.acknowledges or client_pb2.Connect.PONG
     state.job = Job(frame_id, frame)

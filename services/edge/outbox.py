@@ -24,6 +24,7 @@ from onward.types.v1 import entry_pb2
 
 from services.chassis.cluster import revision_of
 from services.chassis.refusals import Code, Refusal, refuse
+from services.edge.former_log import forget_positions
 
 Append = coordinator_pb2.Append
 Batch = coordinator_pb2.UplinkRequest.Batch
@@ -170,8 +171,12 @@ class Outbox:
         return self._rewind_all(coordinator)
 
     def log_replaced(self) -> None:
-        """The log is another one: what was watched and awaited in the former is of no interest."""
+        """The log is another one: what was watched and awaited in the former is of no interest, and
+        its positions mean nothing."""
         for lane in self._lanes.values():
+            for append in lane.appends.values():
+                if append.HasField("presence"):
+                    forget_positions(append.presence)
             for subject in list(lane.watches):
                 self.unwatch(lane.partition, subject)
             lane.awaited.clear()

@@ -13,6 +13,7 @@ from onward.types.v1 import entry_pb2
 from services.chassis.refusals import Refusal
 from services.edge.channel import Subscription
 from services.edge.effects import Answer, AppendPresence, Close, Effect
+from services.edge.former_log import forget_positions
 from services.edge.identity import Identity
 from services.edge.job import Job
 from services.edge.limits import Limits
@@ -49,6 +50,7 @@ class SessionState:
     limits: Limits
     phase: Phase = Phase.NEW
     edge_id: int = 0  # the edge's name when the session began
+    log_id: str = ""  # the log that its positions are of; empty: it has none yet
     client_id: str = ""
     identity: Identity | None = None
     acknowledges: "Connect.Acknowledges.ValueType" = Connect.PONG
@@ -78,6 +80,8 @@ class SessionState:
         event.number = self.number
         event.generation = self.generation
         event.edge_id = self.edge_id
+        if self.log_id not in ("", self.place.log_id):
+            forget_positions(event)
         if self.job is not None:
             self.job.number = self.number
         if event.HasField("disconnected") or event.HasField("logged_out"):

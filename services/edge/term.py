@@ -34,6 +34,7 @@ class Term:
         self._lease: Lease | None = None
         self._draining = False
         self._ending = False
+        self._anew = False  # the lease is good, and is not wanted any more
         directory.on_change(self._on_change)
 
     @property
@@ -67,9 +68,20 @@ class Term:
             if self._ending:
                 return
             # One that drains ends without a lease: its sessions are closed, and none may begin.
-            log.error("lease_lost", edge_id=lease.id)
+            if not self._anew:
+                log.error("lease_lost", edge_id=lease.id)
             self._exchange.end_term()
             self._follow()
+            if self._anew:
+                self._anew = False
+                await self._give_back(lease)
+
+    def begin_anew(self) -> None:
+        """Becomes another edge: the log is another one, and may hold sessions of this edge whose
+        ends were in the former. They end with its name."""
+        if self._lease is not None and not self._lease.lost.is_set():
+            self._anew = True
+            self._lease.lost.set()
 
     async def drain(self) -> None:
         """Tells who looks for an edge that this one is stopping; no other lease is asked for."""
@@ -90,10 +102,13 @@ class Term:
         """Gives the lease back, if there is one; no other is asked for."""
         self._ending = True
         if self._lease is not None and not self._lease.lost.is_set():
-            try:
-                await self._lease.revoke()
-            except Unavailable:
-                log.warning("lease_not_revoked", edge_id=self._lease.id)
+            await self._give_back(self._lease)
+
+    async def _give_back(self, lease: Lease) -> None:
+        try:
+            await lease.revoke()
+        except Unavailable:
+            log.warning("lease_not_revoked", edge_id=lease.id)
 
     def _follow(self) -> None:
         self._uplinks.follow(self._exchange.place.edge_id, self._directory.coordinators)

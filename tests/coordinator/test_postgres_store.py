@@ -16,6 +16,7 @@ from services.coordinator.store import (
     MARK,
     MESSAGE,
     Claimed,
+    ClaimRefused,
     Facts,
     Keep,
     LogRow,
@@ -150,6 +151,27 @@ def test_what_was_deposed_between_reading_and_writing_writes_nothing_of_any_kind
             assert await new.read_tails([1, 2]) == {1: 1, 2: 1}
 
     run(body())
+
+
+def test_an_older_copy_in_the_place_of_the_store_is_neither_written_to_nor_claimed(
+    run: Run, postgres_url: str
+) -> None:
+    """As after a restore under an owner that goes on: the copy has its epoch, and ends earlier."""
+
+    async def main() -> None:
+        async with opened(postgres_url) as store:
+            assert await store.claim({1: 7, 2: 7}, "c", {}) == {1: Claimed(0), 2: Claimed(0)}
+            for _ in range(2):
+                assert await append(store, {1: 7, 2: 7}) == frozenset()
+            execute(postgres_url, "DELETE FROM log WHERE p = 1 AND pos = 2")
+            execute(postgres_url, "UPDATE heads SET seq = 1 WHERE p = 1")
+            execute(postgres_url, "UPDATE parts SET tail = 1 WHERE p = 1")
+            assert await append(store, {1: 7, 2: 7}) == {1}
+            assert await store.read_tails([1, 2]) == {1: 1, 2: 3}
+            refused = (await store.claim({1: 8}, "c", {}))[1]
+            assert isinstance(refused, ClaimRefused) and "an older copy" in refused.reason
+
+    run(main())
 
 
 def test_ids_are_removed_by_several_at_once_and_by_nobody_twice(

@@ -1,9 +1,8 @@
 """The Helm chart, rendered by helm and read by Kubernetes' own schemas.
 
-`deploy/helm/tools.sh` makes helm and the schemas; DEPLOY_TOOLS names the folder where they are.
+`deploy/helm/tools.sh` makes helm and the schemas, in `build/tools`, or where DEPLOY_TOOLS says.
 """
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.deploy.conftest import TOOLS
 from tests.deploy.dockerfile import SERVICES
 from tests.deploy.settings_check import foreign, settings_of
 
 CHART = Path(__file__).parents[2] / "deploy/helm/onward"
-TOOLS = Path(os.environ.get("DEPLOY_TOOLS", Path.home() / ".cache/onward-tools"))
 HELM, VALIDATE = TOOLS / "bin/helm", TOOLS / "venv/bin/kubernetes-validate"
 # What a Secret would give.
 SECRETS = {"secret": "0123456789abcdef" * 2, "jwt": "a key that tokens are signed with",

@@ -352,6 +352,18 @@ def test_what_was_watched_and_awaited_in_a_replaced_log_is_of_no_interest() -> N
     assert sent(outbox) == [(7, [request])]
 
 
+def test_events_that_wait_say_nothing_of_positions_in_a_replaced_log() -> None:
+    outbox = owned()
+    event = entry_pb2.PresenceEvent(user="ann")
+    event.disconnected.acked.add(subject="/a", seq=5)
+    outbox.event(P, event)
+    outbox.log_replaced()
+    batch = outbox.batch("c1")
+    assert batch is not None
+    (append,) = batch.partitions[0].appends
+    assert append.presence.disconnected.acked[0].seq == 0
+
+
 def test_the_fill_is_that_of_the_fullest_part() -> None:
     outbox = owned(OutboxLimits(publishes_max=4, publish_bytes_max=1000, events_max=10))
     assert outbox.fill == 0

@@ -681,6 +681,15 @@ def test_a_replaced_session_is_closed_and_still_tells_its_end() -> None:
     assert codes(script.session.on_closed(False)) == ["AppendPresence", "Leave"]
 
 
+def test_a_session_of_a_former_log_tells_its_end_without_positions() -> None:
+    script = Script()
+    script.open("/a")
+    script.place.log_id = "another"
+    append, _ = script.session.on_closed(False)
+    (position,) = append.event.disconnected.acked
+    assert (position.subject, position.seq) == ("/a", 0)
+
+
 def test_a_session_closed_while_connecting_still_tells_its_end() -> None:
     script = Script()
     script.say("c", connect={"clientId": "c1", "subscriptions": LIST})

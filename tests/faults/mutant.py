@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.faults.cluster import Cluster, Shape
 from tests.faults.history import History
 from tests.faults.mutations import MUTATIONS, Mutation
 from tests.faults.post import Post
+from tests.faults.proxy import Links
+from tests.faults.row_run import postgres_of, store_events
 from tests.faults.run import Verdict, judge
 from tests.faults.scene import Scenario
-from tests.faults.stage import Theatre
+from tests.faults.stage import SETTINGS, Theatre
 from tests.faults.tree import copy_tree, not_imported
+from tests.path.stack import ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +73,42 @@ def _play(mutation: Mutation, mistaken: bool, folder: Path) -> Verdict:
 def play_scenario(scenario: Scenario, folder: Path, tree: Path | None = None) -> Path:
     """Run a scenario; returns its history."""
     history = History(folder / "history.jsonl")
-    with Post(delay_s=0.0) as post:
-        theatre = Theatre(folder, post, dict(scenario.settings), tree)
-        try:
-            theatre.suite.wait_ready()
-            asyncio.run(scenario.play(theatre.suite, history, post))
-        finally:
-            history.write("output", lines=theatre.suite.output.all)
-            history.close()
-            theatre.close()
+    try:
+        with Post(delay_s=0.0) as post:
+            if scenario.shape is None:
+                _play_embedded(scenario, folder, tree, history, post)
+            else:
+                _play_cluster(scenario, scenario.shape, folder, tree, history, post)
+    finally:
+        history.close()
     return history.path
+
+
+def _play_embedded(
+    scenario: Scenario, folder: Path, tree: Path | None, history: History, post: Post
+) -> None:
+    theatre = Theatre(folder, post, dict(scenario.settings), tree)
+    try:
+        theatre.suite.wait_ready()
+        asyncio.run(scenario.play(theatre.suite, history, post))
+    finally:
+        history.write("output", lines=theatre.suite.output.all)
+        theatre.close()
+
+
+def _play_cluster(
+    scenario: Scenario, shape: Shape, folder: Path, tree: Path | None, history: History, post: Post
+) -> None:
+    settings = SETTINGS | dict(scenario.settings) | post.settings
+    with Links() as links, postgres_of(shape) as postgres:
+        stores = (postgres.primary.port, postgres.standby.port) if postgres else ()
+        cluster = Cluster(folder, settings, shape, links, scenario.proxied, tree, stores=stores)
+        with ended(cluster):
+            cluster.wait_ready()
+            asyncio.run(scenario.play(cluster, history, post))
+            for event, fields in store_events(cluster, postgres):
+                history.write(event, **fields)
+            history.write("output", lines=cluster.output.all)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Mistakes that the checker must find: one changed place each, and a scenario that provokes it.
 
 `stretch` makes a moment last that is too short to hit; it stands in the tree with the mistake and
-in the one without, which must pass. `NOT_HERE` names mistakes that one machine cannot show.
+in the one without, which must pass.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from tests.faults.scene import Scenario
 from tests.faults.tree import Edit
 
 PRESENCE, COORDINATOR, EDGE = "services/presence", "services/coordinator", "services/edge"
+LEASE = "services/chassis/lease.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,6 @@ class Mutation:
     mistake: tuple[Edit, ...]
     stretch: tuple[Edit, ...] = ()
 
-
-NOT_HERE = {
-    "no fence": "one process at a time can open the log's file, whatever etcd says (flock), so "
-    "there is no rival that a missing fence would let through",
-}
 
 _EACH_PIECE = """        for chunk in chunks(request.partitions, self._entries_max):
 """
@@ -53,6 +49,36 @@ def _n3(scenario: Scenario, *mistake: Edit) -> Mutation:
 
 
 MUTATIONS = {
+    # With a file for a log there is no rival that the fence would have to keep out: one process at
+    # a time can open it, whatever etcd says.
+    "no fence": Mutation(
+        frozenset({"L1", "L2", "L4"}),
+        scenarios.RIVALS,
+        (
+            Edit(
+                f"{COORDINATOR}/postgres_reads.py",
+                """Facts(Part(*part)) for p, *part in rows if part[0] == terms[p]}""",
+                """Facts(Part(terms[p], *part[1:])) for p, *part in rows}""",
+            ),
+            Edit(
+                f"{COORDINATOR}/postgres_fence.py",
+                """        "WHERE parts.epoch = b.epoch AND parts.tail = b.tail "
+""",
+                """        "WHERE parts.tail = b.tail "
+""",
+            ),
+            Edit(
+                f"{COORDINATOR}/postgres_fence.py",
+                """parts.p = b.p AND parts.epoch = b.epoch AND parts.tail = b.tail """,
+                """parts.p = b.p AND parts.tail = b.tail """,
+            ),
+        ),
+        # Nobody stops by himself, so that the fence alone is left.
+        stretch=(
+            Edit(LEASE, "if boottime() < self.valid_until and not self.", "if not self."),
+            Edit(LEASE, "min(pause_s, self.valid_until - boottime())", "pause_s"),
+        ),
+    ),
     "acceptance before commit": Mutation(
         frozenset({"L1", "L2"}),
         scenarios.KILLED_ONCE_ACCEPTED,

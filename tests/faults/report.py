@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.faults.mutations import NOT_HERE
 from tests.faults.plot import svg
 from tests.faults.rows import ROWS
 
@@ -215,8 +214,6 @@ def _mutants(mutants: list[Record]) -> list[str]:
     for one in sorted(mutants, key=lambda each: each["mistake"]):
         rules = ", ".join(f"{rule} ×{count}" for rule, count in one["broken"].items())
         lines.append(f"| {one['mistake']} | {rules} | {one['seconds']:.0f} |")
-    for mistake, reason in NOT_HERE.items():
-        lines += ["", f"Not to be shown on one machine: {mistake} ({reason})."]
     return lines
 
 

@@ -20,7 +20,7 @@ import psycopg
 from services.coordinator.postgres_sessions import SCHEMA
 from tests.faults import kill_run
 from tests.faults.client import Client
-from tests.faults.cluster import Cluster
+from tests.faults.cluster import Cluster, Shape
 from tests.faults.history import Event, History
 from tests.faults.post import Post
 from tests.faults.proxy import Links
@@ -99,7 +99,7 @@ def play(row: Row, seed: int, folder: Path) -> Outcome:
     if row.stretch:
         trees = dict.fromkeys(row.shape.members(), copy_tree(folder, row.stretch))
     try:
-        with Post() as post, Links() as links, _postgres(row) as postgres:
+        with Post() as post, Links() as links, postgres_of(row.shape) as postgres:
             settings = SETTINGS | kill_run.SETTINGS | dict(row.settings) | post.settings
             stores = (postgres.primary.port, postgres.standby.port) if postgres else ()
             cluster = Cluster(folder, settings, row.shape, links, row.proxied, trees, more, stores)
@@ -108,7 +108,7 @@ def play(row: Row, seed: int, folder: Path) -> Outcome:
                 play = _Play(row, seed, history, post, cluster, folder, per_second)
                 play.run.postgres = postgres
                 asyncio.run(asyncio.wait_for(play.stage.run(play.plot), row.play_s))
-                for event, fields in _store_events(cluster, postgres):
+                for event, fields in store_events(cluster, postgres):
                     history.write(event, **fields)
                 history.write("output", lines=cluster.output.all)
     finally:
@@ -235,16 +235,16 @@ class _Play:
 
 
 @contextmanager
-def _postgres(row: Row) -> Iterator[Replicated | None]:
-    """A primary with a standby, if the row's log is there."""
-    if not row.shape.postgres:
+def postgres_of(shape: Shape) -> Iterator[Replicated | None]:
+    """A primary with a standby, if the log is to be there."""
+    if not shape.postgres:
         yield None
         return
     with replicated() as postgres:
         yield postgres
 
 
-def _store_events(cluster: Cluster, postgres: Replicated | None) -> Iterator[tuple[str, Event]]:
+def store_events(cluster: Cluster, postgres: Replicated | None) -> Iterator[tuple[str, Event]]:
     """The terms of every partition's entries, and when messages were decided, by the store."""
     columns = "SELECT p, pos, epoch, recorded_at, subject FROM"
     if postgres is None:

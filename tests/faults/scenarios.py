@@ -7,6 +7,7 @@ import asyncio
 import signal
 from hashlib import blake2b
 
+from tests.faults.cluster import Shape
 from tests.faults.scene import Scenario, Scene
 
 A = "/a"
@@ -170,6 +171,30 @@ async def _presence_killed_while_it_sends(scene: Scene) -> None:
     await scene.stage.kill("presence")
 
 
+MANY = [f"/many/{n}" for n in range(8)]  # each of two coordinators owns some of them
+
+
+async def _rivals(scene: Scene) -> None:
+    """A coordinator and an edge know nothing of the end of their leases; others go on elsewhere."""
+    stale, present = scene.publishers
+    await scene.come("ann-1")
+    for subject in MANY:
+        await scene.publish(subject)
+    for link in scene.cluster.links.values():
+        link.cut()
+    await scene.owns_all("coordinator-2", scene.cluster.urls[1])
+    for _ in range(3):
+        for subject in MANY:
+            await stale.publish_one(subject)
+        await asyncio.sleep(0.5)  # for what should not be accepted
+        for subject in MANY:
+            await present.publish_one(subject)
+        await scene.until(lambda: present.done, "the other coordinator goes on")
+    for link in scene.cluster.links.values():
+        link.heal()
+    await scene.until(lambda: stale.done, "what was not accepted is, by the present owner")
+
+
 ANN = {"ann-1": [A]}
 KILLED_ONCE_ACCEPTED = Scenario(ANN, _killed_once_accepted)
 PRESENCE_KILLED_WHILE_IT_DECIDES = Scenario(ANN, _presence_killed_while_it_decides)
@@ -193,3 +218,9 @@ RETURNS_AFTER_OTHERS_HAVE_READ = Scenario(
 )
 COMES_AS_ITS_EDGE_DIES = Scenario(ANN | {"late-1": [A]}, _comes_as_its_edge_dies)
 PRESENCE_KILLED_WHILE_IT_SENDS = Scenario(ANN, _presence_killed_while_it_sends)
+RIVALS = Scenario(
+    {"ann-1": MANY},
+    _rivals,
+    shape=Shape(coordinators=2, edges=2, postgres=True),
+    proxied=("coordinator-1>etcd", "edge-1>etcd"),
+)

@@ -7,15 +7,19 @@ came of it is right, the checker decides.
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.faults.client import Client
+from tests.faults.cluster import Cluster, Shape
 from tests.faults.history import Event, History
 from tests.faults.post import Post
 from tests.faults.publisher import Publisher
 from tests.faults.stage import Stage
+from tests.faults.teller import Teller
 from tests.path.stack import Suite
+from tests.real_postgres import missing
 
 PATIENCE_S = 15.0  # of everything that a scenario waits for
 
@@ -25,24 +29,36 @@ class Missed(Exception):
 
 
 class Scene:
-    """People by client id. Every wait raises Missed after `PATIENCE_S`."""
+    """People by client id, and a publisher at each edge. Every wait raises Missed after
+    `PATIENCE_S`."""
 
     def __init__(
         self, suite: Suite, history: History, post: Post, cast: Mapping[str, Sequence[str]]
     ) -> None:
         self.post, self.history = post, history
-        url = f"ws://127.0.0.1:{suite.port}"
+        self._suite = suite
+        urls = [url.replace("http", "ws") for url in suite.urls]
         subjects = list(dict.fromkeys(s for follows in cast.values() for s in follows))
         self.clients = {
             name: Client(
-                url, history, name.rpartition("-")[0], name, f"{name}@example.org", list(follows),
+                urls, history, name.rpartition("-")[0], name, f"{name}@example.org", list(follows),
                 random.Random(1),
             )
             for name, follows in cast.items()
         }  # fmt: skip
-        self.publisher = Publisher(url, history, "pub", subjects, random.Random(1))
+        self.publishers = [
+            Publisher(url, history, f"pub-{n}", subjects, random.Random(1))
+            for n, url in enumerate(urls)
+        ]
+        self.publisher = self.publishers[0]
         people = list(self.clients.values())
-        self.stage = Stage(suite, post, history, people, [self.publisher], patience_s=PATIENCE_S)
+        self.stage = Stage(suite, post, history, people, self.publishers, patience_s=PATIENCE_S)
+
+    @property
+    def cluster(self) -> Cluster:
+        """Where a scenario has a shape."""
+        assert isinstance(self._suite, Cluster)
+        return self._suite
 
     # -- waiting ------------------------------------------------------------------------------
 
@@ -92,6 +108,19 @@ class Scene:
                 raise Missed(f"{client} is {' or '.join(wanted)}")
             await asyncio.sleep(0.02)
 
+    async def owns_all(self, name: str, url: str) -> None:
+        """Wait until an edge sees all partitions owned by a coordinator."""
+        teller = Teller(url, self.history, self.post, [])
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            partitions = (await teller.get("/v1/status"))["partitions"]
+            owners = Counter(one["owner"] for one in partitions["list"])
+            if owners[name] == partitions["count"]:
+                return
+            if time.monotonic() > end:
+                raise Missed(f"{name} owns all partitions")
+            await asyncio.sleep(0.1)
+
     # -- doing --------------------------------------------------------------------------------
 
     async def publish(self, subject: str, count: int = 1) -> None:
@@ -137,11 +166,18 @@ Plot = Callable[[Scene], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """People (client id: subjects), what happens, and settings of the suite."""
+    """People (client id: subjects), what happens, and settings of the suite. With a `shape` the
+    processes are those of a cluster, with proxies where `proxied` names links of it."""
 
     cast: Mapping[str, Sequence[str]]
     plot: Plot
     settings: Mapping[str, str] = field(default_factory=dict)
+    shape: Shape | None = None
+    proxied: Sequence[str] = ()
+
+    def why_not(self) -> str:
+        """Why it cannot be played on this machine; empty: it can."""
+        return (missing() or "") if self.shape is not None and self.shape.postgres else ""
 
     async def play(self, suite: Suite, history: History, post: Post) -> None:
         """The whole run."""
