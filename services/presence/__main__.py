@@ -7,7 +7,7 @@ from onward.presence.v1 import presence_pb2, presence_pb2_grpc
 
 from services.chassis import logs, process
 from services.chassis import metrics as metrics_port
-from services.chassis.cluster import Directory, DirectoryChange, Keys
+from services.chassis.cluster import Directory, DirectoryChange, Keys, bury
 from services.chassis.errors import StartError, Unavailable, first_of
 from services.chassis.etcd import Etcd
 from services.chassis.ownership import Member, Ownership, Placement
@@ -38,16 +38,15 @@ async def main(stop: asyncio.Event) -> None:
     logs.configure("presence", settings.log_level)
     trust = trust_of(settings, "presence")
     metrics_port.serve(settings.metrics_port, settings.metrics_host)
-    etcd, keys = Etcd(settings.etcd, access=settings.etcd_access()), Keys()
+    etcd = Etcd(settings.etcd, access=settings.etcd_access())
     store = _store(settings)
-    directory = Directory(etcd, keys)
+    directory = Directory(etcd)
     following = asyncio.create_task(directory.run())
     try:
-        if not await _opened(store, stop):
-            return
-        partitions = await _partitions(directory, stop)
+        opened, _ = await asyncio.gather(_opened(store, stop), _bury(settings, etcd))
+        partitions = await _partitions(directory, stop) if opened else 0
         if partitions:
-            await _serve(settings, trust, store, etcd, keys, directory, partitions, stop)
+            await Presence(settings, trust, store, etcd, directory, partitions, stop).run()
     finally:
         following.cancel()
         await store.close()
@@ -58,6 +57,15 @@ def _store(settings: Settings) -> SerialStore:
     if settings.store:
         return PostgresStore(settings.store, settings.store_answer_s)
     return SqliteStore(settings.data_dir)
+
+
+async def _bury(settings: Settings, etcd: Etcd) -> None:
+    """Let others have what a former life held, if there can be others, while this one starts."""
+    if settings.store:
+        try:
+            await bury(etcd, Keys().presence(settings.name))
+        except Unavailable as fault:
+            log.warning("waiting_for_etcd", fault=str(fault))
 
 
 async def _opened(store: SerialStore, stop: asyncio.Event) -> bool:
@@ -98,101 +106,103 @@ async def _partitions(directory: Directory, stop: asyncio.Event) -> int:
     return 0 if stop.is_set() else directory.partitions
 
 
-async def _serve(
-    settings: Settings,
-    trust: Trust,
-    store: Store,
-    etcd: Etcd,
-    keys: Keys,
-    directory: Directory,
-    partitions: int,
-    stop: asyncio.Event,
-) -> None:
-    workers = _workers(settings, trust, store, etcd, keys, directory, partitions, stop)
-    server = Server(settings.listen, trust, _SERVICES)
-    presence_pb2_grpc.add_PresenceServiceServicer_to_server(workers.servicer, server.grpc)
-    presence_pb2_grpc.add_PresenceQueryServiceServicer_to_server(
-        workers.query_servicer, server.grpc
-    )
-    owner = Owner(store, workers, settings.name, partitions)
-    ownership = Ownership(
-        member=Member(settings.name, settings.era, settings.lease_ttl_s),
-        placement=Placement(
-            service="presence",
-            member_key=keys.presence,
-            owner_key=keys.presence_partition,
-            live=lambda: directory.presences,
-            claims=lambda: directory.presence_claims,
-        ),
-        etcd=etcd,
-        directory=directory,
-        holder=owner,
-        on_ready=server.set_serving,
-    )
-    await server.start()
-    host = settings.listen.rpartition(":")[0]
-    address = settings.advertise or f"{host}:{server.port}"
-    fault: BaseException | None = None
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            owning = tasks.create_task(ownership.run(address))
-            await stop.wait()
-            ownership.stop()
-            await server.set_serving(False)
-            await workers.drain()
-            await owner.leave()
-            await ownership.leave()
-            owning.cancel()
-    except* StartError as errors:
-        fault = first_of(errors)
-    await owner.ended()
-    await server.drain(settings.drain_s if fault is None else 0)
-    await workers.close()
-    if fault is not None:
-        raise fault
+class Presence:
+    """All parts of a presence service over a store and an etcd, wired."""
 
+    def __init__(
+        self,
+        settings: Settings,
+        trust: Trust,
+        store: Store,
+        etcd: Etcd,
+        directory: Directory,
+        partitions: int,
+        stop: asyncio.Event,
+    ) -> None:
+        self._settings = settings
+        self._etcd = etcd
+        self._keys = Keys()
+        self._stop = stop
+        self.workers = Workers(
+            settings,
+            trust,
+            store,
+            partitions,
+            coordinators=lambda: list(directory.coordinators.values()),
+            live_edges=lambda: list(directory.edges) if directory.revision else None,
+            edge_is_alive=self._edge_is_alive,
+            is_member=self._is_member,
+            drain=self._drain,
+        )
+        directory.on_change(self._changed)
+        self.server = Server(settings.listen, trust, _SERVICES)
+        presence_pb2_grpc.add_PresenceServiceServicer_to_server(
+            self.workers.servicer, self.server.grpc
+        )
+        presence_pb2_grpc.add_PresenceQueryServiceServicer_to_server(
+            self.workers.query_servicer, self.server.grpc
+        )
+        self.owner = Owner(store, self.workers, settings.name, partitions)
+        self.ownership = Ownership(
+            member=Member(settings.name, settings.era, settings.lease_ttl_s),
+            placement=Placement(
+                service="presence",
+                member_key=self._keys.presence,
+                owner_key=self._keys.presence_partition,
+                live=lambda: directory.presences,
+                claims=lambda: directory.presence_claims,
+            ),
+            etcd=etcd,
+            directory=directory,
+            holder=self.owner,
+            on_ready=self.server.set_serving,
+        )
 
-def _workers(
-    settings: Settings,
-    trust: Trust,
-    store: Store,
-    etcd: Etcd,
-    keys: Keys,
-    directory: Directory,
-    partitions: int,
-    stop: asyncio.Event,
-) -> Workers:
-    async def edge_is_alive(edge_id: int) -> bool:
-        return await etcd.get(keys.edge(edge_id)) is not None
+    async def run(self) -> None:
+        """Work until stopped, then drain. Raises StartError if port or name cannot be had."""
+        settings = self._settings
+        await self.server.start()
+        host = settings.listen.rpartition(":")[0]
+        address = settings.advertise or f"{host}:{self.server.port}"
+        fault: BaseException | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                owning = tasks.create_task(self.ownership.run(address))
+                await self._stop.wait()
+                await self._leave()
+                owning.cancel()
+        except* StartError as errors:
+            fault = first_of(errors)
+        await self.owner.ended()
+        await self.server.drain(settings.drain_s if fault is None else 0)
+        await self.workers.close()
+        if fault is not None:
+            raise fault
 
-    async def is_member(name: str, term: int) -> bool:
-        found = await etcd.get(keys.presence(name))
+    async def _leave(self) -> None:
+        """Finish calls to plugins, close the term, then let the keys go."""
+        self.ownership.stop()
+        await self.server.set_serving(False)
+        await self.workers.drain()
+        await self.owner.leave()
+        await self.ownership.leave()
+
+    async def _edge_is_alive(self, edge_id: int) -> bool:
+        return await self._etcd.get(self._keys.edge(edge_id)) is not None
+
+    async def _is_member(self, name: str, term: int) -> bool:
+        found = await self._etcd.get(self._keys.presence(name))
         return found is not None and found.lease == term
 
-    def drain() -> float:
-        stop.set()
-        return 2 * settings.drain_s  # for calls to plugins, then for calls from others
+    def _drain(self) -> float:
+        self._stop.set()
+        return 2 * self._settings.drain_s  # for calls to plugins, then for calls from others
 
-    workers = Workers(
-        settings,
-        trust,
-        store,
-        partitions,
-        coordinators=lambda: list(directory.coordinators.values()),
-        live_edges=lambda: list(directory.edges) if directory.revision else None,
-        edge_is_alive=edge_is_alive,
-        is_member=is_member,
-        drain=drain,
-    )
-
-    def on_change(change: DirectoryChange) -> None:
+    def _changed(self, change: DirectoryChange) -> None:
         if change.edges:
-            workers.sweep_soon()
+            self.workers.sweep_soon()
         if change.presences:
-            workers.members_changed()
-
-    directory.on_change(on_change)
-    return workers
+            self.workers.members_changed()
 
 
 if __name__ == "__main__":
