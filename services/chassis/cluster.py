@@ -26,7 +26,7 @@ from typing import Any
 from services.chassis import etcd as etcd_client
 from services.chassis import logs
 from services.chassis.claimants import Claimants, Owner
-from services.chassis.errors import StartError
+from services.chassis.errors import StartError, Unavailable
 from services.chassis.etcd import Changes, Delete, Etcd, KeyValue, Lease, Put, Snapshot
 
 log = logs.get(__name__)
@@ -124,6 +124,15 @@ async def bury(etcd: Etcd, key: str, lease: int = 0) -> None:
     if present is not None and present.lease not in (0, lease):
         log.info("member_replaced", key=key, lease=present.lease)
         await etcd.lease_revoke(present.lease)
+
+
+async def bury_former(etcd: Etcd, key: str) -> None:
+    """Let others have what a former life of this member held, while this one starts. An etcd that
+    does not answer is asked again when it joins."""
+    try:
+        await bury(etcd, key)
+    except Unavailable as fault:
+        log.warning("waiting_for_etcd", fault=str(fault))
 
 
 async def join_edge(

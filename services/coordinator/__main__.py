@@ -10,7 +10,7 @@ from onward.coordinator.v1 import coordinator_pb2_grpc
 from prometheus_client import REGISTRY
 
 from services.chassis import logs, metrics, process
-from services.chassis.cluster import Directory, Keys, bury, freeze_partitions
+from services.chassis.cluster import Directory, Keys, bury_former, freeze_partitions
 from services.chassis.errors import StartError, Unavailable, first_of
 from services.chassis.etcd import Etcd
 from services.chassis.ownership import Member
@@ -259,12 +259,8 @@ class Coordinator:
 
 
 async def _bury(settings: Settings, etcd: Etcd) -> None:
-    """Let others have what a former life held, if there can be others, while this one starts."""
-    if settings.store:
-        try:
-            await bury(etcd, Keys().coordinator(settings.name))
-        except Unavailable as fault:
-            log.warning("waiting_for_etcd", fault=str(fault))
+    if settings.store:  # Else there are no others.
+        await bury_former(etcd, Keys().coordinator(settings.name))
 
 
 async def _store(settings: Settings, stop: asyncio.Event) -> LogStore | None:

@@ -7,7 +7,7 @@ from onward.presence.v1 import presence_pb2, presence_pb2_grpc
 
 from services.chassis import logs, process
 from services.chassis import metrics as metrics_port
-from services.chassis.cluster import Directory, DirectoryChange, Keys, bury
+from services.chassis.cluster import Directory, DirectoryChange, Keys, bury_former
 from services.chassis.errors import StartError, Unavailable, first_of
 from services.chassis.etcd import Etcd
 from services.chassis.ownership import Member, Ownership, Placement
@@ -60,12 +60,8 @@ def _store(settings: Settings) -> SerialStore:
 
 
 async def _bury(settings: Settings, etcd: Etcd) -> None:
-    """Let others have what a former life held, if there can be others, while this one starts."""
-    if settings.store:
-        try:
-            await bury(etcd, Keys().presence(settings.name))
-        except Unavailable as fault:
-            log.warning("waiting_for_etcd", fault=str(fault))
+    if settings.store:  # Else there are no others.
+        await bury_former(etcd, Keys().presence(settings.name))
 
 
 async def _opened(store: SerialStore, stop: asyncio.Event) -> bool:
