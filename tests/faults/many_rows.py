@@ -142,7 +142,7 @@ class EtcdMemberKilled(Many):
     lasts_s = TTL_S + 3.0
 
     async def inject(self, run: Run) -> None:
-        run.noted["victim"] = victim = run.dice.randrange(len(ETCDS))
+        run.noted["victim"] = victim = run.seed % len(ETCDS)  # each in turn
         await run.stop(ETCDS[victim])
 
     async def heal(self, run: Run) -> None:
@@ -159,7 +159,7 @@ class EtcdMemberFrozen(EtcdMemberKilled):
     lasts_s = 15.0
 
     async def inject(self, run: Run) -> None:
-        run.noted["victim"] = victim = run.dice.randrange(len(ETCDS))
+        run.noted["victim"] = victim = run.seed % len(ETCDS)  # each in turn
         run.signal(ETCDS[victim], SIGSTOP)
 
     async def heal(self, run: Run) -> None:

@@ -41,6 +41,7 @@ class Run:
     staying: Sequence[Client]
     lost: Sequence[Client]
     publishers: Sequence[Publisher]
+    seed: int = 1
     noted: dict[str, float] = field(default_factory=dict)
     postgres: Replicated | None = None  # of the cluster profile
     told: list[str] = field(default_factory=list)  # alarms seen during the fault

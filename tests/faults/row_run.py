@@ -147,7 +147,9 @@ class _Play:
         self._away, lost = self._people("away", AWAY), self._people("lost", row.lost)
         clients = [*staying, *self._returning, *self._away, *lost]
         self.stage = Stage(cluster, post, history, clients, publishers, told_limit=100)
-        self.run = Run(cluster, history, post, self.stage, dice, folder, staying, lost, publishers)
+        self.run = Run(
+            cluster, history, post, self.stage, dice, folder, staying, lost, publishers, seed
+        )
         self._over = asyncio.Event()
 
     def _next_urls(self) -> list[str]:
