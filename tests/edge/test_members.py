@@ -42,7 +42,7 @@ class Coordinator(coordinator_pb2_grpc.CoordinatorServiceServicer):
 
 class Presence(presence_pb2_grpc.PresenceQueryServiceServicer):
     async def GetStatus(self, request: Any, context: Any) -> presence_pb2.GetStatusResponse:
-        return presence_pb2.GetStatusResponse(name="p1", owner=True)
+        return presence_pb2.GetStatusResponse(name="p1")
 
 
 @asynccontextmanager
