@@ -13,6 +13,9 @@ from tests.path.socket_client import Socket, connecting
 from tests.path.stack import Subscriber, Suite, ended
 from tests.waiting import wait_for
 
+# Who does not acknowledge is closed sooner than the 35 s of an operator who sets nothing.
+SETTINGS = {"ONWARD_EDGE_UNACKNOWLEDGED_S": "5"}
+
 
 def reader(suite: Suite, state: Path, subject: str, client: str) -> Subscriber:
     """A subscriber of a user of the same name as its client, with an e-mail address."""
