@@ -13,8 +13,8 @@ from tests.path.socket_client import Socket, connecting
 from tests.path.stack import Subscriber, Suite, ended
 from tests.waiting import wait_for
 
-# Who does not acknowledge is closed sooner than the 35 s of an operator who sets nothing.
-SETTINGS = {"ONWARD_EDGE_UNACKNOWLEDGED_S": "5"}
+# Who does not acknowledge, or does not answer a close, is cut sooner than by default.
+SETTINGS = {"ONWARD_EDGE_UNACKNOWLEDGED_S": "5", "ONWARD_EDGE_CLOSE_S": "1"}
 
 
 def reader(suite: Suite, state: Path, subject: str, client: str) -> Subscriber:
