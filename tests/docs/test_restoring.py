@@ -128,7 +128,7 @@ class Operator:
 @pytest.fixture
 def operator(tmp_path: Path) -> Iterator[Operator]:
     with Post(delay_s=0.0) as post, Links() as links, running() as store:
-        settings = SETTINGS | post.settings
+        settings = SETTINGS | post.settings | {"ONWARD_EDGE_PUBLISH_WAIT_S": "1.5"}
         cluster = Cluster(tmp_path, settings, SHAPE, links, stores=(store.port,))
         with ended(cluster):
             cluster.wait_ready()

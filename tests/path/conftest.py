@@ -16,9 +16,12 @@ def mailbox() -> Iterator[Mailbox]:
 
 
 @pytest.fixture(scope="module")
-def suite(tmp_path_factory: pytest.TempPathFactory, mailbox: Mailbox) -> Iterator[Suite]:
-    """`onward up`, ready, with quick graces and e-mail."""
-    up = Suite(tmp_path_factory.mktemp("data"), QUICK | mailbox.settings)
+def suite(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mailbox: Mailbox
+) -> Iterator[Suite]:
+    """`onward up`, ready, with quick graces, e-mail, and the module's own `SETTINGS`."""
+    settings = QUICK | getattr(request.module, "SETTINGS", {}) | mailbox.settings
+    up = Suite(tmp_path_factory.mktemp("data"), settings)
     with ended(up):
         up.wait_ready()
         yield up

@@ -13,6 +13,9 @@ from tests.path.socket_client import Socket, connecting
 from tests.path.stack import Subscriber, Suite, ended
 from tests.waiting import wait_for
 
+# Who does not acknowledge, or does not answer a close, is cut sooner than by default.
+SETTINGS = {"ONWARD_EDGE_UNACKNOWLEDGED_S": "5", "ONWARD_EDGE_CLOSE_S": "1"}
+
 
 def reader(suite: Suite, state: Path, subject: str, client: str) -> Subscriber:
     """A subscriber of a user of the same name as its client, with an e-mail address."""
