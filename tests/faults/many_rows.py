@@ -85,7 +85,10 @@ class AllOfManyRestarted(Many):
 
 class EverythingRestarted(Many):
     name = "many-rolling-restart"
-    says = "three coordinators, three edges, two presence services: SIGTERM, one after the other"
+    says = (
+        "three coordinators, three edges, two presence services: SIGTERM, one after the other, "
+        "while 2,000 messages a second are asked for"
+    )
     must = "no publisher sees an error; subscribers see every message once"
     bound_s, bound = 0.5, "0.5 s, the longest wait of any message"
     shape = Shape(coordinators=3, edges=3, presences=2, etcds=3, postgres=True)
