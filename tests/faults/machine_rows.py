@@ -61,6 +61,11 @@ class DiskFull(_Disk):
         return [*found, *untold(run, _FULL)]
 
 
+def _made_read_only(disk: Path) -> bool:
+    done = subprocess.run(["mount", "-o", "remount,ro", disk], capture_output=True, check=False)
+    return done.returncode == 0
+
+
 class StoreReadOnly(_Disk):
     name = "store-read-only"
     says = "the coordinator finds its store read-only when it starts again"
@@ -70,7 +75,8 @@ class StoreReadOnly(_Disk):
     async def inject(self, run: Run) -> None:
         for name in ("presence-1", "coordinator-1"):
             await run.stop(name)
-        _run("mount", "-o", "remount,ro", run.folder / "disk")
+        # What the killed ones had open may still be being closed.
+        await run.stage.wait(lambda: _made_read_only(run.folder / "disk"), "it is read-only", 10.0)
         for name in ("presence-1", "coordinator-1"):
             run.cluster.start(name)
 
