@@ -91,6 +91,7 @@ class Adversary(PresenceFaults):
         scene.record("heal")
         scene.database.full = False
         scene.presence_database.full = False
+        scene.presence_database.on_claim = lambda name: None
         if etcd.NAME in scene.network.down:
             scene.etcd.restart()
         scene.network.heal()
@@ -156,8 +157,8 @@ class Adversary(PresenceFaults):
         self._scene.kill(name)
         self._later(self._random.uniform(0.05, 5.0), lambda: self._scene.start(name))
 
-    def _stop(self, name: str) -> None:
-        seconds = self._random.uniform(0.1, 7.0)
+    def _stop(self, name: str, seconds: float = 0.0) -> None:
+        seconds = seconds or self._random.uniform(0.1, 7.0)
         member = self._member(name)
         if member is None or member.process.halted:
             return

@@ -179,12 +179,13 @@ class PresenceRules:
                         self._check_one(user, subject, seq, followers, publisher)
 
     def _check_repeats(self, own_id: str, calls: Sequence[Record]) -> None:
-        """A second call needs a first that was refused, or in doubt."""
-        for former, call in pairwise(calls):
+        """A further try needs one before it that was refused, or in doubt. A call that was claimed
+        before may be made later, by who was stopped meanwhile."""
+        for former, call in pairwise(sorted(calls, key=lambda call: int(call["attempt"]))):
             attempt = former["attempt"]
             what = f"{own_id} to {call['uri']}"
-            if call["attempt"] <= attempt:
-                self._break("N2", f"{what} was sent as {call['attempt']} after {attempt}")
+            if call["attempt"] == attempt:
+                self._break("N2", f"{what} was sent twice as {attempt}")
             elif self._answers.get((own_id, attempt)) == "ACCEPTED":
                 doubt = self._outcomes.get((own_id, attempt), "") in _IN_DOUBT
                 if not doubt or not call["faults"]:

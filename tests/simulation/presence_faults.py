@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 from tests.simulation import etcd, notifier, presence_store
+from tests.simulation.members import TTL_S
 
 
 class PresenceFaults(ABC):
@@ -21,6 +22,8 @@ class PresenceFaults(ABC):
             (3, lambda: self._stop(self._replica())),
             (2, lambda: self._drain(self._replica())),
             (5, self._replica_is_trapped),
+            (3, self._replica_is_stopped_as_it_sends),
+            (3, self._replica_is_stopped_in_a_transaction),
             (3, self._replica_is_cut),
             (2, self._replica_is_lossy),
             (2, self._replica_is_slow),
@@ -38,6 +41,27 @@ class PresenceFaults(ABC):
         what = random.choice((self._kill, self._kill, self._stop, self._cut_off_replica))
         self._note("trap", who=name, asked=asked, moment=moment, then=what.__name__)
         self._scene.network.traps[name, asked] = (moment, lambda: what(name))
+
+    def _replica_is_stopped_as_it_sends(self) -> None:
+        """Between a claim, which is committed, and the call of the plugin, or dead there."""
+        database = self._scene.presence_database
+        what = self._random.choice((self._stop, self._stop, self._stop, self._kill))
+        self._note("trap_at_claim", then=what.__name__)
+
+        def spring(name: str) -> None:
+            database.on_claim = lambda name: None
+            self._later(0.0, lambda: what(name))
+
+        database.on_claim = spring
+
+    def _replica_is_stopped_in_a_transaction(self) -> None:
+        """For so long that another has its partitions when it comes to the commit."""
+        name, seconds = self._replica(), self._random.uniform(TTL_S + 0.5, TTL_S + 2.0)
+        self._note("trap_in_transaction", who=name)
+        self._scene.network.traps[name, presence_store.NAME] = (
+            "answered",
+            lambda: self._stop(name, seconds),
+        )
 
     def _replica_is_cut(self) -> None:
         name = self._replica()
@@ -85,7 +109,7 @@ class PresenceFaults(ABC):
     def _kill(self, name: str) -> None: ...
 
     @abstractmethod
-    def _stop(self, name: str) -> None: ...
+    def _stop(self, name: str, seconds: float = 0.0) -> None: ...
 
     @abstractmethod
     def _drain(self, name: str = "") -> None: ...

@@ -100,6 +100,7 @@ class PresenceDatabase:
     def __init__(self, record: Callable[..., None]) -> None:
         self.full = False
         self.on_grace: Callable[[float], None] = lambda until_s: None  # somebody's ends then
+        self.on_claim: Callable[[str], None] = lambda name: None  # a replica is about to send
         self.db = sqlite3.connect(":memory:", isolation_level=None, cached_statements=512)
         self.db.deserialize(_template())
         self.db.create_function("note", -1, self._note)
@@ -114,6 +115,8 @@ class PresenceDatabase:
             self._record(kind, **dict(zip(_FIELDS[kind], values, strict=True)))
             if kind == "grace":
                 self.on_grace(values[1])
+            elif kind == "claimed":
+                self.on_claim(name)
 
     def left(self) -> list[str]:
         """What presence still has to do."""

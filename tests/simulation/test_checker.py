@@ -90,8 +90,11 @@ def check(*records: dict[str, Any]) -> list[str]:
         [claimed(), handed(), answered(outcome="UNKNOWN"), decided(), delivery("unknown"),
          attempt("UNKNOWN")],
         [*SENT, ACKS, KNOWN, *END],
+        [FAULT, claimed(), claimed(2), handed(2), answered(2), handed(), answered(), decided(),
+         delivery(), attempt("UNKNOWN"), attempt(number=2)],
     ],
-    ids=["told", "acknowledged", "there", "known", "retried", "in doubt", "unknown", "late ack"],
+    ids=["told", "acknowledged", "there", "known", "retried", "in doubt", "unknown", "late ack",
+         "stopped"],
 )  # fmt: skip
 def test_what_presence_may_do_is_no_breach(records: Records) -> None:
     assert check(*records) == []
@@ -115,7 +118,7 @@ def test_what_presence_may_do_is_no_breach(records: Records) -> None:
         ("N2: d1 to fcm:t was sent again after 1", [FAULT, *SENT, *AGAIN, *END]),
         ("N2: d1 to fcm:t was sent again after 1",
          [*SENT, *AGAIN, decided(), delivery(), attempt("UNKNOWN")]),
-        ("N2: d1 to fcm:t was sent as 1 after 1", [FAULT, *SENT, handed(), *END]),
+        ("N2: d1 to fcm:t was sent twice as 1", [FAULT, *SENT, handed(), *END]),
         ("N3: 1 of /s/0 to fcm:t was known", [KNOWN, ACKS, *SENT, *END]),
         ("P2: /s/0 to fcm:t was sent as d1, 1, and never", [handed(), answered(), *END]),
         ("P2: presence took 0 of 0 after 1", [THERE, said("cursor", partition=0, pos=0)]),
