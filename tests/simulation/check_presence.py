@@ -9,7 +9,8 @@ What is recorded, beside what `checker` names; what the store notes comes in the
     commit(who, term): before what it changed; term 0 for a term that begins
     known(user, subject, base, acked): a follow's acknowledgements, as committed
     claimed(delivery, attempt, user, subject): to be sent, as committed
-    handed(delivery, attempt, uri, user, subject, first, last, count, seqs): to the plugin
+    handed(delivery, attempt, uri, user, subject, first, last, count, seqs, repeats): to the
+        plugin; `repeats`: what is in doubt may be sent again on this channel
     answered(delivery, attempt, outcome): by the plugin; who asked may not have heard it
     fault(what), killed(who)
     at the end: decided(user, subject, first, last, notification, reason)
@@ -186,6 +187,8 @@ class PresenceRules:
             what = f"{own_id} to {call['uri']}"
             if call["attempt"] == attempt:
                 self._break("N2", f"{what} was sent twice as {attempt}")
+            elif not call["repeats"] and self._answers.get((own_id, attempt)) != "RETRY":
+                self._break("N2", f"{what} was sent again after {attempt}, which may have come")
             elif self._answers.get((own_id, attempt)) == "ACCEPTED":
                 doubt = self._outcomes.get((own_id, attempt), "") in _IN_DOUBT
                 if not doubt or not call["faults"]:

@@ -76,6 +76,7 @@ class Notifier:
                 "handed", delivery=one.delivery_id, attempt=one.attempt, user=one.user,
                 uri=one.endpoint, subject=one.subject, first=one.first_seq, last=one.last_seq,
                 count=one.count, seqs=[message.seq for message in one.messages],
+                repeats=SCHEMES[one.endpoint.partition(":")[0]],
             )  # fmt: skip
         await asyncio.sleep(random.random() ** 3 * 0.2)
         if not self.healthy and random.random() < _DIES:

@@ -10,6 +10,7 @@ from onward.types.v1 import entry_pb2
 
 from services.presence import claims
 from services.presence.handovers import Backlog, Handovers
+from services.presence.plugins import Description
 from services.presence.processing import Part, Processing, _contiguous
 from services.presence.servicer import PresenceServicer
 from services.presence.state import Message, Send
@@ -129,6 +130,13 @@ def no_check_at_send() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def doubt_is_repeated() -> Iterator[None]:
+    """What may have been sent is sent again, also where that is for nobody to do."""
+    with patch.object(Description, "repeats_unknown", lambda self, scheme: True):
+        yield
+
+
 PRESENCE_MISTAKES = (
     closed_terms_commit,
     rivals_are_not_closed,
@@ -136,4 +144,5 @@ PRESENCE_MISTAKES = (
     nothing_is_taken_over,
     backlog_before_offline,
     no_check_at_send,
+    doubt_is_repeated,
 )

@@ -36,10 +36,10 @@ def claimed(attempt: int = 1, own_id: str = "d1") -> dict[str, Any]:
     return said("claimed", delivery=own_id, attempt=attempt, user=USER, subject=S)
 
 
-def handed(attempt: int = 1, own_id: str = "d1") -> dict[str, Any]:
+def handed(attempt: int = 1, own_id: str = "d1", repeats: bool = True) -> dict[str, Any]:
     return said(
         "handed", delivery=own_id, attempt=attempt, uri=URI, user=USER, subject=S, first=1, last=1,
-        count=1, seqs=[1],
+        count=1, seqs=[1], repeats=repeats,
     )  # fmt: skip
 
 
@@ -119,6 +119,9 @@ def test_what_presence_may_do_is_no_breach(records: Records) -> None:
         ("N2: d1 to fcm:t was sent again after 1",
          [*SENT, *AGAIN, decided(), delivery(), attempt("UNKNOWN")]),
         ("N2: d1 to fcm:t was sent twice as 1", [FAULT, *SENT, handed(), *END]),
+        ("N2: d1 to fcm:t was sent again after 1, which may have come",
+         [FAULT, claimed(), handed(), claimed(2), handed(2, repeats=False), answered(2),
+          decided(), delivery(), attempt("CALL_TIMED_OUT"), attempt(number=2)]),
         ("N3: 1 of /s/0 to fcm:t was known", [KNOWN, ACKS, *SENT, *END]),
         ("P2: /s/0 to fcm:t was sent as d1, 1, and never", [handed(), answered(), *END]),
         ("P2: presence took 0 of 0 after 1", [THERE, said("cursor", partition=0, pos=0)]),
