@@ -45,6 +45,21 @@ def rivals_are_not_closed() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def handovers_are_forgotten() -> Iterator[None]:
+    """Who takes a partition does not go on with the handovers of its users."""
+
+    def claim(self: TermTables, epochs: Mapping[int, int]) -> frozenset[int]:
+        taken = former(self, epochs)
+        for partition in taken:
+            self.db.execute("DELETE FROM handovers WHERE partition = ?", (partition,))
+        return taken
+
+    former = TermTables.claim
+    with patch.object(TermTables, "claim", claim):
+        yield
+
+
 class _Late(Part):
     """Entries whose cursor has moved already."""
 
@@ -144,5 +159,6 @@ PRESENCE_MISTAKES = (
     nothing_is_taken_over,
     backlog_before_offline,
     no_check_at_send,
+    handovers_are_forgotten,
     doubt_is_repeated,
 )
