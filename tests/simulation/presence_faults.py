@@ -28,6 +28,7 @@ class PresenceFaults(ABC):
             (2, self._replica_is_lossy),
             (2, self._replica_is_slow),
             (1, self._presence_full),
+            (1, self._presence_down),
         ]
 
     def _replica(self) -> str:
@@ -96,6 +97,14 @@ class PresenceFaults(ABC):
             self._scene.presence_database.full = False
 
         self._later(seconds, room)
+
+    def _presence_down(self) -> None:
+        """The store fails over, for all replicas at once."""
+        seconds = self._random.uniform(0.1, 4.0)
+        self._note("presence_down", seconds=seconds)
+        down = self._scene.network.down
+        down.add(presence_store.NAME)
+        self._later(seconds, lambda: down.discard(presence_store.NAME))
 
     # What the adversary does to any process.
 
