@@ -135,6 +135,17 @@ def backlog_before_offline() -> Iterator[None]:
 
 
 @contextmanager
+def dead_edges_overlooked() -> Iterator[None]:
+    """Clients of an edge that died stay online, and wait for nothing."""
+
+    async def sweep(self: Timers) -> float:
+        return 60.0
+
+    with patch.object(Timers, "_sweep", sweep):
+        yield
+
+
+@contextmanager
 def no_check_at_send() -> Iterator[None]:
     """What is due is sent, whatever was acknowledged since."""
 
@@ -158,6 +169,7 @@ PRESENCE_MISTAKES = (
     cursor_on_its_own,
     nothing_is_taken_over,
     backlog_before_offline,
+    dead_edges_overlooked,
     no_check_at_send,
     handovers_are_forgotten,
     doubt_is_repeated,

@@ -214,8 +214,8 @@ class Story:
             left += self.presence_database.left()
             online = self.presence_database.online()
             for client in self.clients:
-                if client.away and f"{client.name}-1" in online:
-                    left.append(f"{client.name} is away, and online for presence")
+                if client.away == (f"{client.name}-1" in online):
+                    left.append(f"{client.name}: away {client.away}; presence thinks otherwise")
         return left
 
 
