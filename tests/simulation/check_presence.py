@@ -43,6 +43,7 @@ class PresenceRules:
         self._tails: dict[int, int] = defaultdict(int)
         self._entries: dict[tuple[int, int], bytes] = {}
         self._cursors: dict[int, int] = defaultdict(int)
+        self._reported: set[tuple[int, int]] = set()
         # Terms and partitions.
         self._open: dict[int, str] = {}
         self._holders: dict[int, tuple[int, int]] = {}  # partition: epoch and term
@@ -90,6 +91,7 @@ class PresenceRules:
 
     def on_reported(self, r: Record) -> None:
         p, pos = r["partition"], r["pos"]
+        self._reported.add((p, pos))
         if self._entries.get((p, pos)) != r["entry"]:
             self._break("L2", f"presence was told another entry {pos} of {p} than the log has")
 
@@ -99,6 +101,9 @@ class PresenceRules:
             self._break("P2", f"presence took {pos} of {p} after {self._cursors[p]}")
         if pos > self._tails[p]:
             self._break("P2", f"presence took {pos} of {p}, which ends at {self._tails[p]}")
+        passed = range(self._cursors[p] + 1, pos + 1)
+        if any((p, one) not in self._reported for one in passed):
+            self._break("P2", f"presence passed over entries of {p} before {pos}, never told them")
         self._cursors[p] = pos
 
     # Terms: whoever takes a partition that was not let go closes the term that has it.
