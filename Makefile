@@ -48,7 +48,7 @@ deploy-runs: setup  ## images, chart and databases of deploy/, as far as no cont
 	@sh deploy/helm/tools.sh
 	@DEPLOY_RUNS=1 $(BIN)/python -m pytest tests/deploy $(ARGS)
 
-simulate: setup  ## a thousand stories of faults in virtual time, in a minute; more: make simulate SEEDS=5000
+simulate: setup  ## a thousand stories of faults in virtual time, in two or three minutes; more: make simulate SEEDS=5000
 	@SIMULATION_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/simulation/test_seeds.py $(ARGS)
 
 bench: setup  ## what it costs and how fast it is, in 5 minutes; options in ARGS, e.g. ARGS="fanout"

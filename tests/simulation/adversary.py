@@ -11,13 +11,16 @@ from tests.simulation import etcd, log_store
 from tests.simulation.clients import Client
 from tests.simulation.etcd import EtcdServer
 from tests.simulation.log_store import Database
-from tests.simulation.members import TTL_S, Coordinator, Edge, Presence
+from tests.simulation.members import Coordinator, Edge
 from tests.simulation.network import Network
+from tests.simulation.presence_faults import PresenceFaults
+from tests.simulation.presence_store import PresenceDatabase
+from tests.simulation.replicas import Replica
 from tests.simulation.virtual_time import Process
 
 _FUSE_MAX = 80  # steps until a process dies that is to die
 FAULTS_MAX = 9
-PRESENCE_FAULTS_MAX = 3
+PRESENCE_FAULTS_MAX = 4
 
 
 class Scene(Protocol):
@@ -28,7 +31,8 @@ class Scene(Protocol):
     database: Database
     coordinators: dict[str, Coordinator | None]
     edges: dict[str, Edge | None]
-    presence: Presence
+    replicas: dict[str, Replica | None]
+    presence_database: PresenceDatabase
     clients: list[Client]
 
     def record(self, event: str, **fields: Any) -> None:
@@ -41,7 +45,7 @@ class Scene(Protocol):
         """The member of that name dies now."""
 
 
-class Adversary:
+class Adversary(PresenceFaults):
     """One plan for one run."""
 
     def __init__(self, scene: Scene, random: Random, begin_s: float, end_s: float) -> None:
@@ -56,7 +60,7 @@ class Adversary:
         scene, random = self._scene, self._random
         acts: list[tuple[int, Callable[[], None]]] = [
             (3, self._crash),
-            (3, self._pause),
+            (3, lambda: self._stop(self._any_name())),
             (6, self._trap),
             (4, self._cut),
             (4, self._slow),
@@ -74,8 +78,10 @@ class Adversary:
             (act,) = random.choices([act for _, act in acts], weights)
             scene.network.later(random.uniform(begin_s, end_s), self._do, act)
         # Presence has its faults beside those of the others, for theirs to be no fewer.
+        presence = self.presence_acts()
+        weights = [weight for weight, _ in presence]
         for _ in range(random.randint(0, PRESENCE_FAULTS_MAX)):
-            act = random.choice((self._presence_moves, self._presence_stops))
+            (act,) = random.choices([act for _, act in presence], weights)
             scene.network.later(random.uniform(begin_s, end_s), self._do, act)
 
     def heal(self) -> None:
@@ -84,15 +90,18 @@ class Adversary:
         scene = self._scene
         scene.record("heal")
         scene.database.full = False
+        scene.presence_database.full = False
+        scene.presence_database.on_claim = lambda name: None
         if etcd.NAME in scene.network.down:
             scene.etcd.restart()
         scene.network.heal()
         for process in self._stopped:
             process.go_on(self._random)
-        for member in (*scene.coordinators.values(), *scene.edges.values()):
+        members = (*scene.coordinators.values(), *scene.edges.values(), *scene.replicas.values())
+        for member in members:
             if member is not None:
                 member.process.fuse = 0
-        for name in (*scene.coordinators, *scene.edges):
+        for name in (*scene.coordinators, *scene.edges, *scene.replicas):
             scene.start(name)
 
     def _do(self, act: Callable[[], None]) -> None:
@@ -111,14 +120,12 @@ class Adversary:
     def _edge(self) -> str:
         return self._random.choice(list(self._scene.edges))
 
-    def _replica(self) -> str:
-        return self._random.choice(list(self._scene.presence.replicas))
-
     def _any_name(self) -> str:
         return self._coordinator() if self._random.random() < 0.7 else self._edge()
 
-    def _member(self, name: str) -> Coordinator | Edge | None:
-        return self._scene.coordinators.get(name) or self._scene.edges.get(name)
+    def _member(self, name: str) -> Coordinator | Edge | Replica | None:
+        scene = self._scene
+        return scene.coordinators.get(name) or scene.edges.get(name) or scene.replicas.get(name)
 
     def _way(self) -> tuple[str, str]:
         draw = self._random.random()
@@ -136,8 +143,8 @@ class Adversary:
 
     # What can happen.
 
-    def _crash(self) -> None:
-        name, random = self._any_name(), self._random
+    def _crash(self, name: str = "") -> None:
+        name, random = name or self._any_name(), self._random
         member = self._member(name)
         if member is None:
             return
@@ -150,11 +157,8 @@ class Adversary:
         self._scene.kill(name)
         self._later(self._random.uniform(0.05, 5.0), lambda: self._scene.start(name))
 
-    def _pause(self) -> None:
-        self._stop(self._any_name())
-
-    def _stop(self, name: str) -> None:
-        seconds = self._random.uniform(0.1, 7.0)
+    def _stop(self, name: str, seconds: float = 0.0) -> None:
+        seconds = seconds or self._random.uniform(0.1, 7.0)
         member = self._member(name)
         if member is None or member.process.halted:
             return
@@ -226,8 +230,8 @@ class Adversary:
         self._scene.network.stuck[way] = random.choice((0.1, 0.3))
         self._later(seconds, lambda: self._scene.network.stuck.pop(way, None) and None)
 
-    def _drain(self) -> None:
-        name = self._any_name()
+    def _drain(self, name: str = "") -> None:
+        name = name or self._any_name()
         member = self._member(name)
         if member is not None:
             self._note("drain", who=name)
@@ -268,34 +272,3 @@ class Adversary:
 
     def _hang_up(self) -> None:
         self._random.choice(self._scene.clients).hang_up()
-
-    def _presence_moves(self) -> None:
-        """Partitions go from one presence replica to the other, which takes a moment or two."""
-        presence, random = self._scene.presence, self._random
-        name, other = self._replica(), self._replica()
-        partitions = [p for p in presence.owned(name) if random.random() < 0.7]
-        self._note("presence_moves", who=name, to=other, partitions=partitions)
-        for partition in partitions:
-            after_s, claim_s = random.uniform(0.0, 1.0), random.choice((0.0, 0.05, 0.5))
-            presence.move(partition, other, after_s, claim_s)
-
-    def _presence_stops(self) -> None:
-        """A presence replica is frozen; when its lease has ended the other owns its partitions."""
-        presence, random = self._scene.presence, self._random
-        name = self._replica()
-        process = presence.replicas[name]
-        if process.halted:
-            return
-        seconds = random.uniform(0.1, 7.0)
-        self._note("presence_stops", who=name, seconds=seconds)
-        process.stop()
-        self._stopped.append(process)
-        (other,) = set(presence.replicas) - {name}
-
-        def lease_ends() -> None:
-            if process.halted:
-                for partition in presence.owned(name):
-                    presence.move(partition, other, random.uniform(0.0, 1.0), 0.05)
-
-        self._later(TTL_S, lease_ends)
-        self._later(seconds, lambda: process.go_on(random))

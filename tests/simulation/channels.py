@@ -17,6 +17,7 @@ from services.chassis.errors import Fault
 from tests.simulation.network import LostError, Network, Pipe
 from tests.simulation.virtual_time import PROCESS, Process
 
+_NOTICED_S = 0.2  # how often a channel looks at its connection
 Unary = Callable[[Any, "Context"], Awaitable[Any]]
 Stream = Callable[[AsyncIterator[Any], "Context"], AsyncIterator[Any]]
 
@@ -79,6 +80,17 @@ class Channel:
 
     async def close(self, grace: float | None = None) -> None:
         """Nothing is kept open but by calls."""
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        there = self._switchboard.port(self._address)
+        me, network = self._process.name, self._switchboard.network
+        if there is not None and network.reachable(me, there.process.name):
+            return grpc.ChannelConnectivity.READY
+        return grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
+    async def wait_for_state_change(self, state: grpc.ChannelConnectivity) -> None:
+        while self.get_state() is state:  # noqa: ASYNC110  # nobody tells: it depends on ways
+            await asyncio.sleep(_NOTICED_S)
 
     def stream_stream(self, path: str, *_: Any, **__: Any) -> Callable[..., "StreamCall"]:
         name = path.rpartition("/")[2]

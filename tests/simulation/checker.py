@@ -4,11 +4,11 @@ What is recorded, in order, each with `at`:
 
     claim(partition, epoch, owner)       append(partition, epoch, rows): as the database took them;
                                          a row is (pos, subject, seq, entry), the text in the entry
-    publish(who, number, subject)        accepted(who, number, subject, seq)
+    publish(who, user, number, subject)        accepted(who, number, subject, seq)
     refused(who, numbers): their order is open from now on
     subscribed(who, session, subject, seq, recovered, asked)
     seen(who, session, subject, seq, text, epoch)     gap(who, session, subject, to)
-    processed(partition, pos, entry): presence has taken an entry
+    what `check_presence` names
     broken(who, fault): a process ended by a fault that is none of its promises
 
 The text of a message is `<who>#<number>`.
@@ -17,9 +17,12 @@ The text of a message is `<who>#<number>`.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tests.simulation import check_presence
+from tests.simulation.check_presence import PresenceRules
+
 Record = Mapping[str, Any]
 _KINDS = ("claim", "append", "publish", "accepted", "refused", "subscribed", "seen", "gap",
-          "processed", "broken")  # fmt: skip
+          "broken")  # fmt: skip
 
 
 class Checker:
@@ -31,21 +34,25 @@ class Checker:
         self._text_of = text_of
         self._claimed: dict[int, int] = {}  # partition: newest epoch
         self._tails: dict[int, int] = {}
-        self._entries: dict[tuple[int, int], bytes] = {}
         self._log: dict[str, list[str]] = {}  # subject: texts, from seq 1
         self._published: dict[str, str] = {}  # text: subject
         self._open: set[str] = set()
         self._accepted: dict[str, int] = {}
         self._positions: dict[tuple[str, int, str], int] = {}
         self._seen: list[tuple[str, str, int, str]] = []
-        self._processed: dict[int, int] = {}
+        self._users: dict[str, str] = {}  # of clients who published
+        self._presence = PresenceRules(self._break)
 
     def check(self, records: Iterable[Record]) -> list[str]:
         """Every breach of the records."""
         takers = {kind: getattr(self, f"_on_{kind}") for kind in _KINDS}
+        rules = self._presence
+        others = {kind: getattr(rules, f"on_{kind}") for kind in check_presence.KINDS}
         for record in records:
             if record["event"] in takers:
                 takers[record["event"]](record)
+            elif record["event"] in others:
+                others[record["event"]](record)
         self._finish()
         return self.broken
 
@@ -69,17 +76,18 @@ class Checker:
             if pos != self._tails.get(p, 0) + 1:
                 self._break("L2", f"pos {pos} of {p} follows {self._tails.get(p, 0)}")
             self._tails[p] = pos
-            self._entries[p, pos] = entry
             if subject is not None:
                 log = self._log.setdefault(subject, [])
                 if seq != len(log) + 1:
                     self._break("L2", f"seq {seq} of {subject} follows {len(log)}")
                 log.append(self._text_of(entry))
+        self._presence.on_append(r)
 
     # Publishers.
 
     def _on_publish(self, r: Record) -> None:
         self._published[f"{r['who']}#{r['number']}"] = r["subject"]
+        self._users[r["who"]] = r.get("user", r["who"])
 
     def _on_accepted(self, r: Record) -> None:
         text, seq = f"{r['who']}#{r['number']}", r["seq"]
@@ -99,6 +107,7 @@ class Checker:
         if asked is not None and not r["recovered"]:
             self._break("D2", f"{at} asked for {asked} and was told {r['reason']}, {seq}")
         self._positions[at] = asked if r["recovered"] and asked is not None else seq
+        self._presence.on_subscribed(r)
 
     def _on_seen(self, r: Record) -> None:
         at, seq = (r["who"], r["session"], r["subject"]), r["seq"]
@@ -113,15 +122,7 @@ class Checker:
     def _on_gap(self, r: Record) -> None:
         self._positions[r["who"], r["session"], r["subject"]] = r["to"]
 
-    # Presence, and processes.
-
-    def _on_processed(self, r: Record) -> None:
-        p, pos = r["partition"], r["pos"]
-        if pos != self._processed.get(p, 0) + 1:
-            self._break("P2", f"presence took {pos} of {p} after {self._processed.get(p, 0)}")
-        self._processed[p] = pos
-        if self._entries.get((p, pos)) != r["entry"]:
-            self._break("L2", f"presence was told another entry {pos} of {p} than the log has")
+    # Processes.
 
     def _on_broken(self, r: Record) -> None:
         self._break("fault", f"{r['who']} ended by {r['fault']}")
@@ -129,6 +130,7 @@ class Checker:
     # The end.
 
     def _finish(self) -> None:
+        self._presence.finish(self._log, self._users)
         for subject, texts in self._log.items():
             places: dict[str, int] = {}
             newest: dict[str, int] = {}

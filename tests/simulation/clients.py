@@ -6,13 +6,12 @@ its own is silent. It speaks real frames to a real connection of an exchange. It
 part of what is tried, and runs outside of all processes.
 """
 
-import json
 from random import Random
 from typing import Any, Protocol
 
-from services.edge.socket import Handshake
+from tests.simulation.lines import Line, frames_in
 from tests.simulation.members import Edge
-from tests.simulation.network import Network, Pipe
+from tests.simulation.network import Network
 
 PATIENCE_S = 4.0
 _LOOK_S = 0.5
@@ -28,95 +27,24 @@ class Scene(Protocol):
         """Tell the judge."""
 
 
-class _Line:
-    """One WebSocket: implements `services.edge.socket.Socket` at the edge's end."""
-
-    def __init__(self, client: "Client", edge: Edge, network: Network) -> None:
-        self.edge = edge
-        self.paused = False
-        self.gone = False  # for the client
-        self._closed = False  # for the edge
-        self._client = client
-        self._connection: Any = None
-        do = edge.process.do
-        self._up = Pipe(
-            network, client.name, edge.name,
-            lambda item: do(self._on_item, item), lambda: do(self._on_end),
-        )  # fmt: skip
-        self._down = Pipe(network, edge.name, client.name, self._come, self._lost)
-
-    # The client's end.
-
-    def write(self, frame: dict[str, Any]) -> None:
-        self._up.send(json.dumps(frame).encode())
-
-    def pong(self, payload: bytes) -> None:
-        self._up.send((payload,))
-
-    def leave(self) -> None:
-        self.gone = True
-        self._up.end()
-        self._down.close()
-
-    def _come(self, item: Any) -> None:
-        self._client.on_item(self, item)
-
-    def _lost(self) -> None:
-        self.gone = True
-        self._client.on_lost(self)
-
-    # The edge's end, in its process.
-
-    def _on_item(self, item: Any) -> None:
-        if self._closed:
-            return
-        if self._connection is None:
-            exchange = self.edge.exchange
-            assert exchange is not None
-            handshake = Handshake(self._client.name)
-            self._connection = exchange.accept(self, handshake)
-        if isinstance(item, tuple):
-            self._connection.on_pong(item[0])
-        else:
-            self._connection.on_text(item)
-
-    def _on_end(self) -> None:
-        self._end(1006)
-
-    def _end(self, code: int) -> None:
-        if not self._closed:
-            self._closed = True
-            self._down.end()
-            if self._connection is not None:
-                self._connection.on_closed(False, code)
-
-    def send(self, frame: bytes) -> None:
-        if not self._closed:
-            self._down.send(bytes(frame))
-
-    def charge(self, frames: int) -> None:
-        """Nobody is limited."""
-
-    def ping(self, payload: bytes) -> None:
-        if not self._closed:
-            self._down.send((payload,))
-
-    def close(self, code: int, reason: str = "") -> None:
-        if not self._closed:
-            self._down.send(code)
-            self.edge.process.do(self._end, code)
-
-    def abort(self) -> None:
-        self.edge.process.do(self._end, 1006)
-
-
 class Client:
-    """One user with one client."""
+    """One client. `user`: whose it is; `token`: the external token that it registers, if any."""
 
     def __init__(
-        self, scene: Scene, name: str, reads: list[str], writes: list[str], random: Random
+        self,
+        scene: Scene,
+        name: str,
+        reads: list[str],
+        writes: list[str],
+        random: Random,
+        user: str = "",
+        token: str = "",
     ) -> None:
         self.name = name
+        self.user = user or name
+        self.away = False  # it has left, and may come back
+        self._silent = False  # its connection is open still, and it does nothing
+        self._token = token
         self.reads = reads
         self.positions: dict[str, int] = {}
         self.unanswered: dict[int, str] = {}  # number: subject, in order
@@ -126,7 +54,7 @@ class Client:
         self._scene = scene
         self._random = random
         self._number = 0
-        self._line: _Line | None = None
+        self._line: Line | None = None
         self._heard_at = 0.0
         self._waits_since = 0.0
         self._session = 0
@@ -143,11 +71,12 @@ class Client:
         """Publish something, now or when that is possible."""
         self._number += 1
         subject = self._random.choice(self._writes)
-        self._scene.record("publish", who=self.name, number=self._number, subject=subject)
+        self._scene.record("publish", who=self.name, user=self.user, number=self._number,
+                           subject=subject)  # fmt: skip
         if not self.unanswered:
             self._waits_since = self._now
         self.unanswered[self._number] = subject
-        if self.open:
+        if self.open and not self._silent:
             self._send_publish(self._number, subject)
 
     def hang_up(self) -> None:
@@ -157,10 +86,26 @@ class Client:
             self._line = None
             self.open = False
 
+    def leave(self, how: str) -> None:
+        """Go away: "close" says good-bye, "drop" does not, "freeze" leaves the connection open."""
+        self._scene.record("leaves", who=self.name, how=how)
+        self.away, self._silent = True, how == "freeze"
+        if not self._silent and self._line is not None:
+            self._line.leave(clean=how == "close")
+            self._line = None
+            self.open = False
+
+    def come_back(self) -> None:
+        """Be there again; what a frozen client did not read came to nobody."""
+        self._scene.record("returns", who=self.name)
+        if self._silent:
+            self.hang_up()
+        self.away = self._silent = False
+
     # What comes.
 
-    def on_item(self, line: _Line, item: Any) -> None:
-        if line is not self._line:
+    def on_item(self, line: Line, item: Any) -> None:
+        if line is not self._line or self._silent:
             return
         self._heard_at = self._now
         if isinstance(item, int):
@@ -169,15 +114,15 @@ class Client:
         elif isinstance(item, tuple):
             line.pong(item[0])
         else:
-            for frame in _frames(item):
+            for frame in frames_in(item):
                 if line is self._line:
                     self._on_frame(line, frame)
 
-    def on_lost(self, line: _Line) -> None:
+    def on_lost(self, line: Line) -> None:
         if line is self._line:
             self.hang_up()
 
-    def _on_frame(self, line: _Line, frame: dict[str, Any]) -> None:
+    def _on_frame(self, line: Line, frame: dict[str, Any]) -> None:
         if "message" in frame:
             self._on_message(line, frame["message"])
         elif "published" in frame:
@@ -194,7 +139,7 @@ class Client:
                 to=int(gap["toSeq"]),
             )  # fmt: skip
 
-    def _on_message(self, line: _Line, message: dict[str, Any]) -> None:
+    def _on_message(self, line: Line, message: dict[str, Any]) -> None:
         subject, seq = message["subject"], int(message["seq"])
         self._scene.record(
             "seen", who=self.name, session=self._session, subject=subject, seq=seq,
@@ -203,7 +148,11 @@ class Client:
         self.positions[subject] = seq
         if self._random.random() < 0.3:
             acked = [{"subject": s, "seq": str(n)} for s, n in self.positions.items()]
+            self._record_acks()
             line.write({"ack": {"positions": acked}})
+
+    def _record_acks(self) -> None:
+        self._scene.record("acks", who=self.name, user=self.user, positions=dict(self.positions))
 
     def _on_published(self, number: int, published: dict[str, Any]) -> None:
         subject = self.unanswered.pop(number, None)
@@ -217,14 +166,17 @@ class Client:
     def _on_connected(self, connected: dict[str, Any]) -> None:
         self.open = True
         self._session += 1
+        if self._token:
+            self._scene.record("token", user=self.user, uri=self._token)
         self._generation = int(connected["generation"])
         for state in connected.get("subscriptions", ()):
             subject, seq = state["subject"], int(state.get("seq", 0))
             recovered = bool(state.get("recovered"))
             asked = self.positions.get(subject)
             self._scene.record(
-                "subscribed", who=self.name, session=self._session, subject=subject, seq=seq,
-                recovered=recovered, asked=asked, reason=state.get("reason", ""),
+                "subscribed", who=self.name, user=self.user, session=self._session,
+                subject=subject, seq=seq, recovered=recovered, asked=asked,
+                reason=state.get("reason", ""),
             )  # fmt: skip
             if not recovered:
                 self.positions[subject] = seq
@@ -246,6 +198,8 @@ class Client:
     def _look(self) -> None:
         """Is there something to do about the connection?"""
         self._scene.network.later(_LOOK_S * self._random.uniform(0.5, 1.5), self._look)
+        if self.away:
+            return
         if self._line is not None:
             silent = self._now - self._heard_at > PATIENCE_S and not self.open
             waits = bool(self.unanswered) and self._now - self._waits_since > PATIENCE_S
@@ -260,7 +214,7 @@ class Client:
         if not edges:
             return
         edge = self._random.choice(edges)
-        self._line = _Line(self, edge, self._scene.network)
+        self._line = Line(self, edge, self._scene.network)
         self._heard_at = self._now
         wanted: list[dict[str, Any]] = []
         for subject in self.reads:
@@ -273,6 +227,9 @@ class Client:
             "acknowledges": "EXPLICIT",
             "subscriptions": {"list": wanted},
         }
+        if self._token:
+            connect["externalTokens"] = [{"uri": self._token}]
+        self._record_acks()  # where it left off it has read
         if self._generation:
             connect["lastGeneration"] = str(self._generation)
         self._line.write({"id": "c", "connect": connect})
@@ -282,18 +239,3 @@ class Client:
         text = f"{self.name}#{number}"
         publish = {"subject": subject, "publicationId": text, "text": text}
         self._line.write({"id": str(number), "publish": publish})
-
-
-def _frames(raw: bytes) -> list[dict[str, Any]]:
-    """The JSON of the WebSocket text frames, unmasked, that stand one behind another."""
-    found, at = [], 0
-    while at < len(raw):
-        size = raw[at + 1]
-        at += 2
-        if size == 126:
-            size, at = int.from_bytes(raw[at : at + 2], "big"), at + 2
-        elif size == 127:
-            size, at = int.from_bytes(raw[at : at + 8], "big"), at + 8
-        found.append(json.loads(raw[at : at + size]))
-        at += size
-    return found

@@ -1,24 +1,18 @@
-"""Coordinators, edges and presence replicas of a run, made of what production is made of.
+"""Coordinators and edges of a run, made of what production is made of.
 
 A coordinator is its directory, ownership, holdings, committer, reporter, uplinks and servicer, as
 `services.coordinator.__main__` puts them together; an edge is its directory, exchange, uplinks,
 readers and term, with everything that an exchange has. What lies around them is simulated. Presence
-is a model: two replicas of one store that has a cursor for each partition, and passes over what it
-has.
+is in `replicas`.
 """
 
 import asyncio
-import json
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol
 
-from onward.presence.v1 import presence_pb2
 from prometheus_client import CollectorRegistry
 
 from services.chassis.cluster import Directory, Keys
 from services.chassis.errors import StartError, first_of
-from services.chassis.etcd import Delete, Put
 from services.chassis.ownership import Member
 from services.coordinator.committer import Committer
 from services.coordinator.holdings import Holdings
@@ -30,21 +24,22 @@ from services.coordinator.servicer import CoordinatorServicer
 from services.coordinator.store import Stamp
 from services.coordinator.uplinks import Uplinks
 from services.edge.exchange import TICK_S, Exchange, ExchangeLimits
+from services.edge.limits import Limits as SessionLimits
 from services.edge.outbox import OutboxLimits
 from services.edge.readers import Readers
 from services.edge.term import Term
 from services.edge.tokens import Authenticator
 from services.edge.uplink import Uplinks as EdgeUplinks
-from tests.simulation.channels import Context, Port, Switchboard
+from tests.simulation.channels import Port, Switchboard
 from tests.simulation.etcd import EtcdServer, SimulatedEtcd
 from tests.simulation.log_store import Database, SimulatedStore
 from tests.simulation.network import Network
 from tests.simulation.virtual_time import Process, VirtualLoop
 
 PARTITIONS = 4
-REPLICAS = ("pr1", "pr2")
 TTL_S = 3
 ROUND_S = 2.0
+PONG_S = 1.5
 # Nobody asks for numbers in a run, and to make them takes longer than a run.
 _METRICS = Metrics(CollectorRegistry())
 
@@ -223,7 +218,9 @@ class Edge:
         directory = Directory(etcd)
         readers = Readers(directory, "")
         identify = Authenticator("", anonymous=True).identify
-        limits = ExchangeLimits(outbox=OutboxLimits(publish_wait_s=120.0))
+        limits = ExchangeLimits(
+            session=SessionLimits(pong_s=PONG_S), outbox=OutboxLimits(publish_wait_s=120.0)
+        )
         async with asyncio.TaskGroup() as tasks:
             exchange = Exchange(limits, identify, readers, tasks)
             uplinks = EdgeUplinks(exchange.outbox, exchange, "")
@@ -261,79 +258,8 @@ class Edge:
             number += 1
             exchange.begin_round(loop.time(), number)
             for connection in list(exchange.connections.values()):
-                connection.on_sweep(loop.time(), number, False)
+                connection.on_sweep(loop.time(), number, number % 2 == 0)
 
 
 class _Drained(Exception):
     """Everything that was to be done is done."""
-
-
-class Presence:
-    """A model of presence: replicas, how far their store has come, and who owns what in it.
-
-    A replica's key in etcd comes before its claim in the store, as in truth: in between it answers
-    for the partition no more than the one before it does.
-    """
-
-    def __init__(self, scene: Scene, tell: Callable[..., None]) -> None:
-        self.cursors: dict[int, int] = {}
-        self._epochs: dict[int, int] = {}
-        self._owners: dict[int, str] = {}  # in the store
-        self._scene = scene
-        self._tell = tell
-        self.replicas = {name: Process(scene.loop, name) for name in REPLICAS}
-        for name, process in self.replicas.items():
-            scene.switchboard.ports[f"{name}:1"] = Port(
-                process,
-                unary={"Report": partial(self._report, name), "ListGoneEndpoints": self._gone},
-            )
-
-    def start(self) -> None:
-        """Both are there, and own every partition between them."""
-        etcd, keys = self._scene.etcd, Keys()
-        for name in REPLICAS:
-            etcd.txn([], [Put(keys.presence(name), f'{{"address": "{name}:1"}}')], 0)
-        for partition in range(PARTITIONS):
-            self.move(partition, REPLICAS[partition % len(REPLICAS)], 0.0, 0.0)
-
-    def owned(self, name: str) -> list[int]:
-        """The partitions that a replica owns, in the store."""
-        return [partition for partition, owner in self._owners.items() if owner == name]
-
-    def move(self, partition: int, name: str, after_s: float, claim_s: float) -> None:
-        """A partition loses its owner now; another has the key `after_s` later, and the claim
-        `claim_s` after that."""
-        etcd, later = self._scene.etcd, self._scene.network.later
-        key = Keys().presence_partition(partition)
-        etcd.txn([], [Delete(key)], 0)
-
-        def take_key() -> None:
-            if key not in etcd.keys:  # or it has moved once more
-                etcd.txn([], [Put(key, f'{{"name": "{name}", "era": 0}}')], 0)
-                later(claim_s, claim)
-
-        def claim() -> None:
-            if (found := etcd.keys.get(key)) is not None:
-                self._owners[partition] = json.loads(found.value)["name"]
-
-        later(after_s, take_key)
-
-    async def _report(self, name: str, request: Any, context: Context) -> Any:
-        response = presence_pb2.ReportResponse()
-        for part in request.partitions:
-            p = part.partition
-            if self._owners.get(p) != name:
-                continue
-            if part.epoch >= self._epochs.get(p, 0):
-                self._epochs[p] = part.epoch
-                for entry in part.entries:
-                    if entry.pos == self.cursors.get(p, 0) + 1:
-                        self.cursors[p] = entry.pos
-                        self._tell(
-                            "processed", partition=p, pos=entry.pos, entry=entry.SerializeToString()
-                        )
-            response.cursors.add(partition=p, pos=self.cursors.get(p, 0))
-        return response
-
-    async def _gone(self, request: Any, context: Context) -> Any:
-        return presence_pb2.ListGoneEndpointsResponse()

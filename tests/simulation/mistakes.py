@@ -16,6 +16,7 @@ from services.coordinator.holdings import Holdings
 from services.edge.hub import Hub
 from services.edge.outbox import Outbox, _Lane
 from tests.simulation.log_store import Database, SimulatedStore
+from tests.simulation.presence_mistakes import PRESENCE_MISTAKES
 
 
 @contextmanager
@@ -148,5 +149,6 @@ MISTAKES = {
         unknown_is_done,
         never_sent_again,
         holes_overlooked,
+        *PRESENCE_MISTAKES,
     )
 }

@@ -1,27 +1,21 @@
 """One run of the simulation: `play(seed)` is a story of faults, its end, and what was found.
 
-Three coordinators, two edges and two presence replicas start; clients publish and read; an
-adversary breaks what can break. Then everything is healed, and all that was published must be
-accepted, read by who reads it, and processed by presence, within `SETTLED_S`. At last a checker,
-which knows only what was recorded, looks at all of it.
+Three coordinators, two edges and two presence replicas start; clients publish and read, some go
+away and have external tokens, which a plugin is handed; an adversary breaks what can break. Then
+everything is healed, and all that was published must be accepted, read by who is there to read it,
+and told to who is not, within `SETTLED_S`. At last a checker, which knows only what was recorded,
+looks at all of it.
 
 A seed repeats exactly. By hand, with every event: `python -m tests.simulation.story 17`.
 """
 
 import asyncio
-import gc
-import itertools
 import sys
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
-from unittest.mock import patch
 
-import structlog
 from onward.types.v1 import entry_pb2
 
 from services.chassis.cluster import Keys
@@ -32,20 +26,20 @@ from tests.simulation.checker import Checker
 from tests.simulation.clients import Client
 from tests.simulation.etcd import EtcdServer
 from tests.simulation.log_store import Database
-from tests.simulation.members import PARTITIONS, Coordinator, Edge, Presence
+from tests.simulation.members import PARTITIONS, Coordinator, Edge
 from tests.simulation.network import Network
-from tests.simulation.virtual_time import PROCESS, StalledError, VirtualLoop
+from tests.simulation.notifier import Notifier
+from tests.simulation.own_time import in_its_own_time
+from tests.simulation.people import CLIENTS, people_of
+from tests.simulation.presence_store import PresenceDatabase
+from tests.simulation.replicas import REPLICAS, Replica
+from tests.simulation.virtual_time import StalledError, VirtualLoop
 
 COORDINATORS = ("c1", "c2", "c3")
 EDGES = ("e1", "e2")
-# Two of them share a partition.
-SUBJECTS = ("/s/0", "/s/1", "/s/6", "/s/12")
-CLIENTS = 3
 QUIET_S = 0.6  # to start in
 STORY_S = 6.0  # the time of faults, and of publishing
 SETTLED_S = 25.0  # after it everything must be as it should within that time
-BURSTS = 4  # of publishes, of each client, about
-BURST_MAX = 4
 _MOMENT_S = 0.05
 
 
@@ -80,10 +74,14 @@ def tell(record: dict[str, Any]) -> str:
 Plan = Callable[[Any, Random, float, float], Adversary]
 
 
+Member = Coordinator | Edge | Replica
+
+
 class Story:
     """The world of one run; what its parts want of it."""
 
     def __init__(self, seed: int, plan: Plan = Adversary, story_s: float = STORY_S) -> None:
+        self.seed = seed
         self._plan = plan
         self._story_s = story_s
         self.records: list[dict[str, Any]] = []
@@ -93,35 +91,40 @@ class Story:
         self.switchboard = Switchboard(self.network)
         self.etcd = EtcdServer(self.network, self.random)
         self.database = Database(self.record)
-        self.presence = Presence(self, self.record)
+        self.presence_database = PresenceDatabase(self.record)
+        self.notifier = Notifier(self, Random(seed * 5 + 2))
         self.coordinators: dict[str, Coordinator | None] = dict.fromkeys(COORDINATORS)
         self.edges: dict[str, Edge | None] = dict.fromkeys(EDGES)
+        self.replicas: dict[str, Replica | None] = dict.fromkeys(REPLICAS)
         self.clients: list[Client] = []
         self.settled_s = 0.0
-        self._buried: list[Coordinator | Edge] = []
+        self._buried: list[Member] = []
 
     def record(self, event: str, **fields: Any) -> None:
         self.records.append({"event": event, "at": self.loop.now, **fields})
 
     # Members.
 
+    def _kind(self, name: str) -> tuple[dict[str, Any], type[Member]]:
+        if name in self.coordinators:
+            return self.coordinators, Coordinator
+        return (self.edges, Edge) if name in self.edges else (self.replicas, Replica)
+
     def start(self, name: str) -> None:
-        members: dict[str, Any] = self.coordinators if name in self.coordinators else self.edges
+        members, kind = self._kind(name)
         if members[name] is None:
-            kind = Coordinator if name in self.coordinators else Edge
             members[name] = kind(self, name)
             self.record("start", who=name)
 
     def kill(self, name: str) -> None:
-        members: dict[str, Any] = self.coordinators if name in self.coordinators else self.edges
+        members, _ = self._kind(name)
         member = members[name]
         if member is not None:
             self.record("killed", who=name)
             self._bury(members, member)
 
-    def ended(self, member: Coordinator | Edge) -> None:
-        members: dict[str, Any]
-        members = self.coordinators if isinstance(member, Coordinator) else self.edges
+    def ended(self, member: Member) -> None:
+        members, _ = self._kind(member.name)
         if not member.leaving:
             self.record("broken", who=member.name, fault="it ended unasked")
         self._bury(members, member)
@@ -144,29 +147,27 @@ class Story:
             self.record("broken", who="everybody", fault="nobody has anything to do")
         for fault in self.loop.faults:
             self.record("broken", who="a callback", fault=fault)
-        members = (*self._buried, *self.coordinators.values(), *self.edges.values())
-        self.loop.bury([it.process for it in members if it is not None])
+        members: list[Any] = list(self._buried)
+        for standing in (self.coordinators, self.edges, self.replicas):
+            members += standing.values()
+        processes = [it.process for it in members if it is not None]
+        self.loop.bury([*processes, *self.notifier.lives])
+        self.presence_database.close()
 
     async def _run(self) -> None:
         random, keys = self.random, Keys()
         self.etcd.txn([], [Put(keys.config, f'{{"partitions": {PARTITIONS}}}')], 0)
-        self.presence.start()
-        for name in (*COORDINATORS, *EDGES):
+        for name in (*COORDINATORS, *EDGES, *REPLICAS):
             self.network.later(random.random() * 0.2, self.start, name)
-        for number in range(CLIENTS):
-            reads = random.sample(SUBJECTS, 2)
-            client = Client(self, f"u{number}", reads, list(SUBJECTS[:3]), random)
-            self.clients.append(client)
-            for _ in range(random.randint(BURSTS - 2, BURSTS + 2)):
-                at = random.uniform(0.2, QUIET_S + self._story_s)
-                for _ in range(random.randint(1, BURST_MAX)):
-                    self.network.later(at, client.publish)
-                    at += random.random() ** 3 * 0.05
+        self.clients = people_of(self, random, QUIET_S + self._story_s)
         self.etcd.on_owner = self._publish_now
+        self.presence_database.on_grace = self._publish_then
         adversary = self._plan(self, random, QUIET_S, QUIET_S + self._story_s)
         await asyncio.sleep(QUIET_S + self._story_s)
         self.etcd.on_owner = lambda: None
+        self.presence_database.on_grace = lambda until_s: None
         adversary.heal()
+        self.notifier.healthy = True
         healed_at = self.loop.now
         for _ in range(round(SETTLED_S / _MOMENT_S)):
             if not self._left():
@@ -175,10 +176,22 @@ class Story:
         self.settled_s = self.loop.now - healed_at
         for left in self._left():
             self.record("broken", who="after all", fault=left)
+        for client in self.clients:
+            if client.open and not client.away:
+                self.record("there", who=client.name)
+        self.presence_database.tell_all()
+
+    def _publish_then(self, at_s: float) -> None:
+        """A grace ends then: what is accepted about that time must be told all the same."""
+        client = self.clients[self.random.randrange(CLIENTS)]
+        for _ in range(3):
+            self.network.later(
+                max(0.0, at_s - self.loop.now) + self.random.random() * 0.04, client.publish
+            )
 
     def _publish_now(self) -> None:
         """A partition is about to change hands: that is when publishing is of interest."""
-        client = self.random.choice(self.clients)
+        client = self.clients[self.random.randrange(CLIENTS)]
         for _ in range(3):
             self.network.later(self.random.random() ** 2 * 0.05, client.publish)
 
@@ -188,73 +201,22 @@ class Story:
         for client in self.clients:
             if client.unanswered:
                 left.append(f"{client.name} waits for {list(client.unanswered)}")
-            for subject in client.reads:
+            for subject in client.reads if not client.away else ():
                 head = self.database.head(subject)
                 if not client.open or client.positions.get(subject) != head:
                     at = client.positions.get(subject)
                     left.append(f"{client.name} is at {at} of {subject}, which ends at {head}")
         for partition in range(PARTITIONS):
-            tail, cursor = self.database.tail(partition), self.presence.cursors.get(partition, 0)
+            tail, cursor = self.database.tail(partition), self.presence_database.cursor(partition)
             if cursor != tail:
                 left.append(f"presence is at {cursor} of {partition}, which ends at {tail}")
+        if not left:
+            left += self.presence_database.left()
+            online = self.presence_database.online()
+            for client in self.clients:
+                if client.away == (f"{client.name}-1" in online):
+                    left.append(f"{client.name}: away {client.away}; presence thinks otherwise")
         return left
-
-
-@contextmanager
-def _in_its_own_time(story: Story, loud: bool) -> Iterator[None]:
-    """Clocks, chance and channels are the story's; what services log is told, or not at all."""
-    real = time.clock_gettime
-
-    def clock_gettime(clock: int) -> float:
-        return 1_000.0 + story.loop.now if clock == time.CLOCK_BOOTTIME else real(clock)
-
-    draw = Random(7)
-
-    def drawn() -> uuid.UUID:
-        return uuid.UUID(int=draw.getrandbits(128), version=4)
-
-    def note(_: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
-        process = PROCESS.get()
-        what = event.pop("event")
-        event.pop("module", None)
-        story.record("log", who=process.name if process else "?", what=what, **event)
-        raise structlog.DropEvent
-
-    former = structlog.get_config()
-    level = 10 if loud else 50
-    open_channel = story.switchboard.open_channel
-    with ExitStack() as stack:
-        for module in (
-            "services.edge.uplink", "services.edge.readers", "services.edge.members",
-            "services.coordinator.reporter",
-        ):  # fmt: skip
-            stack.enter_context(patch(f"{module}.open_channel", open_channel))
-        stack.enter_context(patch("time.clock_gettime", clock_gettime))
-        stack.enter_context(patch("uuid.uuid4", drawn))
-        structlog.configure(
-            processors=[note], wrapper_class=structlog.make_filtering_bound_logger(level)
-        )
-        collects = gc.isenabled()
-        gc.disable()  # what a collection finds would end whenever it ran
-        try:
-            yield
-        finally:
-            structlog.configure(**former)
-            if collects:
-                gc.enable()
-                _collect_in_turn()
-
-
-_played = itertools.count(1)
-
-
-def _collect_in_turn() -> None:
-    """Each story leaves cycles behind; what was there before the first is not looked at again."""
-    number = next(_played)
-    if number == 1:
-        gc.freeze()
-    elif number % 10 == 0:
-        gc.collect()
 
 
 def text_of(entry: bytes) -> str:
@@ -268,7 +230,7 @@ def play(
     """Play one seed. `loud`: with what services log. `plan`: what goes wrong, other than by chance
     alone, in the `story_s` seconds of faults."""
     story = Story(seed, plan, story_s)
-    with _in_its_own_time(story, loud):
+    with in_its_own_time(story, loud):
         story.play()
     broken = Checker(text_of).check(story.records)
     return Outcome(seed, broken, story.records, story.settled_s, story.loop.steps)

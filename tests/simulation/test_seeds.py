@@ -5,7 +5,8 @@ A seed that fails is printed with its last events, and repeats exactly, with all
 
     python -m tests.simulation.story SEED
 
-What is simulated, and what is real, is told in `members`; what may happen, in `adversary`.
+What is simulated, and what is real, is told in `members` and `replicas`; what may happen, in
+`adversary` and `presence_faults`.
 """
 
 import hashlib
