@@ -102,7 +102,8 @@ def _play_cluster(
     settings = SETTINGS | dict(scenario.settings) | post.settings
     with Links() as links, postgres_of(shape) as postgres:
         stores = (postgres.primary.port, postgres.standby.port) if postgres else ()
-        cluster = Cluster(folder, settings, shape, links, scenario.proxied, tree, stores=stores)
+        trees = dict.fromkeys(shape.members(), tree) if tree is not None else {}
+        cluster = Cluster(folder, settings, shape, links, scenario.proxied, trees, stores=stores)
         with ended(cluster):
             cluster.wait_ready()
             asyncio.run(scenario.play(cluster, history, post))
