@@ -198,7 +198,10 @@ async def _rivals(scene: Scene) -> None:
 ANN = {"ann-1": [A]}
 KILLED_ONCE_ACCEPTED = Scenario(ANN, _killed_once_accepted)
 PRESENCE_KILLED_WHILE_IT_DECIDES = Scenario(ANN, _presence_killed_while_it_decides)
-RETURNS_AND_DIES_UNREAD = Scenario(ANN, _returns_and_dies_unread, RETRY_SOON)
+# Seldom tried, so that the return does not fall into a try, which nothing can cancel.
+RETURNS_AND_DIES_UNREAD = Scenario(
+    ANN, _returns_and_dies_unread, RETRY_SOON | {"ONWARD_PRESENCE_RETRY_LONGEST_S": "4"}
+)
 A_SECOND_CLIENT_COMES_LATER = Scenario(
     ANN | {"ann-2": [A]}, _a_second_client_comes_later, RETRY_SOON
 )
