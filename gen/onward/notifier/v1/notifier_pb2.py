@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!onward/notifier/v1/notifier.proto\x12\x12onward.notifier.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n\x0f\x44\x65scribeRequest\"\x8c\x01\n\x10\x44\x65scribeResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12-\n\x08\x63hannels\x18\x03 \x03(\x0b\x32\x1b.onward.notifier.v1.Channel\x12\x11\n\tbatch_max\x18\x04 \x01(\r\x12\x17\n\x0f\x63oncurrency_max\x18\x05 \x01(\r\"2\n\x07\x43hannel\x12\x0e\n\x06scheme\x18\x01 \x01(\t\x12\x17\n\x0frepeats_unknown\x18\x02 \x01(\x08\"A\n\rNotifyRequest\x12\x30\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1c.onward.notifier.v1.Delivery\"\xab\x02\n\x08\x44\x65livery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x17\n\x0fnotification_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x0f\n\x07subject\x18\x06 \x01(\t\x12\x11\n\tfirst_seq\x18\x07 \x01(\x04\x12\x10\n\x08last_seq\x18\x08 \x01(\x04\x12\r\n\x05\x63ount\x18\t \x01(\r\x12\x35\n\x08messages\x18\n \x03(\x0b\x32#.onward.notifier.v1.NotifiedMessage\x12\x14\n\x0c\x63ollapse_key\x18\x0b \x01(\t\x12.\n\nexpires_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x96\x02\n\x0fNotifiedMessage\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x11\n\tpublisher\x18\x02 \x01(\t\x12/\n\x0b\x61\x63\x63\x65pted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x0e\n\x04text\x18\x05 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x06 \x01(\x0cH\x00\x12\x41\n\x07headers\x18\x07 \x03(\x0b\x32\x30.onward.notifier.v1.NotifiedMessage.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07\x63ontent\"=\n\x0eNotifyResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.onward.notifier.v1.Result\"\xa3\x03\n\x06Result\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x33\n\x07outcome\x18\x02 \x01(\x0e\x32\".onward.notifier.v1.Result.Outcome\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\ngone_since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bprovider_id\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"\xc9\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\r\n\tDELIVERED\x10\x02\x12\t\n\x05RETRY\x10\x03\x12\x14\n\x10REJECTED_MESSAGE\x10\x04\x12\x11\n\rENDPOINT_GONE\x10\x05\x12\r\n\tOPTED_OUT\x10\x06\x12\x11\n\rMISCONFIGURED\x10\x07\x12\x0b\n\x07\x45XPIRED\x10\x08\x12\x0b\n\x07UNKNOWN\x10\t\x12\x18\n\x14PROVIDER_UNAVAILABLE\x10\n2\xb9\x01\n\x0fNotifierService\x12U\n\x08\x44\x65scribe\x12#.onward.notifier.v1.DescribeRequest\x1a$.onward.notifier.v1.DescribeResponse\x12O\n\x06Notify\x12!.onward.notifier.v1.NotifyRequest\x1a\".onward.notifier.v1.NotifyResponseBD\n\x16\x64\x65v.onward.notifier.v1P\x01Z(onward.dev/onward/notifier/v1;notifierv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!onward/notifier/v1/notifier.proto\x12\x12onward.notifier.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"$\n\x0f\x44\x65scribeRequest\x12\x11\n\treport_to\x18\x01 \x01(\t\"\x9f\x01\n\x10\x44\x65scribeResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12-\n\x08\x63hannels\x18\x03 \x03(\x0b\x32\x1b.onward.notifier.v1.Channel\x12\x11\n\tbatch_max\x18\x04 \x01(\r\x12\x17\n\x0f\x63oncurrency_max\x18\x05 \x01(\r\x12\x11\n\tcallbacks\x18\x06 \x01(\x08\"D\n\x07\x43hannel\x12\x0e\n\x06scheme\x18\x01 \x01(\t\x12\x17\n\x0frepeats_unknown\x18\x02 \x01(\x08\x12\x10\n\x08receipts\x18\x03 \x01(\x08\"A\n\rNotifyRequest\x12\x30\n\ndeliveries\x18\x01 \x03(\x0b\x32\x1c.onward.notifier.v1.Delivery\"\xaf\x04\n\x08\x44\x65livery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x17\n\x0fnotification_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x0f\n\x07subject\x18\x06 \x01(\t\x12\x11\n\tfirst_seq\x18\x07 \x01(\x04\x12\x10\n\x08last_seq\x18\x08 \x01(\x04\x12\r\n\x05\x63ount\x18\t \x01(\r\x12\x35\n\x08messages\x18\n \x03(\x0b\x32#.onward.notifier.v1.NotifiedMessage\x12\x14\n\x0c\x63ollapse_key\x18\x0b \x01(\t\x12.\n\nexpires_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05title\x18\r \x01(\t\x12\x0c\n\x04\x62ody\x18\x0e \x01(\t\x12\x0c\n\x04html\x18\x0f \x01(\t\x12\x0b\n\x03url\x18\x10 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x11 \x01(\t\x12\x37\n\x08priority\x18\x12 \x01(\x0e\x32%.onward.notifier.v1.Delivery.Priority\x12\x0e\n\x06locale\x18\x13 \x01(\t\x12\x10\n\x08mute_url\x18\x14 \x01(\t\x12\x0c\n\x04test\x18\x15 \x01(\x08\"O\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x07\n\x03LOW\x10\x01\x12\n\n\x06NORMAL\x10\x02\x12\x08\n\x04HIGH\x10\x03\x12\n\n\x06URGENT\x10\x04\"\x96\x02\n\x0fNotifiedMessage\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x11\n\tpublisher\x18\x02 \x01(\t\x12/\n\x0b\x61\x63\x63\x65pted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x0e\n\x04text\x18\x05 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x06 \x01(\x0cH\x00\x12\x41\n\x07headers\x18\x07 \x03(\x0b\x32\x30.onward.notifier.v1.NotifiedMessage.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07\x63ontent\"=\n\x0eNotifyResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.onward.notifier.v1.Result\"\xa3\x03\n\x06Result\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x33\n\x07outcome\x18\x02 \x01(\x0e\x32\".onward.notifier.v1.Result.Outcome\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\ngone_since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bprovider_id\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"\xc9\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\r\n\tDELIVERED\x10\x02\x12\t\n\x05RETRY\x10\x03\x12\x14\n\x10REJECTED_MESSAGE\x10\x04\x12\x11\n\rENDPOINT_GONE\x10\x05\x12\r\n\tOPTED_OUT\x10\x06\x12\x11\n\rMISCONFIGURED\x10\x07\x12\x0b\n\x07\x45XPIRED\x10\x08\x12\x0b\n\x07UNKNOWN\x10\t\x12\x18\n\x14PROVIDER_UNAVAILABLE\x10\n\"\xbb\x01\n\x15HandleCallbackRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12G\n\x07headers\x18\x03 \x03(\x0b\x32\x36.onward.notifier.v1.HandleCallbackRequest.HeadersEntry\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x7f\n\x16HandleCallbackResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x31\n\x06\x65vents\x18\x04 \x03(\x0b\x32!.onward.notifier.v1.DeliveryEvent\"\x8e\x02\n\rDeliveryEvent\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x34\n\x04kind\x18\x02 \x01(\x0e\x32&.onward.notifier.v1.DeliveryEvent.Kind\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bprovider_id\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\"e\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tDELIVERED\x10\x01\x12\n\n\x06OPENED\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\x11\n\rENDPOINT_GONE\x10\x04\x12\r\n\tOPTED_OUT\x10\x05\x32\xa2\x02\n\x0fNotifierService\x12U\n\x08\x44\x65scribe\x12#.onward.notifier.v1.DescribeRequest\x1a$.onward.notifier.v1.DescribeResponse\x12O\n\x06Notify\x12!.onward.notifier.v1.NotifyRequest\x1a\".onward.notifier.v1.NotifyResponse\x12g\n\x0eHandleCallback\x12).onward.notifier.v1.HandleCallbackRequest\x1a*.onward.notifier.v1.HandleCallbackResponseBD\n\x16\x64\x65v.onward.notifier.v1P\x01Z(onward.dev/onward/notifier/v1;notifierv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,26 +36,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\026dev.onward.notifier.v1P\001Z(onward.dev/onward/notifier/v1;notifierv1'
   _globals['_NOTIFIEDMESSAGE_HEADERSENTRY']._loaded_options = None
   _globals['_NOTIFIEDMESSAGE_HEADERSENTRY']._serialized_options = b'8\001'
+  _globals['_HANDLECALLBACKREQUEST_HEADERSENTRY']._loaded_options = None
+  _globals['_HANDLECALLBACKREQUEST_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_DESCRIBEREQUEST']._serialized_start=122
-  _globals['_DESCRIBEREQUEST']._serialized_end=139
-  _globals['_DESCRIBERESPONSE']._serialized_start=142
-  _globals['_DESCRIBERESPONSE']._serialized_end=282
-  _globals['_CHANNEL']._serialized_start=284
-  _globals['_CHANNEL']._serialized_end=334
-  _globals['_NOTIFYREQUEST']._serialized_start=336
-  _globals['_NOTIFYREQUEST']._serialized_end=401
-  _globals['_DELIVERY']._serialized_start=404
-  _globals['_DELIVERY']._serialized_end=703
-  _globals['_NOTIFIEDMESSAGE']._serialized_start=706
-  _globals['_NOTIFIEDMESSAGE']._serialized_end=984
-  _globals['_NOTIFIEDMESSAGE_HEADERSENTRY']._serialized_start=927
-  _globals['_NOTIFIEDMESSAGE_HEADERSENTRY']._serialized_end=973
-  _globals['_NOTIFYRESPONSE']._serialized_start=986
-  _globals['_NOTIFYRESPONSE']._serialized_end=1047
-  _globals['_RESULT']._serialized_start=1050
-  _globals['_RESULT']._serialized_end=1469
-  _globals['_RESULT_OUTCOME']._serialized_start=1268
-  _globals['_RESULT_OUTCOME']._serialized_end=1469
-  _globals['_NOTIFIERSERVICE']._serialized_start=1472
-  _globals['_NOTIFIERSERVICE']._serialized_end=1657
+  _globals['_DESCRIBEREQUEST']._serialized_end=158
+  _globals['_DESCRIBERESPONSE']._serialized_start=161
+  _globals['_DESCRIBERESPONSE']._serialized_end=320
+  _globals['_CHANNEL']._serialized_start=322
+  _globals['_CHANNEL']._serialized_end=390
+  _globals['_NOTIFYREQUEST']._serialized_start=392
+  _globals['_NOTIFYREQUEST']._serialized_end=457
+  _globals['_DELIVERY']._serialized_start=460
+  _globals['_DELIVERY']._serialized_end=1019
+  _globals['_DELIVERY_PRIORITY']._serialized_start=940
+  _globals['_DELIVERY_PRIORITY']._serialized_end=1019
+  _globals['_NOTIFIEDMESSAGE']._serialized_start=1022
+  _globals['_NOTIFIEDMESSAGE']._serialized_end=1300
+  _globals['_NOTIFIEDMESSAGE_HEADERSENTRY']._serialized_start=1243
+  _globals['_NOTIFIEDMESSAGE_HEADERSENTRY']._serialized_end=1289
+  _globals['_NOTIFYRESPONSE']._serialized_start=1302
+  _globals['_NOTIFYRESPONSE']._serialized_end=1363
+  _globals['_RESULT']._serialized_start=1366
+  _globals['_RESULT']._serialized_end=1785
+  _globals['_RESULT_OUTCOME']._serialized_start=1584
+  _globals['_RESULT_OUTCOME']._serialized_end=1785
+  _globals['_HANDLECALLBACKREQUEST']._serialized_start=1788
+  _globals['_HANDLECALLBACKREQUEST']._serialized_end=1975
+  _globals['_HANDLECALLBACKREQUEST_HEADERSENTRY']._serialized_start=1243
+  _globals['_HANDLECALLBACKREQUEST_HEADERSENTRY']._serialized_end=1289
+  _globals['_HANDLECALLBACKRESPONSE']._serialized_start=1977
+  _globals['_HANDLECALLBACKRESPONSE']._serialized_end=2104
+  _globals['_DELIVERYEVENT']._serialized_start=2107
+  _globals['_DELIVERYEVENT']._serialized_end=2377
+  _globals['_DELIVERYEVENT_KIND']._serialized_start=2276
+  _globals['_DELIVERYEVENT_KIND']._serialized_end=2377
+  _globals['_NOTIFIERSERVICE']._serialized_start=2380
+  _globals['_NOTIFIERSERVICE']._serialized_end=2670
 # @@protoc_insertion_point(module_scope)

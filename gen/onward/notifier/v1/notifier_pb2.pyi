@@ -25,16 +25,24 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class DescribeRequest(_message.Message):
-    """Nothing to say."""
+    """Who asks."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    REPORT_TO_FIELD_NUMBER: _builtins.int
+    report_to: _builtins.str
+    """host:port of a presence service, where `ReportEvents` of `onward.presence.v1.DeliveryService`
+    takes what becomes known later of deliveries; empty: nowhere. Every presence service takes
+    those of all.
+    """
     def __init__(
         self,
+        *,
+        report_to: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["report_to", b"report_to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -51,6 +59,7 @@ class DescribeResponse(_message.Message):
     CHANNELS_FIELD_NUMBER: _builtins.int
     BATCH_MAX_FIELD_NUMBER: _builtins.int
     CONCURRENCY_MAX_FIELD_NUMBER: _builtins.int
+    CALLBACKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. For people, logs and metrics; `[a-z0-9-]{1,40}`."""
     version: _builtins.str
@@ -59,6 +68,8 @@ class DescribeResponse(_message.Message):
     """Most deliveries in one Notify, 1 to 1,000; 0: 100."""
     concurrency_max: _builtins.int
     """Most Notify calls at a time, 1 to 64; 0: 4."""
+    callbacks: _builtins.bool
+    """Whether it takes HandleCallback."""
     @_builtins.property
     def channels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Channel]:
         """Required, at least one."""
@@ -71,10 +82,11 @@ class DescribeResponse(_message.Message):
         channels: _abc.Iterable[Global___Channel] | None = ...,
         batch_max: _builtins.int = ...,
         concurrency_max: _builtins.int = ...,
+        callbacks: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_max", b"batch_max", "channels", b"channels", "concurrency_max", b"concurrency_max", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_max", b"batch_max", "callbacks", b"callbacks", "channels", b"channels", "concurrency_max", b"concurrency_max", "name", b"name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -88,21 +100,27 @@ class Channel(_message.Message):
 
     SCHEME_FIELD_NUMBER: _builtins.int
     REPEATS_UNKNOWN_FIELD_NUMBER: _builtins.int
+    RECEIPTS_FIELD_NUMBER: _builtins.int
     scheme: _builtins.str
     """Required. The scheme of the external tokens: `mailto`, `fcm`, `tel`, …; `*`: any."""
     repeats_unknown: _builtins.bool
     """Whether a delivery whose outcome is unknown may be sent again with the same id. True for
     channels where a double does little harm (push, e-mail); false where it does (SMS).
     """
+    receipts: _builtins.bool
+    """Whether it learns, later or at once, that a notification has arrived. Where none does, an
+    escalation goes on to the next channel although all may be well.
+    """
     def __init__(
         self,
         *,
         scheme: _builtins.str = ...,
         repeats_unknown: _builtins.bool = ...,
+        receipts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["repeats_unknown", b"repeats_unknown", "scheme", b"scheme"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipts", b"receipts", "repeats_unknown", b"repeats_unknown", "scheme", b"scheme"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -138,6 +156,37 @@ class Delivery(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Priority:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Delivery._Priority.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        PRIORITY_UNSPECIFIED: Delivery._Priority.ValueType  # 0
+        """Not set: as NORMAL."""
+        LOW: Delivery._Priority.ValueType  # 1
+        """May wait, and must not wake a device."""
+        NORMAL: Delivery._Priority.ValueType  # 2
+        """The usual."""
+        HIGH: Delivery._Priority.ValueType  # 3
+        """Should be seen at once."""
+        URGENT: Delivery._Priority.ValueType  # 4
+        """Passes quiet hours and rate caps."""
+
+    class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+        """How urgent it is."""
+
+    PRIORITY_UNSPECIFIED: Delivery.Priority.ValueType  # 0
+    """Not set: as NORMAL."""
+    LOW: Delivery.Priority.ValueType  # 1
+    """May wait, and must not wake a device."""
+    NORMAL: Delivery.Priority.ValueType  # 2
+    """The usual."""
+    HIGH: Delivery.Priority.ValueType  # 3
+    """Should be seen at once."""
+    URGENT: Delivery.Priority.ValueType  # 4
+    """Passes quiet hours and rate caps."""
+
     DELIVERY_ID_FIELD_NUMBER: _builtins.int
     NOTIFICATION_ID_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
@@ -150,6 +199,15 @@ class Delivery(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     COLLAPSE_KEY_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    HTML_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    LOCALE_FIELD_NUMBER: _builtins.int
+    MUTE_URL_FIELD_NUMBER: _builtins.int
+    TEST_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
     """Required. The idempotency key: the same on every try; hex, 32 characters."""
     notification_id: _builtins.str
@@ -170,6 +228,28 @@ class Delivery(_message.Message):
     """Required, from 1. How many messages it stands for."""
     collapse_key: _builtins.str
     """Notifications of one key may replace one another on a device. Never empty."""
+    title: _builtins.str
+    """Required. What to show, in one line; from a template, or made from the messages."""
+    body: _builtins.str
+    """What to show below it. Plain text; may be empty."""
+    html: _builtins.str
+    """The same as HTML, for channels that show it; empty: there is none."""
+    url: _builtins.str
+    """What to open when it is touched; an absolute URL, or empty."""
+    category: _builtins.str
+    """The category that the routing file gives it, for which users may have preferences; may be empty."""
+    priority: Global___Delivery.Priority.ValueType
+    """How urgent it is."""
+    locale: _builtins.str
+    """The user's language as a BCP 47 tag, in which title and body are if there is a template for it;
+    empty: not known.
+    """
+    mute_url: _builtins.str
+    """What the user opens, or a mail program posts to (RFC 8058), to hear no more of the subject; an
+    absolute URL, or empty.
+    """
+    test: _builtins.bool
+    """True: an operator tries out the channel; there is no message behind it."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___NotifiedMessage]:
         """The newest messages it stands for, oldest first; at most 10. May be empty when they are no
@@ -195,10 +275,19 @@ class Delivery(_message.Message):
         messages: _abc.Iterable[Global___NotifiedMessage] | None = ...,
         collapse_key: _builtins.str = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        title: _builtins.str = ...,
+        body: _builtins.str = ...,
+        html: _builtins.str = ...,
+        url: _builtins.str = ...,
+        category: _builtins.str = ...,
+        priority: Global___Delivery.Priority.ValueType = ...,
+        locale: _builtins.str = ...,
+        mute_url: _builtins.str = ...,
+        test: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "collapse_key", b"collapse_key", "count", b"count", "delivery_id", b"delivery_id", "endpoint", b"endpoint", "expires_at", b"expires_at", "first_seq", b"first_seq", "last_seq", b"last_seq", "messages", b"messages", "notification_id", b"notification_id", "subject", b"subject", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "body", b"body", "category", b"category", "collapse_key", b"collapse_key", "count", b"count", "delivery_id", b"delivery_id", "endpoint", b"endpoint", "expires_at", b"expires_at", "first_seq", b"first_seq", "html", b"html", "last_seq", b"last_seq", "locale", b"locale", "messages", b"messages", "mute_url", b"mute_url", "notification_id", b"notification_id", "priority", b"priority", "subject", b"subject", "test", b"test", "title", b"title", "url", b"url", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -408,3 +497,172 @@ class Result(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Result: _TypeAlias = Result  # noqa: Y015
+
+@_typing.final
+class HandleCallbackRequest(_message.Message):
+    """An HTTP request of a provider."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """GET or POST."""
+    url: _builtins.str
+    """The URL that the provider was given, with its query: the public one of the edge, which
+    signatures cover.
+    """
+    body: _builtins.bytes
+    """As it came; at most 64 KiB."""
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Header names in lower case, with their values; a repeated one joined by commas."""
+
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        url: _builtins.str = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        body: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "headers", b"headers", "method", b"method", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandleCallbackRequest: _TypeAlias = HandleCallbackRequest  # noqa: Y015
+
+@_typing.final
+class HandleCallbackResponse(_message.Message):
+    """What to answer, and what it means."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    status: _builtins.int
+    """HTTP status for the provider; 0: 204. 403: the signature is wrong, and nothing was learnt."""
+    body: _builtins.str
+    """What to answer it; may be empty, at most 4 KiB."""
+    content_type: _builtins.str
+    """Media type of `body`."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeliveryEvent]:
+        """What was learnt of deliveries."""
+
+    def __init__(
+        self,
+        *,
+        status: _builtins.int = ...,
+        body: _builtins.str = ...,
+        content_type: _builtins.str = ...,
+        events: _abc.Iterable[Global___DeliveryEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "content_type", b"content_type", "events", b"events", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandleCallbackResponse: _TypeAlias = HandleCallbackResponse  # noqa: Y015
+
+@_typing.final
+class DeliveryEvent(_message.Message):
+    """What became known of a delivery after it was answered for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DeliveryEvent._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: DeliveryEvent._Kind.ValueType  # 0
+        """Not set: passed over."""
+        DELIVERED: DeliveryEvent._Kind.ValueType  # 1
+        """It has arrived."""
+        OPENED: DeliveryEvent._Kind.ValueType  # 2
+        """It has been looked at, or touched."""
+        FAILED: DeliveryEvent._Kind.ValueType  # 3
+        """It will not arrive; the endpoint stays."""
+        ENDPOINT_GONE: DeliveryEvent._Kind.ValueType  # 4
+        """It did not arrive, because the endpoint does not exist (any more)."""
+        OPTED_OUT: DeliveryEvent._Kind.ValueType  # 5
+        """The person does not want to be reached here any more."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """What."""
+
+    KIND_UNSPECIFIED: DeliveryEvent.Kind.ValueType  # 0
+    """Not set: passed over."""
+    DELIVERED: DeliveryEvent.Kind.ValueType  # 1
+    """It has arrived."""
+    OPENED: DeliveryEvent.Kind.ValueType  # 2
+    """It has been looked at, or touched."""
+    FAILED: DeliveryEvent.Kind.ValueType  # 3
+    """It will not arrive; the endpoint stays."""
+    ENDPOINT_GONE: DeliveryEvent.Kind.ValueType  # 4
+    """It did not arrive, because the endpoint does not exist (any more)."""
+    OPTED_OUT: DeliveryEvent.Kind.ValueType  # 5
+    """The person does not want to be reached here any more."""
+
+    DELIVERY_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    PROVIDER_ID_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    delivery_id: _builtins.str
+    """Required. As it was given in Notify. One that is not known (any more) is passed over."""
+    kind: Global___DeliveryEvent.Kind.ValueType
+    """Required."""
+    provider_id: _builtins.str
+    """The provider's name for the notification; may be empty; at most 256 bytes."""
+    detail: _builtins.str
+    """For operators: a status code, a sentence. No content, no token; at most 256 bytes are kept."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When it happened, by the provider; absent: now."""
+
+    def __init__(
+        self,
+        *,
+        delivery_id: _builtins.str = ...,
+        kind: Global___DeliveryEvent.Kind.ValueType = ...,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        provider_id: _builtins.str = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "delivery_id", b"delivery_id", "detail", b"detail", "kind", b"kind", "provider_id", b"provider_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeliveryEvent: _TypeAlias = DeliveryEvent  # noqa: Y015

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class NotifierServiceStub:
-    """Implement these two calls and grpc.health.v1 to be a plugin.
+    """Implement Describe, Notify and grpc.health.v1 to be a plugin; HandleCallback only where a provider
+    calls back by HTTP.
     """
 
     def __init__(self, channel):
@@ -45,10 +46,16 @@ class NotifierServiceStub:
                 request_serializer=onward_dot_notifier_dot_v1_dot_notifier__pb2.NotifyRequest.SerializeToString,
                 response_deserializer=onward_dot_notifier_dot_v1_dot_notifier__pb2.NotifyResponse.FromString,
                 _registered_method=True)
+        self.HandleCallback = channel.unary_unary(
+                '/onward.notifier.v1.NotifierService/HandleCallback',
+                request_serializer=onward_dot_notifier_dot_v1_dot_notifier__pb2.HandleCallbackRequest.SerializeToString,
+                response_deserializer=onward_dot_notifier_dot_v1_dot_notifier__pb2.HandleCallbackResponse.FromString,
+                _registered_method=True)
 
 
 class NotifierServiceServicer:
-    """Implement these two calls and grpc.health.v1 to be a plugin.
+    """Implement Describe, Notify and grpc.health.v1 to be a plugin; HandleCallback only where a provider
+    calls back by HTTP.
     """
 
     def Describe(self, request, context):
@@ -67,6 +74,15 @@ class NotifierServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HandleCallback(self, request, context):
+        """An HTTP request that a provider sent to the edge at `/v1/callbacks/<name of the plugin>`, as it
+        came: the plugin checks its signature, since it alone has the key. What it reports is recorded
+        before the provider is answered. Needed only of a plugin that says `callbacks`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NotifierServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -80,6 +96,11 @@ def add_NotifierServiceServicer_to_server(servicer, server):
                     request_deserializer=onward_dot_notifier_dot_v1_dot_notifier__pb2.NotifyRequest.FromString,
                     response_serializer=onward_dot_notifier_dot_v1_dot_notifier__pb2.NotifyResponse.SerializeToString,
             ),
+            'HandleCallback': grpc.unary_unary_rpc_method_handler(
+                    servicer.HandleCallback,
+                    request_deserializer=onward_dot_notifier_dot_v1_dot_notifier__pb2.HandleCallbackRequest.FromString,
+                    response_serializer=onward_dot_notifier_dot_v1_dot_notifier__pb2.HandleCallbackResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'onward.notifier.v1.NotifierService', rpc_method_handlers)
@@ -89,7 +110,8 @@ def add_NotifierServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NotifierService:
-    """Implement these two calls and grpc.health.v1 to be a plugin.
+    """Implement Describe, Notify and grpc.health.v1 to be a plugin; HandleCallback only where a provider
+    calls back by HTTP.
     """
 
     @staticmethod
@@ -136,6 +158,33 @@ class NotifierService:
             '/onward.notifier.v1.NotifierService/Notify',
             onward_dot_notifier_dot_v1_dot_notifier__pb2.NotifyRequest.SerializeToString,
             onward_dot_notifier_dot_v1_dot_notifier__pb2.NotifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HandleCallback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onward.notifier.v1.NotifierService/HandleCallback',
+            onward_dot_notifier_dot_v1_dot_notifier__pb2.HandleCallbackRequest.SerializeToString,
+            onward_dot_notifier_dot_v1_dot_notifier__pb2.HandleCallbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,7 +29,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NotifierServiceStub:
-    """Implement these two calls and grpc.health.v1 to be a plugin."""
+    """Implement Describe, Notify and grpc.health.v1 to be a plugin; HandleCallback only where a provider
+    calls back by HTTP.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -42,10 +44,17 @@ class NotifierServiceStub:
     means that nothing can be said about any of them; it opens the plugin's breaker, so use
     results for whatever concerns single recipients.
     """
+    HandleCallback: _grpc.UnaryUnaryMultiCallable[_notifier_pb2.HandleCallbackRequest, _notifier_pb2.HandleCallbackResponse]
+    """An HTTP request that a provider sent to the edge at `/v1/callbacks/<name of the plugin>`, as it
+    came: the plugin checks its signature, since it alone has the key. What it reports is recorded
+    before the provider is answered. Needed only of a plugin that says `callbacks`.
+    """
 
 @_typing.type_check_only
 class NotifierServiceAsyncStub(NotifierServiceStub):
-    """Implement these two calls and grpc.health.v1 to be a plugin."""
+    """Implement Describe, Notify and grpc.health.v1 to be a plugin; HandleCallback only where a provider
+    calls back by HTTP.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Describe: _aio.UnaryUnaryMultiCallable[_notifier_pb2.DescribeRequest, _notifier_pb2.DescribeResponse]  # type: ignore[assignment]
@@ -55,9 +64,16 @@ class NotifierServiceAsyncStub(NotifierServiceStub):
     means that nothing can be said about any of them; it opens the plugin's breaker, so use
     results for whatever concerns single recipients.
     """
+    HandleCallback: _aio.UnaryUnaryMultiCallable[_notifier_pb2.HandleCallbackRequest, _notifier_pb2.HandleCallbackResponse]  # type: ignore[assignment]
+    """An HTTP request that a provider sent to the edge at `/v1/callbacks/<name of the plugin>`, as it
+    came: the plugin checks its signature, since it alone has the key. What it reports is recorded
+    before the provider is answered. Needed only of a plugin that says `callbacks`.
+    """
 
 class NotifierServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Implement these two calls and grpc.health.v1 to be a plugin."""
+    """Implement Describe, Notify and grpc.health.v1 to be a plugin; HandleCallback only where a provider
+    calls back by HTTP.
+    """
 
     @_abc_1.abstractmethod
     def Describe(
@@ -76,6 +92,17 @@ class NotifierServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends a batch. Answers once for every delivery of the request, in any order. A gRPC error
         means that nothing can be said about any of them; it opens the plugin's breaker, so use
         results for whatever concerns single recipients.
+        """
+
+    @_abc_1.abstractmethod
+    def HandleCallback(
+        self,
+        request: _notifier_pb2.HandleCallbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_notifier_pb2.HandleCallbackResponse, _abc.Awaitable[_notifier_pb2.HandleCallbackResponse]]:
+        """An HTTP request that a provider sent to the edge at `/v1/callbacks/<name of the plugin>`, as it
+        came: the plugin checks its signature, since it alone has the key. What it reports is recorded
+        before the provider is answered. Needed only of a plugin that says `callbacks`.
         """
 
 def add_NotifierServiceServicer_to_server(servicer: NotifierServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -485,6 +485,176 @@ class ClientStanding(_message.Message):
 Global___ClientStanding: _TypeAlias = ClientStanding  # noqa: Y015
 
 @_typing.final
+class GetPresenceRequest(_message.Message):
+    """Whose presence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    AFTER_USER_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """Everybody who follows it."""
+    user: _builtins.str
+    """One user, with all clients."""
+    limit: _builtins.int
+    """Of a subject: 1 to 1,000 clients; 0: 100."""
+    after_user: _builtins.str
+    """Of a subject: goes on behind this user; empty: from the first."""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        user: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        after_user: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["of", b"of", "subject", b"subject", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_user", b"after_user", "limit", b"limit", "of", b"of", "subject", b"subject", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_of: _TypeAlias = _typing.Literal["subject", "user"]  # noqa: Y015
+    _WhichOneofArgType_of: _TypeAlias = _typing.Literal["of", b"of"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_of) -> _WhichOneofReturnType_of | None: ...
+
+Global___GetPresenceRequest: _TypeAlias = GetPresenceRequest  # noqa: Y015
+
+@_typing.final
+class GetPresenceResponse(_message.Message):
+    """Who is there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENTS_FIELD_NUMBER: _builtins.int
+    PRESENT_FIELD_NUMBER: _builtins.int
+    ABSENT_FIELD_NUMBER: _builtins.int
+    NEXT_AFTER_USER_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_FIELD_NUMBER: _builtins.int
+    present: _builtins.int
+    """Of a subject: clients that follow it and are online or in their grace, counted up to 100,000."""
+    absent: _builtins.int
+    """Of a subject: clients that follow it and are offline, counted up to 100,000."""
+    next_after_user: _builtins.str
+    """Of a subject: what to go on behind; empty: that was all."""
+    @_builtins.property
+    def clients(self) -> _containers.RepeatedCompositeFieldContainer[Global___PresentClient]:
+        """Of a subject: clients that follow it and are online or in their grace, by user. Of a user: all
+        of its clients, by id.
+        """
+
+    @_builtins.property
+    def last_seen(self) -> _timestamp_pb2.Timestamp:
+        """Of a user: when any of its clients was last there; absent: one is, or none ever was."""
+
+    def __init__(
+        self,
+        *,
+        clients: _abc.Iterable[Global___PresentClient] | None = ...,
+        present: _builtins.int = ...,
+        absent: _builtins.int = ...,
+        next_after_user: _builtins.str = ...,
+        last_seen: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen", b"last_seen"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "clients", b"clients", "last_seen", b"last_seen", "next_after_user", b"next_after_user", "present", b"present"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPresenceResponse: _TypeAlias = GetPresenceResponse  # noqa: Y015
+
+@_typing.final
+class PresentClient(_message.Message):
+    """A client, and how it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """Whose it is."""
+    client_id: _builtins.str
+    """The client."""
+    state: _builtins.str
+    """online, grace, offline."""
+    active: _builtins.bool
+    """Whether a person looks at it, as it said last; false while it is not online."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it has been online, in its grace, or offline; or since `active` changed, if that
+        was later.
+        """
+
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        client_id: _builtins.str = ...,
+        state: _builtins.str = ...,
+        active: _builtins.bool = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "client_id", b"client_id", "since", b"since", "state", b"state", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PresentClient: _TypeAlias = PresentClient  # noqa: Y015
+
+@_typing.final
+class WatchPresenceRequest(_message.Message):
+    """Whose presence to follow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def question(self) -> Global___GetPresenceRequest:
+        """Required."""
+
+    def __init__(
+        self,
+        *,
+        question: Global___GetPresenceRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPresenceRequest: _TypeAlias = WatchPresenceRequest  # noqa: Y015
+
+@_typing.final
+class WatchPresenceResponse(_message.Message):
+    """The presence as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRESENCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def presence(self) -> Global___GetPresenceResponse:
+        """What GetPresence would answer."""
+
+    def __init__(
+        self,
+        *,
+        presence: Global___GetPresenceResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["presence", b"presence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["presence", b"presence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPresenceResponse: _TypeAlias = WatchPresenceResponse  # noqa: Y015
+
+@_typing.final
 class ListGoneEndpointsRequest(_message.Message):
     """Which client."""
 

@@ -132,6 +132,16 @@ class PresenceQueryServiceStub:
                 request_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.WatchStoryRequest.SerializeToString,
                 response_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.WatchStoryResponse.FromString,
                 _registered_method=True)
+        self.GetPresence = channel.unary_unary(
+                '/onward.presence.v1.PresenceQueryService/GetPresence',
+                request_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.GetPresenceRequest.SerializeToString,
+                response_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.GetPresenceResponse.FromString,
+                _registered_method=True)
+        self.WatchPresence = channel.unary_stream(
+                '/onward.presence.v1.PresenceQueryService/WatchPresence',
+                request_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.WatchPresenceRequest.SerializeToString,
+                response_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.WatchPresenceResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/onward.presence.v1.PresenceQueryService/GetStatus',
                 request_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.GetStatusRequest.SerializeToString,
@@ -170,6 +180,21 @@ class PresenceQueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPresence(self, request, context):
+        """Who is there: on a subject, or of one user. Errors: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchPresence(self, request, context):
+        """Tells what GetPresence would, now and whenever it has changed, until cancelled. Changes close to
+        one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """How presence stands, for operators: the store, and this replica. Errors: UNAVAILABLE (retry).
         """
@@ -202,6 +227,16 @@ def add_PresenceQueryServiceServicer_to_server(servicer, server):
                     servicer.WatchStory,
                     request_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.WatchStoryRequest.FromString,
                     response_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.WatchStoryResponse.SerializeToString,
+            ),
+            'GetPresence': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPresence,
+                    request_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.GetPresenceRequest.FromString,
+                    response_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.GetPresenceResponse.SerializeToString,
+            ),
+            'WatchPresence': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchPresence,
+                    request_deserializer=onward_dot_presence_dot_v1_dot_presence__pb2.WatchPresenceRequest.FromString,
+                    response_serializer=onward_dot_presence_dot_v1_dot_presence__pb2.WatchPresenceResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -296,6 +331,60 @@ class PresenceQueryService:
             '/onward.presence.v1.PresenceQueryService/WatchStory',
             onward_dot_presence_dot_v1_dot_presence__pb2.WatchStoryRequest.SerializeToString,
             onward_dot_presence_dot_v1_dot_presence__pb2.WatchStoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPresence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onward.presence.v1.PresenceQueryService/GetPresence',
+            onward_dot_presence_dot_v1_dot_presence__pb2.GetPresenceRequest.SerializeToString,
+            onward_dot_presence_dot_v1_dot_presence__pb2.GetPresenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchPresence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/onward.presence.v1.PresenceQueryService/WatchPresence',
+            onward_dot_presence_dot_v1_dot_presence__pb2.WatchPresenceRequest.SerializeToString,
+            onward_dot_presence_dot_v1_dot_presence__pb2.WatchPresenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -95,6 +95,12 @@ class PresenceQueryServiceStub:
     """Tells what Explain would, now and whenever it has changed, until cancelled. Changes close to
     one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
     """
+    GetPresence: _grpc.UnaryUnaryMultiCallable[_presence_pb2.GetPresenceRequest, _presence_pb2.GetPresenceResponse]
+    """Who is there: on a subject, or of one user. Errors: INVALID_ARGUMENT."""
+    WatchPresence: _grpc.UnaryStreamMultiCallable[_presence_pb2.WatchPresenceRequest, _presence_pb2.WatchPresenceResponse]
+    """Tells what GetPresence would, now and whenever it has changed, until cancelled. Changes close to
+    one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
+    """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_presence_pb2.GetStatusRequest, _presence_pb2.GetStatusResponse]
     """How presence stands, for operators: the store, and this replica. Errors: UNAVAILABLE (retry)."""
     Drain: _grpc.UnaryUnaryMultiCallable[_presence_pb2.DrainRequest, _presence_pb2.DrainResponse]
@@ -113,6 +119,12 @@ class PresenceQueryServiceAsyncStub(PresenceQueryServiceStub):
     """Endpoints of a client that providers reported gone and that it has not been told of."""
     WatchStory: _aio.UnaryStreamMultiCallable[_presence_pb2.WatchStoryRequest, _presence_pb2.WatchStoryResponse]  # type: ignore[assignment]
     """Tells what Explain would, now and whenever it has changed, until cancelled. Changes close to
+    one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
+    """
+    GetPresence: _aio.UnaryUnaryMultiCallable[_presence_pb2.GetPresenceRequest, _presence_pb2.GetPresenceResponse]  # type: ignore[assignment]
+    """Who is there: on a subject, or of one user. Errors: INVALID_ARGUMENT."""
+    WatchPresence: _aio.UnaryStreamMultiCallable[_presence_pb2.WatchPresenceRequest, _presence_pb2.WatchPresenceResponse]  # type: ignore[assignment]
+    """Tells what GetPresence would, now and whenever it has changed, until cancelled. Changes close to
     one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_presence_pb2.GetStatusRequest, _presence_pb2.GetStatusResponse]  # type: ignore[assignment]
@@ -148,6 +160,24 @@ class PresenceQueryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_presence_pb2.WatchStoryResponse], _abc.AsyncIterator[_presence_pb2.WatchStoryResponse]]:
         """Tells what Explain would, now and whenever it has changed, until cancelled. Changes close to
+        one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
+        """
+
+    @_abc_1.abstractmethod
+    def GetPresence(
+        self,
+        request: _presence_pb2.GetPresenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_presence_pb2.GetPresenceResponse, _abc.Awaitable[_presence_pb2.GetPresenceResponse]]:
+        """Who is there: on a subject, or of one user. Errors: INVALID_ARGUMENT."""
+
+    @_abc_1.abstractmethod
+    def WatchPresence(
+        self,
+        request: _presence_pb2.WatchPresenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_presence_pb2.WatchPresenceResponse], _abc.AsyncIterator[_presence_pb2.WatchPresenceResponse]]:
+        """Tells what GetPresence would, now and whenever it has changed, until cancelled. Changes close to
         one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
         """
 
