@@ -1,4 +1,4 @@
--- The presence store in PostgreSQL: version 2 of its schema. Times are seconds of the database's
+-- The presence store in PostgreSQL: version 3 of its schema. Times are seconds of the database's
 -- clock; what the rows mean stands in store.py, state.py and notifications.py. Text is compared byte
 -- by byte, whatever the database is set to, and booleans are the numbers 0 and 1: the rows are the
 -- same as in sqlite_schema.sql, and so is the SQL that reads and writes them.
@@ -31,11 +31,15 @@ CREATE TABLE registers (
   standing text NOT NULL, grace_until double precision NOT NULL, number bigint NOT NULL,
   connected bigint NOT NULL, ended bigint NOT NULL, acknowledges bigint NOT NULL,
   active bigint NOT NULL, since double precision NOT NULL, partition bigint NOT NULL,
+  away bigint NOT NULL DEFAULT 0, connected_at double precision NOT NULL DEFAULT 0,
+  info text NOT NULL DEFAULT '',
   PRIMARY KEY ("user", client_id)
 );
 CREATE INDEX registers_in_grace ON registers (grace_until) WHERE standing = 'grace';
 CREATE INDEX registers_by_edge ON registers (edge_id);
 CREATE INDEX registers_online ON registers (edge_id) WHERE standing = 'online';
+CREATE INDEX registers_idle ON registers (since)
+  WHERE standing = 'online' AND active = 0 AND away = 0;
 CREATE INDEX registers_unseen ON registers (since, "user", client_id) WHERE standing = 'offline';
 
 CREATE TABLE follows (
@@ -47,6 +51,7 @@ CREATE TABLE follows (
   PRIMARY KEY ("user", subject, client_id, opened)
 );
 CREATE INDEX follows_ended ON follows (subject, "user") WHERE ended = 1;
+CREATE INDEX follows_open ON follows (subject, "user") WHERE ended = 0;
 
 -- Live messages find their recipients here, and nowhere else.
 CREATE TABLE waiting (
@@ -56,9 +61,11 @@ CREATE TABLE waiting (
 );
 CREATE INDEX waiting_by_user ON waiting ("user", client_id, subject);
 
+-- plan: as in `notifications`.
 CREATE TABLE fanouts (
   subject text COLLATE "C" NOT NULL, seq bigint NOT NULL, pos bigint NOT NULL,
   publisher text NOT NULL, after_user text COLLATE "C" NOT NULL, partition bigint NOT NULL,
+  plan text NOT NULL DEFAULT '',
   PRIMARY KEY (subject, seq)
 );
 
@@ -76,6 +83,17 @@ CREATE TABLE endpoints (
   PRIMARY KEY ("user", uri)
 );
 CREATE INDEX endpoints_by_uri ON endpoints (uri);
+
+-- What a user wants, as JSON (`profile.py`); users who never said anything have no row.
+CREATE TABLE profiles ("user" text COLLATE "C" PRIMARY KEY, profile text NOT NULL);
+
+-- When the next notification of a user on a channel is within the cap, if all before were spread.
+CREATE TABLE paces (
+  "user" text COLLATE "C" NOT NULL, channel text COLLATE "C" NOT NULL,
+  at double precision NOT NULL,
+  PRIMARY KEY ("user", channel)
+);
+CREATE INDEX paces_by_age ON paces (at);
 
 CREATE TABLE gone (
   "user" text COLLATE "C" NOT NULL, client_id text COLLATE "C" NOT NULL,
@@ -118,25 +136,30 @@ CREATE TABLE suppressions (
 );
 CREATE INDEX suppressions_by_age ON suppressions (at);
 
+-- plan: how it is to be sent, as JSON (`plan.py`); empty: as if there were no routing file.
 CREATE TABLE notifications (
   id text COLLATE "C" PRIMARY KEY, "user" text COLLATE "C" NOT NULL,
   subject text COLLATE "C" NOT NULL, first_seq bigint NOT NULL,
   created_at double precision NOT NULL, due_at double precision NOT NULL,
-  expires_at double precision NOT NULL, joinable bigint NOT NULL, sent_at double precision
+  expires_at double precision NOT NULL, joinable bigint NOT NULL, sent_at double precision,
+  plan text NOT NULL DEFAULT ''
 );
 CREATE INDEX notifications_by_user ON notifications ("user", subject, sent_at);
 CREATE INDEX notifications_joinable ON notifications ("user", subject) WHERE joinable = 1;
 CREATE INDEX notifications_by_age ON notifications (created_at);
 
+-- step: of an escalation, from 0. rank: of its priority, lower ones are sent sooner.
 CREATE TABLE deliveries (
   id text COLLATE "C" PRIMARY KEY, notification_id text COLLATE "C" NOT NULL,
   "user" text COLLATE "C" NOT NULL, subject text COLLATE "C" NOT NULL,
   uri text COLLATE "C" NOT NULL, scheme text COLLATE "C" NOT NULL, state text NOT NULL,
   due_at double precision, expires_at double precision NOT NULL, held bigint NOT NULL,
   attempts bigint NOT NULL, tries bigint NOT NULL, repeats_unknown bigint NOT NULL,
-  reason text NOT NULL, keeper bigint NOT NULL
+  reason text NOT NULL, keeper bigint NOT NULL, step bigint NOT NULL DEFAULT 0,
+  rank bigint NOT NULL DEFAULT 2
 );
-CREATE INDEX deliveries_due ON deliveries (keeper, scheme, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX deliveries_due ON deliveries (keeper, scheme, rank, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX deliveries_dead ON deliveries (id) WHERE state = 'dead';
 CREATE INDEX deliveries_expiring ON deliveries (keeper, expires_at) WHERE due_at IS NOT NULL;
 CREATE INDEX deliveries_sending ON deliveries (keeper) WHERE state = 'sending';
 CREATE INDEX deliveries_by_notification ON deliveries (notification_id);
@@ -149,6 +172,30 @@ CREATE TABLE attempts (
   provider_id text NOT NULL, detail text NOT NULL,
   PRIMARY KEY (delivery_id, number)
 );
+
+-- What became known of a delivery after it was answered for, each kind once.
+CREATE TABLE receipts (
+  delivery_id text COLLATE "C" NOT NULL, kind text COLLATE "C" NOT NULL,
+  at double precision NOT NULL, provider_id text NOT NULL, detail text NOT NULL,
+  PRIMARY KEY (delivery_id, kind)
+);
+
+-- What extensions are told, in order, gap-free within a partition. A message is named, not kept;
+-- payload: a `UserPresence` otherwise.
+CREATE TABLE happenings (
+  partition bigint NOT NULL, number bigint NOT NULL, subject text NOT NULL, seq bigint NOT NULL,
+  payload bytea NOT NULL, at double precision NOT NULL,
+  PRIMARY KEY (partition, number)
+);
+CREATE INDEX happenings_by_age ON happenings (at);
+
+-- How many happenings a partition has had, and how far each extension has acknowledged them.
+CREATE TABLE happening_tails (partition bigint PRIMARY KEY, number bigint NOT NULL)
+  WITH (fillfactor = 30);
+CREATE TABLE extension_cursors (
+  extension text COLLATE "C" NOT NULL, partition bigint NOT NULL, number bigint NOT NULL,
+  PRIMARY KEY (extension, partition)
+) WITH (fillfactor = 50);
 
 -- How many there are, kept by triggers, once per statement: `delivery/<state>` (a pending one that is
 -- held back counts as `held`), `client/<standing>`, and `client/waiting`: clients that wait for any

@@ -38,8 +38,9 @@ log = logs.get(__name__)
 
 _SCHEMA_SQL = Path(__file__).with_name("postgres_schema.sql")
 _COUNTS_SQL = Path(__file__).with_name("postgres_counts.sql")
-_FROM_1_SQL = Path(__file__).with_name("postgres_from_1.sql")
-_SCHEMA_VERSION = 2
+# What brings a store of a former version to the next, from version 1 on.
+_STEPS_SQL = [Path(__file__).with_name(f"postgres_from_{version}.sql") for version in (1, 2)]
+_SCHEMA_VERSION = 3
 # Any number, as long as everybody who changes the schema takes the same.
 _SCHEMA_LOCK = 7_203_541_890
 # A change of the schema may take its time, and others wait for it.
@@ -268,7 +269,8 @@ def _prepare(connection: Connection) -> None:
                 f"this one knows {_SCHEMA_VERSION}); run that version"
             )
         if version < _SCHEMA_VERSION:
-            connection.execute((_FROM_1_SQL if version == 1 else _SCHEMA_SQL).read_text())
+            for step in _STEPS_SQL[version - 1 :] if version else [_SCHEMA_SQL]:
+                connection.execute(step.read_text())
             connection.execute(_COUNTS_SQL.read_text())
             connection.execute(
                 "INSERT INTO meta VALUES ('schema', %s)"

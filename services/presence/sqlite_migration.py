@@ -16,7 +16,7 @@ class Change(NamedTuple):
 def change_from(version: int, now: float) -> Change:
     """What a store of this version needs; 0: a new one, which needs nothing. `now`: the store's
     clock, in seconds."""
-    steps = {1: [_from_1(now), _FROM_2], 2: [_FROM_2]}.get(version, [])
+    steps = [_from_1(now), _FROM_2, _FROM_3][version - 1 :] if version else []
     return Change("".join(one.before for one in steps), "".join(one.after for one in steps))
 
 
@@ -35,6 +35,21 @@ _FROM_2 = Change(
     after="""
         INSERT INTO terms VALUES (0, '', 0, 1);
         INSERT INTO meta VALUES ('unplaced', '1');
+        """,
+)
+
+
+# How notifications are to be sent, what users want, what extensions are told.
+_FROM_3 = Change(
+    before="""
+        ALTER TABLE registers ADD COLUMN away INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE registers ADD COLUMN connected_at REAL NOT NULL DEFAULT 0;
+        ALTER TABLE registers ADD COLUMN info TEXT NOT NULL DEFAULT '';
+        ALTER TABLE fanouts ADD COLUMN plan TEXT NOT NULL DEFAULT '';
+        ALTER TABLE notifications ADD COLUMN plan TEXT NOT NULL DEFAULT '';
+        ALTER TABLE deliveries ADD COLUMN step INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE deliveries ADD COLUMN rank INTEGER NOT NULL DEFAULT 2;
+        DROP INDEX IF EXISTS deliveries_due;
         """,
 )
 

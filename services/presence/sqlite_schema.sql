@@ -28,12 +28,16 @@ CREATE TABLE IF NOT EXISTS registers (
   standing TEXT NOT NULL, grace_until REAL NOT NULL, number INTEGER NOT NULL,
   connected INTEGER NOT NULL, ended INTEGER NOT NULL, acknowledges INTEGER NOT NULL,
   active INTEGER NOT NULL, since REAL NOT NULL, partition INTEGER NOT NULL DEFAULT -1,
+  away INTEGER NOT NULL DEFAULT 0, connected_at REAL NOT NULL DEFAULT 0,
+  info TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (user, client_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS registers_in_grace ON registers (grace_until)
   WHERE standing = 'grace';
 CREATE INDEX IF NOT EXISTS registers_by_edge ON registers (edge_id);
 CREATE INDEX IF NOT EXISTS registers_online ON registers (edge_id) WHERE standing = 'online';
+CREATE INDEX IF NOT EXISTS registers_idle ON registers (since)
+  WHERE standing = 'online' AND active = 0 AND away = 0;
 CREATE INDEX IF NOT EXISTS registers_unseen ON registers (since, user, client_id)
   WHERE standing = 'offline';
 
@@ -45,6 +49,7 @@ CREATE TABLE IF NOT EXISTS follows (
   PRIMARY KEY (user, subject, client_id, opened)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS follows_ended ON follows (subject, user) WHERE ended = 1;
+CREATE INDEX IF NOT EXISTS follows_open ON follows (subject, user) WHERE ended = 0;
 
 -- Live messages find their recipients here, and nowhere else.
 CREATE TABLE IF NOT EXISTS waiting (
@@ -53,10 +58,10 @@ CREATE TABLE IF NOT EXISTS waiting (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS waiting_by_user ON waiting (user, client_id, subject);
 
--- Messages of more waiting users than one transaction decides.
+-- Messages of more waiting users than one transaction decides. plan: as in `notifications`.
 CREATE TABLE IF NOT EXISTS fanouts (
   subject TEXT NOT NULL, seq INTEGER NOT NULL, pos INTEGER NOT NULL, publisher TEXT NOT NULL,
-  after_user TEXT NOT NULL, partition INTEGER NOT NULL DEFAULT -1,
+  after_user TEXT NOT NULL, partition INTEGER NOT NULL DEFAULT -1, plan TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (subject, seq)
 ) WITHOUT ROWID;
 
@@ -73,6 +78,15 @@ CREATE TABLE IF NOT EXISTS endpoints (
   PRIMARY KEY (user, uri)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS endpoints_by_uri ON endpoints (uri);
+
+-- What a user wants, as JSON (`profile.py`); users who never said anything have no row.
+CREATE TABLE IF NOT EXISTS profiles (user TEXT PRIMARY KEY, profile TEXT NOT NULL) WITHOUT ROWID;
+
+-- When the next notification of a user on a channel is within the cap, if all before were spread.
+CREATE TABLE IF NOT EXISTS paces (
+  user TEXT NOT NULL, channel TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (user, channel)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS paces_by_age ON paces (at);
 
 -- Endpoints that a provider reported gone, for each client until it has been told.
 CREATE TABLE IF NOT EXISTS gone (
@@ -113,25 +127,29 @@ CREATE TABLE IF NOT EXISTS suppressions (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS suppressions_by_age ON suppressions (at);
 
+-- plan: how it is to be sent, as JSON (`plan.py`); empty: as if there were no routing file.
 CREATE TABLE IF NOT EXISTS notifications (
   id TEXT PRIMARY KEY, user TEXT NOT NULL, subject TEXT NOT NULL, first_seq INTEGER NOT NULL,
   created_at REAL NOT NULL, due_at REAL NOT NULL, expires_at REAL NOT NULL,
-  joinable INTEGER NOT NULL, sent_at REAL
+  joinable INTEGER NOT NULL, sent_at REAL, plan TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS notifications_by_user ON notifications (user, subject, sent_at);
 CREATE INDEX IF NOT EXISTS notifications_joinable ON notifications (user, subject)
   WHERE joinable = 1;
 CREATE INDEX IF NOT EXISTS notifications_by_age ON notifications (created_at);
 
+-- step: of an escalation, from 0. rank: of its priority, lower ones are sent sooner.
 CREATE TABLE IF NOT EXISTS deliveries (
   id TEXT PRIMARY KEY, notification_id TEXT NOT NULL, user TEXT NOT NULL, subject TEXT NOT NULL,
   uri TEXT NOT NULL, scheme TEXT NOT NULL, state TEXT NOT NULL, due_at REAL,
   expires_at REAL NOT NULL, held INTEGER NOT NULL, attempts INTEGER NOT NULL,
   tries INTEGER NOT NULL, repeats_unknown INTEGER NOT NULL, reason TEXT NOT NULL,
-  keeper INTEGER NOT NULL DEFAULT 0
+  keeper INTEGER NOT NULL DEFAULT 0, step INTEGER NOT NULL DEFAULT 0,
+  rank INTEGER NOT NULL DEFAULT 2
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (keeper, scheme, due_at)
+CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (keeper, scheme, rank, due_at)
   WHERE due_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS deliveries_dead ON deliveries (id) WHERE state = 'dead';
 CREATE INDEX IF NOT EXISTS deliveries_expiring ON deliveries (keeper, expires_at)
   WHERE due_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS deliveries_sending ON deliveries (keeper) WHERE state = 'sending';
@@ -143,6 +161,31 @@ CREATE TABLE IF NOT EXISTS attempts (
   delivery_id TEXT NOT NULL, number INTEGER NOT NULL, at REAL NOT NULL, ended_at REAL,
   plugin TEXT NOT NULL, outcome TEXT NOT NULL, provider_id TEXT NOT NULL, detail TEXT NOT NULL,
   PRIMARY KEY (delivery_id, number)
+) WITHOUT ROWID;
+
+-- What became known of a delivery after it was answered for, each kind once.
+CREATE TABLE IF NOT EXISTS receipts (
+  delivery_id TEXT NOT NULL, kind TEXT NOT NULL, at REAL NOT NULL, provider_id TEXT NOT NULL,
+  detail TEXT NOT NULL,
+  PRIMARY KEY (delivery_id, kind)
+) WITHOUT ROWID;
+
+-- What extensions are told, in order, gap-free within a partition. A message is named, not kept;
+-- payload: a `UserPresence` otherwise.
+CREATE TABLE IF NOT EXISTS happenings (
+  partition INTEGER NOT NULL, number INTEGER NOT NULL, subject TEXT NOT NULL, seq INTEGER NOT NULL,
+  payload BLOB NOT NULL, at REAL NOT NULL,
+  PRIMARY KEY (partition, number)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS happenings_by_age ON happenings (at);
+
+-- How many happenings a partition has had, and how far each extension has acknowledged them.
+CREATE TABLE IF NOT EXISTS happening_tails (
+  partition INTEGER PRIMARY KEY, number INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS extension_cursors (
+  extension TEXT NOT NULL, partition INTEGER NOT NULL, number INTEGER NOT NULL,
+  PRIMARY KEY (extension, partition)
 ) WITHOUT ROWID;
 
 -- How many there are, kept by the triggers below, so that nobody has to count millions:

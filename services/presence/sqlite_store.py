@@ -25,7 +25,7 @@ from services.presence.transaction import SqlTransaction
 T = TypeVar("T")
 
 _SCHEMA = Path(__file__).with_name("sqlite_schema.sql")
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 4
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
 
 

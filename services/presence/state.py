@@ -58,6 +58,13 @@ class Register:
     active: bool = False
     # When `standing` or `active` last changed.
     since: float = 0.0
+    # Online, but nobody has looked at it for so long that it answers for nothing; what it
+    # acknowledges meanwhile silences nobody until somebody looks again.
+    away: bool = False
+    # When its session's connect was processed.
+    connected_at: float = 0.0
+    # What the client said of itself when it connected: a JSON object of strings; empty: nothing.
+    info: str = ""
 
 
 class FollowKey(NamedTuple):

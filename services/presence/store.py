@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 
 from services.presence import state
 from services.presence.notifications import Delivery, Notification, Span
+from services.presence.profile import Profile
 from services.presence.state import Handover, Hold, UserState
 
 T = TypeVar("T")
@@ -312,6 +313,22 @@ class OutboxRows(Protocol):
         """Delete records of before a time, at their end, oldest first; returns how many."""
 
 
+class ProfileRows(Protocol):
+    """What users want, and how often they were disturbed."""
+
+    def profiles(self, users: Sequence[str]) -> Mapping[str, Profile]:
+        """The profile of each user who has one, by one query."""
+
+    def put_profile(self, user: str, profile: Profile) -> None:
+        """Replace the user's profile; an empty one is no row."""
+
+    def paces(self, users: Sequence[str]) -> Mapping[tuple[str, str], float]:
+        """By (user, channel): up to when the notifications sent so far use up the cap."""
+
+    def put_paces(self, paces: Mapping[tuple[str, str], float]) -> None:
+        """Replace these."""
+
+
 class TermRows(Protocol):
     """Terms and partitions; `term_rows` says what they are."""
 
@@ -322,7 +339,7 @@ class TermRows(Protocol):
         """Delete closed terms that have left nothing."""
 
 
-class Transaction(UserRows, OutboxRows, TermRows, Protocol):
+class Transaction(UserRows, OutboxRows, ProfileRows, TermRows, Protocol):
     """One transaction: all of it, or nothing."""
 
     @property

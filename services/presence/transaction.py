@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from services.presence.crowd_rows import AWAITED, CrowdRows
 from services.presence.outbox_rows import OutboxTables
+from services.presence.profile_rows import ProfileTables
 from services.presence.sql import Sql, listed
 from services.presence.state import Standing
 from services.presence.store import Counts, Cursor, Mine
@@ -11,7 +12,7 @@ from services.presence.term_rows import TermTables
 from services.presence.user_rows import OneUserRows
 
 
-class SqlTransaction(OneUserRows, CrowdRows, OutboxTables, TermTables):
+class SqlTransaction(OneUserRows, CrowdRows, OutboxTables, ProfileTables, TermTables):
     """Implements `store.Transaction`. `meta`: what stands in that table, if it was read already."""
 
     def __init__(

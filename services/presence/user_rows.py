@@ -30,7 +30,7 @@ _STANDINGS = {standing.value: standing for standing in Standing}
 
 _REGISTER = (
     "client_id, generation, session_id, edge_id, standing, grace_until, number, connected, ended,"
-    " acknowledges, active, since"
+    " acknowledges, active, since, away, connected_at, info"
 )
 _FOLLOW = (
     "subject, client_id, opened, base, acked, acked_pos, ended, session_id, round,"
@@ -233,16 +233,18 @@ class OneUserRows(EndpointRows):
     def _put_register(self, user: str, row: Register) -> None:
         self.db.execute(
             f"INSERT INTO registers (user, {_REGISTER}, partition)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            f" VALUES ({', '.join('?' * 17)})"
             " ON CONFLICT (user, client_id) DO UPDATE SET generation = excluded.generation,"
             " session_id = excluded.session_id, edge_id = excluded.edge_id,"
             " standing = excluded.standing, grace_until = excluded.grace_until,"
             " number = excluded.number, connected = excluded.connected, ended = excluded.ended,"
             " acknowledges = excluded.acknowledges, active = excluded.active,"
-            " since = excluded.since",
+            " since = excluded.since, away = excluded.away,"
+            " connected_at = excluded.connected_at, info = excluded.info",
             (user, row.client_id, row.generation, row.session_id, row.edge_id, row.standing.value,
              row.grace_until, row.number, int(row.connected), int(row.ended),
-             int(row.acknowledges), int(row.active), row.since,
+             int(row.acknowledges), int(row.active), row.since, int(row.away),
+             row.connected_at, row.info,
              partition_of(user, self.partitions)),
         )  # fmt: skip
 
@@ -326,10 +328,10 @@ def _marks_asked(states: Iterable[UserState]) -> list[tuple[int, str]]:
 
 
 def _register(row: Sequence[Any]) -> Register:
-    c, g, s, e, standing, until, n, connected, ended, acknowledges, active, since = row
+    c, g, s, e, standing, until, n, connected, ended, acknowledges, active, since, away, *rest = row
     return Register(
         c, g, s, e, _STANDINGS[standing], until, n, bool(connected), bool(ended),
-        bool(acknowledges), bool(active), since,
+        bool(acknowledges), bool(active), since, bool(away), *rest,
     )  # fmt: skip
 
 

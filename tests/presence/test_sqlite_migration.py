@@ -62,6 +62,11 @@ CREATE TABLE deliveries (
   expires_at REAL NOT NULL, held INTEGER NOT NULL, attempts INTEGER NOT NULL,
   tries INTEGER NOT NULL, repeats_unknown INTEGER NOT NULL, reason TEXT NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE notifications (
+  id TEXT PRIMARY KEY, user TEXT NOT NULL, subject TEXT NOT NULL, first_seq INTEGER NOT NULL,
+  created_at REAL NOT NULL, due_at REAL NOT NULL, expires_at REAL NOT NULL,
+  joinable INTEGER NOT NULL, sent_at REAL
+) WITHOUT ROWID;
 INSERT INTO meta VALUES ('log_id', 'the same'), ('epoch', '4');
 INSERT INTO cursors VALUES (1, 12, 5);
 INSERT INTO registers VALUES ('ann', 'a', 3, 's1', 7, 'online', 0, 1, 1, 0, 1),

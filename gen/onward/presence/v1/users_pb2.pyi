@@ -513,7 +513,7 @@ class SubjectMute(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
-    """A subject, or one and all below it, as in `/chat/*`."""
+    """A subject, or all below one, as in `/chat/*`."""
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
         """Until when; absent: until it is ended."""

@@ -167,7 +167,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Mute(self, request, context):
-        """Mutes a subject, or all below it, for the user; again: until another time.
+        """Mutes a subject, or all below one, for the user; again: until another time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,7 +60,7 @@ class UserServiceStub:
     UpdateProfile: _grpc.UnaryUnaryMultiCallable[_users_pb2.UpdateProfileRequest, _users_pb2.UpdateProfileResponse]
     """Replaces the parts of the profile that are named."""
     Mute: _grpc.UnaryUnaryMultiCallable[_users_pb2.MuteRequest, _users_pb2.MuteResponse]
-    """Mutes a subject, or all below it, for the user; again: until another time."""
+    """Mutes a subject, or all below one, for the user; again: until another time."""
     Unmute: _grpc.UnaryUnaryMultiCallable[_users_pb2.UnmuteRequest, _users_pb2.UnmuteResponse]
     """Ends a mute."""
     Revoke: _grpc.UnaryUnaryMultiCallable[_users_pb2.RevokeRequest, _users_pb2.RevokeResponse]
@@ -104,7 +104,7 @@ class UserServiceAsyncStub(UserServiceStub):
     UpdateProfile: _aio.UnaryUnaryMultiCallable[_users_pb2.UpdateProfileRequest, _users_pb2.UpdateProfileResponse]  # type: ignore[assignment]
     """Replaces the parts of the profile that are named."""
     Mute: _aio.UnaryUnaryMultiCallable[_users_pb2.MuteRequest, _users_pb2.MuteResponse]  # type: ignore[assignment]
-    """Mutes a subject, or all below it, for the user; again: until another time."""
+    """Mutes a subject, or all below one, for the user; again: until another time."""
     Unmute: _aio.UnaryUnaryMultiCallable[_users_pb2.UnmuteRequest, _users_pb2.UnmuteResponse]  # type: ignore[assignment]
     """Ends a mute."""
     Revoke: _aio.UnaryUnaryMultiCallable[_users_pb2.RevokeRequest, _users_pb2.RevokeResponse]  # type: ignore[assignment]
@@ -199,7 +199,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _users_pb2.MuteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_users_pb2.MuteResponse, _abc.Awaitable[_users_pb2.MuteResponse]]:
-        """Mutes a subject, or all below it, for the user; again: until another time."""
+        """Mutes a subject, or all below one, for the user; again: until another time."""
 
     @_abc_1.abstractmethod
     def Unmute(
