@@ -35,7 +35,7 @@ _PER_S = 1_000
 
 
 def follow(state: UserState, subject: str, base: int, now: float) -> list[Effect]:
-    """The user follows the subject after `base`, its head; nothing if a backend has added it before.
+    """The user follows the subject after `base`, its head; nothing if a backend has it so already.
 
     `state` has at least the subject's follows.
     """

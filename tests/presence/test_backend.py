@@ -43,7 +43,7 @@ def followed(base: int = 5) -> Ann:
     return ann
 
 
-# -- following -------------------------------------------------------------------------------------
+# -- following ----------------------------------------------------------------------------------
 
 
 def test_a_follow_waits_at_once_and_is_handed_over() -> None:
@@ -79,7 +79,7 @@ def test_a_handover_is_settled_if_the_head_has_not_moved() -> None:
     assert not backend.is_settled(row, 6)
 
 
-# -- what it is to the other cores -------------------------------------------------------------------
+# -- what it is to the other cores ----------------------------------------------------------------
 
 
 def test_a_message_after_the_base_is_due_and_one_before_is_not() -> None:
@@ -164,7 +164,7 @@ def test_the_story_of_who_never_connected_can_be_told() -> None:
     assert not client.HasField("since")
 
 
-# -- ending ------------------------------------------------------------------------------------------
+# -- ending ---------------------------------------------------------------------------------------
 
 
 def test_an_unfollow_ends_what_backends_have_added_and_no_more() -> None:
@@ -204,7 +204,7 @@ def test_an_ended_one_is_dropped_once_the_log_has_trimmed_its_messages() -> None
     assert len(handover.prune(ann.state, "/s", 5, 50, pending=False)) == 1
 
 
-# -- endpoints ---------------------------------------------------------------------------------------
+# -- endpoints ------------------------------------------------------------------------------------
 
 
 def test_a_backend_registers_an_endpoint_beside_the_clients() -> None:
