@@ -9,10 +9,13 @@ from services.presence.sql import Sql, listed
 from services.presence.state import Standing
 from services.presence.store import Counts, Cursor, Mine
 from services.presence.term_rows import TermTables
+from services.presence.user_data_rows import UserDataTables
 from services.presence.user_rows import OneUserRows
 
 
-class SqlTransaction(OneUserRows, CrowdRows, OutboxTables, ProfileTables, TermTables):
+class SqlTransaction(
+    OneUserRows, CrowdRows, OutboxTables, ProfileTables, UserDataTables, TermTables
+):
     """Implements `store.Transaction`. `meta`: what stands in that table, if it was read already."""
 
     def __init__(
