@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+from onward.presence.v1 import presence_pb2, presence_pb2_grpc, users_pb2, users_pb2_grpc
 
 from services.chassis import logs, process
 from services.chassis import metrics as metrics_port
@@ -27,8 +27,9 @@ log = logs.get(__name__)
 # How long to wait before another look for a store that does not answer.
 _FAULT_PAUSE_S = 1.0
 _SERVICES = [
-    presence_pb2.DESCRIPTOR.services_by_name[name].full_name
-    for name in ("PresenceService", "PresenceQueryService")
+    service.full_name
+    for file in (presence_pb2.DESCRIPTOR, users_pb2.DESCRIPTOR)
+    for service in file.services_by_name.values()
 ]
 
 
@@ -137,6 +138,9 @@ class Presence:
         )
         presence_pb2_grpc.add_PresenceQueryServiceServicer_to_server(
             self.workers.query_servicer, self.server.grpc
+        )
+        users_pb2_grpc.add_UserServiceServicer_to_server(
+            self.workers.user_servicer, self.server.grpc
         )
         self.owner = Owner(store, self.workers, settings.name, partitions)
         self.ownership = Ownership(

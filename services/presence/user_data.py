@@ -4,9 +4,18 @@ Knows the shape of rows and calls. Must not know SQL, nor who asks.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from services.presence.state import Handover
+
+
+@dataclass(frozen=True, slots=True)
+class UserLimits:
+    """How much a backend may give one user; the settings explain them."""
+
+    follows_max: int = 10_000
+    endpoints_max: int = 16
 
 
 class Followed(NamedTuple):
@@ -19,7 +28,7 @@ class Followed(NamedTuple):
 
 
 class Follower(NamedTuple):
-    """A client that follows a subject, and how it stands; BACKEND is none."""
+    """A client that follows a subject, and how it stands. BACKEND is always offline."""
 
     user: str
     client_id: str
@@ -45,11 +54,8 @@ class UserDataRows(Protocol):
     def cancel_deliveries_of(self, user: str, subject: str | None, reason: str) -> None:
         """Cancel what was to be sent to the user: of a subject, or of all."""
 
-    def followers(
-        self, subject: str, after: tuple[str, str], limit: int
-    ) -> Sequence[Follower | None]:
-        """Clients with an open follow of the subject, by (user, client), above `after`. None stands
-        for a follow of a backend, so that who counts rows sees the end."""
+    def followers(self, subject: str, after: tuple[str, str], limit: int) -> Sequence[Follower]:
+        """Clients with an open follow of the subject, by (user, client), above `after`."""
 
     def erase_page(self, user: str, limit: int) -> int:
         """Delete rows of the user, about so many; returns how many. 0: none are left but those of

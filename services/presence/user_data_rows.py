@@ -61,9 +61,7 @@ class UserDataTables(Rows):
             (reason, user) if subject is None else (reason, user, subject),
         )
 
-    def followers(
-        self, subject: str, after: tuple[str, str], limit: int
-    ) -> Sequence[Follower | None]:
+    def followers(self, subject: str, after: tuple[str, str], limit: int) -> Sequence[Follower]:
         rows = self.db.rows(
             "SELECT f.user, f.client_id, r.standing, r.active, r.since FROM"
             " (SELECT user, client_id FROM follows WHERE subject = ? AND ended = 0"
@@ -72,12 +70,9 @@ class UserDataTables(Rows):
             " ORDER BY f.user, f.client_id",
             (subject, *after, limit),
         )
+        offline = Standing.OFFLINE.value
         return [
-            None
-            if client_id == BACKEND
-            else Follower(
-                user, client_id, standing or Standing.OFFLINE.value, bool(active), since or 0.0
-            )
+            Follower(user, client_id, standing or offline, bool(active), since or 0.0)
             for user, client_id, standing, active, since in rows
         ]
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from services.chassis.tasks import lasting
 from services.chassis.tls import Trust
+from services.presence.audience import Audience
 from services.presence.contents import Contents
 from services.presence.dispatch import Dispatcher, DispatchSettings
 from services.presence.fanouts import FanOuts
@@ -28,6 +29,8 @@ from services.presence.stories import Stories
 from services.presence.succession import Succession
 from services.presence.timers import Timers, TimerSettings
 from services.presence.upkeep import Keeps, Upkeep
+from services.presence.user_servicer import UserServicer
+from services.presence.users import Users
 
 
 class Workers:
@@ -77,7 +80,7 @@ class Workers:
         self._come_due(
             settings, contents, outbox, processing, partitions, live_edges, edge_is_alive
         )
-        self._answer(settings, contents, processing, partitions, drain)
+        self._answer(settings, contents, outbox, processing, partitions, drain)
 
     def _come_due(
         self,
@@ -124,6 +127,7 @@ class Workers:
         self,
         settings: Settings,
         contents: Contents,
+        outbox: Outbox,
         processing: Processing,
         partitions: int,
         drain: Callable[[], float],
@@ -147,7 +151,12 @@ class Workers:
             lambda scheme: self._plugins.lane_for(scheme) is not None,
         )
         self._status = Status(settings.name, store, self._plugins, self.servicer, self._reader)
-        self.query_servicer = PresenceQueryServicer(store, self._stories, self._status, drain)
+        self._audience = Audience(store, settings.watches_max)
+        self.query_servicer = PresenceQueryServicer(
+            store, self._stories, self._audience, self._status, drain
+        )
+        users = Users(store, self._reader, outbox, partitions, settings.user_limits(), self._tell)
+        self.user_servicer = UserServicer(store, users)
 
     async def run(self) -> None:
         """Resume what the store holds, then work until cancelled."""
@@ -185,13 +194,17 @@ class Workers:
 
     async def drain(self) -> None:
         """Begin no more calls to plugins; give those under way their time to end."""
-        self._stories.end()
+        self._end_watches()
         await self._dispatcher.drain(self._drain_s)
 
     async def close(self) -> None:
         """After the last run. Watches end here at the latest."""
-        self._stories.end()
+        self._end_watches()
         await self._reader.close()
+
+    def _end_watches(self) -> None:
+        self._stories.end()
+        self._audience.end()
 
     def _tell(self, news: News) -> None:
         if news.deliveries:

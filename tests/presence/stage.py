@@ -17,7 +17,7 @@ import grpc
 import grpc.aio
 from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
 from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
-from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+from onward.presence.v1 import presence_pb2, presence_pb2_grpc, users_pb2_grpc
 from onward.types.v1 import entry_pb2
 
 from services.chassis.channel import open_channel
@@ -317,10 +317,14 @@ class Stage:
         presence_pb2_grpc.add_PresenceQueryServiceServicer_to_server(
             self.workers.query_servicer, self._server.grpc
         )
+        users_pb2_grpc.add_UserServiceServicer_to_server(
+            self.workers.user_servicer, self._server.grpc
+        )
         await self._server.start()
         self._channel = open_channel(f"127.0.0.1:{self._server.port}", SECRET)
         self.presence = presence_pb2_grpc.PresenceServiceStub(self._channel)
         self.query = presence_pb2_grpc.PresenceQueryServiceStub(self._channel)
+        self.users = users_pb2_grpc.UserServiceStub(self._channel)
         await self._begin(partitions)
         self._running = asyncio.create_task(self.workers.run())
 
