@@ -47,6 +47,8 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self.floors: dict[str, int] = defaultdict(int)
         self.reads = 0
         self.messages_down = False
+        # Called once, when the next read of messages has been answered.
+        self.after_read: Callable[[], None] | None = None
         self._server = Server("127.0.0.1:0", SECRET, ["onward.coordinator.v1.CoordinatorService"])
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(self, self._server.grpc)
 
@@ -106,7 +108,7 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
         log = self.subjects[request.subject]
         floor = self.floors[request.subject]
         after = max(request.after_seq, floor)
-        return coordinator_pb2.ReadMessagesResponse(
+        response = coordinator_pb2.ReadMessagesResponse(
             messages=[
                 coordinator_pb2.Delivery(pos=pos, message=message)
                 for pos, message in log[after : after + request.limit]
@@ -115,6 +117,10 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
             floor=floor,
             log_id=self.log_id,
         )
+        if self.after_read is not None:
+            then, self.after_read = self.after_read, None
+            then()
+        return response
 
     async def ReadTails(self, request, context):
         return coordinator_pb2.ReadTailsResponse(
