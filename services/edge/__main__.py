@@ -93,6 +93,7 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
                 stories=StoryLimits(
                     streams_max=settings.stories_max, away_s=min(settings.drain_s, _AWAY_S)
                 ),
+                link_key=settings.link_key(),
             )
             gateway = _gateway(settings, exchange, sweep, api)
             measures.follow(exchange, backend, readers, uplinks, gateway)

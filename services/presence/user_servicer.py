@@ -14,7 +14,7 @@ from onward.presence.v1 import users_pb2, users_pb2_grpc
 
 from services.chassis.errors import Fault, StoreFull
 from services.chassis.subjects import name_fault, subject_fault
-from services.presence import wishes
+from services.presence import metrics, wishes
 from services.presence.patterns import pattern_fault
 from services.presence.profile import NO_PROFILE, Profile
 from services.presence.servicer import abort
@@ -234,6 +234,7 @@ async def _answered(answer: Awaitable[T], context: Context) -> T:
     except Unacceptable as error:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
     except TooMany as error:
+        metrics.users_refused.labels(error.of).inc()
         await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
     except StoreFull:
         # Not a bound of the user's data: another replica, or a later call, may do better.

@@ -92,8 +92,8 @@ class Users:
                     continue
                 had[user] = had.get(user, 0) + 1
                 if had[user] > self._limits.follows_max:
-                    most = self._limits.follows_max
-                    raise TooMany(f"Backends have a user follow at most {most} subjects.")
+                    most = f"at most {self._limits.follows_max} subjects"
+                    raise TooMany("follows", f"Backends have a user follow {most}.")
                 self._outbox.write(tx, user, effects)
                 made += [(user, e.handover) for e in effects if isinstance(e, PutHandover)]
         return made
@@ -193,8 +193,8 @@ class Users:
             if uri not in state_now.endpoints and (
                 len(state_now.endpoints) >= self._limits.endpoints_max
             ):
-                most = self._limits.endpoints_max
-                raise TooMany(f"A user has at most {most} external tokens; remove one.")
+                most = f"at most {self._limits.endpoints_max} external tokens"
+                raise TooMany("external tokens", f"A user has {most}; remove one.")
             self._outbox.write(tx, user, backend.add_endpoint(state_now, uri, tx.now()))
 
         await self._store.write(work)

@@ -43,7 +43,12 @@ class Unacceptable(ValueError):
 
 
 class TooMany(ValueError):
-    """A bound of a user's data is reached. The message names it."""
+    """A bound of a user's data is reached. The message names it; `of`: what there are too many of,
+    in a word."""
+
+    def __init__(self, of: str, message: str) -> None:
+        super().__init__(message)
+        self.of = of
 
 
 def updated(
@@ -166,7 +171,7 @@ def _preferences(
     wanted: Sequence[users_pb2.Preference], categories: Collection[str]
 ) -> tuple[Preference, ...]:
     if len(wanted) > PREFERENCES_MAX:
-        raise TooMany(f"A user has at most {PREFERENCES_MAX} preferences.")
+        raise TooMany("preferences", f"A user has at most {PREFERENCES_MAX} preferences.")
     said: dict[tuple[str, str], Preference] = {}
     for one in wanted:
         if one.category and (
@@ -200,5 +205,5 @@ def _bounded_mutes(mutes: Sequence[Mute], now: float) -> tuple[Mute, ...]:
     """One for each subject, the last; those that are over count for nothing."""
     left = {one.subject: one for one in mutes if one.until is None or one.until > now}
     if len(left) > MUTES_MAX:
-        raise TooMany(f"A user mutes at most {MUTES_MAX} subjects.")
+        raise TooMany("mutes", f"A user mutes at most {MUTES_MAX} subjects.")
     return tuple(left.values())
