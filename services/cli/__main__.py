@@ -22,6 +22,11 @@ COMMANDS = {
     "subscribe": "services.cli.subscribe",
     "history": "services.cli.history",
     "explain": "services.cli.explain",
+    "presence": "services.cli.presence",
+    "mute": "services.cli.mute",
+    "unmute": "services.cli.mute",
+    "revoke": "services.cli.erase",
+    "erase": "services.cli.erase",
     "status": "services.cli.status",
     "drain": "services.cli.drain",
 }
@@ -36,7 +41,20 @@ class Group:
 
 
 # Listed behind the commands of one word.
-GROUPS: Mapping[str, Group] = {}
+GROUPS: Mapping[str, Group] = {
+    "follows": Group(
+        "What users follow: add, remove, list.",
+        dict.fromkeys(("add", "remove", "list"), "services.cli.follows"),
+    ),
+    "endpoints": Group(
+        "External tokens of a user: add, remove, list.",
+        dict.fromkeys(("add", "remove", "list"), "services.cli.endpoints"),
+    ),
+    "profile": Group(
+        "What a user wants: language, quiet hours, preferences.",
+        dict.fromkeys(("get", "set"), "services.cli.profile"),
+    ),
+}
 
 
 class _Commands(TyperGroup):

@@ -86,8 +86,10 @@ def test_the_edge_understands_all_of_it() -> None:
             await ann.add_endpoint("mailto:ann@example.org")
             await ann.remove_endpoint("mailto:ann@example.org")
             assert await ann.endpoints() == []
+            told = users_pb2.UpdateProfileResponse(profile=users_pb2.UserProfile(locale="de"))
+            door.backend.users_answers["UpdateProfile"] = told
             profile = await ann.update_profile({"locale": "de", "quietHours": None})
-            assert profile["locale"] == ""
+            assert profile["locale"] == "de"
             berlin = timezone(timedelta(hours=1))
             await ann.mute("/a", datetime(2030, 1, 1, 12, tzinfo=berlin))
             await ann.mute("/b/*")
