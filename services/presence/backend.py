@@ -32,6 +32,9 @@ from services.presence.state import (
 
 # Numbers of follows are made of milliseconds, so that one that was deleted is not used again.
 _PER_S = 1_000
+# Others begin at 1. This row may go by two ways, and so while somebody still works on what was read
+# for it; that must not be taken for the work on the row with which the follow ends.
+_FIRST_RUN = 0
 
 
 def follow(state: UserState, subject: str, base: int, now: float) -> list[Effect]:
@@ -49,7 +52,7 @@ def follow(state: UserState, subject: str, base: int, now: float) -> list[Effect
     return [
         PutFollow(new),
         PutWaiting(subject, BACKEND),
-        PutHandover(Handover(new.key, after=base, run=1)),
+        PutHandover(Handover(new.key, base, _FIRST_RUN)),
     ]
 
 

@@ -51,7 +51,7 @@ def test_a_follow_waits_at_once_and_is_handed_over() -> None:
     assert backend.follow(Ann().state, "/s", 5, NOW) == [
         PutFollow(follow),
         PutWaiting("/s", BACKEND),
-        PutHandover(Handover(KEY, after=5, run=1)),
+        PutHandover(Handover(KEY, after=5, run=0)),
     ]
 
 
@@ -74,7 +74,7 @@ def test_a_follow_after_one_that_ended_in_the_same_moment_has_a_greater_number()
 
 
 def test_a_handover_is_settled_if_the_head_has_not_moved() -> None:
-    row = Handover(KEY, after=5, run=1)
+    row = Handover(KEY, after=5, run=0)
     assert backend.is_settled(row, 5)
     assert not backend.is_settled(row, 6)
 
