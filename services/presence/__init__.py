@@ -12,7 +12,8 @@
 state, change, cover    rows of a user and questions about them
 breaker, answers        when a plugin may be called; what its answers mean
 log_reader, contents    the log through a coordinator; what a notification is about
-explain                 the story of each message, in sentences
+explain, audience       the story of each message, in sentences; who is there
+users, wishes, backend  what backends and users change (backend: a core)
 owner, succession       partitions under a lease in etcd, the term and its fence in the store; what
                         a term that is over left to send
 """
