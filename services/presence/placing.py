@@ -23,6 +23,9 @@ from services.presence.notifications import (
 )
 from services.presence.plan import DEFAULT_PLAN, Plan, Priority
 
+# Why a delivery waits for a reason of the user's; told as it stands.
+QUIET_HOURS = "QUIET_HOURS"
+
 
 @dataclass(frozen=True, slots=True)
 class Join:
@@ -118,6 +121,7 @@ def _deliveries(notification: Notification, arrival: Arrival) -> tuple[Delivery,
             expires_at=notification.expires_at,
             step=places[step_of[uri]],
             rank=rank_of(plan.priority, arrival.bulk),
+            reason=QUIET_HOURS if arrival.not_before == notification.due_at else "",
         )
         for uri in arrival.uris
     )

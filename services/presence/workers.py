@@ -156,7 +156,14 @@ class Workers:
             settings.watches_max,
             lambda scheme: self._plugins.lane_for(scheme) is not None,
         )
-        self._status = Status(settings.name, store, self._plugins, self.servicer, self._reader)
+        self._status = Status(
+            settings.name,
+            store,
+            self._plugins,
+            self.servicer,
+            self._reader,
+            lambda: self._router.fault,
+        )
         self.query_servicer = PresenceQueryServicer(store, self._stories, self._status, drain)
 
     async def run(self) -> None:
