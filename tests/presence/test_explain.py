@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 
-from onward.presence.v1 import presence_pb2
-
 import pytest
+from onward.presence.v1 import presence_pb2
 
 from services.presence.explain import Facts, story
 from services.presence.notifications import Delivery, DeliveryState, Span
