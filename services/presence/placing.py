@@ -25,6 +25,8 @@ from services.presence.plan import DEFAULT_PLAN, Plan, Priority
 
 # Why a delivery waits for a reason of the user's; told as it stands.
 QUIET_HOURS = "QUIET_HOURS"
+RATE_CAPPED = "RATE_CAPPED"
+PUT_OFF = (QUIET_HOURS, RATE_CAPPED)
 
 
 @dataclass(frozen=True, slots=True)
