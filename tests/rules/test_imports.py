@@ -12,7 +12,7 @@ ONLY_IN = {
     "aetcd": ["services/chassis/etcd"],
     "aiosmtplib": ["services/notifier/"],
     "twilio": ["services/notifier/"],
-    "jwt": ["services/edge/tokens.py"],
+    "jwt": ["services/edge/tokens.py", "services/notifier/"],
     "sqlite3": ["services/coordinator/", "services/presence/"],
     "psycopg": [
         "services/chassis/postgres.py",
@@ -90,7 +90,8 @@ CORES = {
     "services/coordinator": ["partition", "registers", "effects", "early_requests"],
     "services/presence": ["state", "events", "handover", "sending", "cover", "change", "decision",
                           "notifications", "breaker", "alarms"],
-    "services/notifier": ["email_rendering", "email_address", "smtp_verdicts", "wording"],
+    "services/notifier": ["email_rendering", "email_address", "smtp_verdicts", "wording",
+                          "http_answers", "apns_verdicts"],
     "services/cli": ["supervision", "up_plan", "status_facts"],
     "sdk/python/onward_sdk": ["state", "positions", "pending", "subscriptions", "introduction",
                               "outgoing", "retries", "edges"],

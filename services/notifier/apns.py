@@ -1,0 +1,268 @@
+"""Sends to Apple devices: APNs over HTTP/2, with a provider token.
+
+The endpoint is `apns:` and the device token in hex. One delivery is one request; nothing is
+repeated here, except that a request refused for an expired provider token is sent once more with
+a new one. Apple keeps one notification of an app for a device that is offline, so each one is a
+summary that stands for all it covers. `render` is pure; what answers mean is in `apns_verdicts`.
+"""
+
+import json
+import re
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+
+import httpx
+import jwt
+
+from services.chassis import logs
+from services.notifier import results
+from services.notifier.apns_verdicts import reason_of, verdict
+from services.notifier.harness import Channel, Delivery, Result
+from services.notifier.http_answers import is_tls, sent_nothing
+from services.notifier.wording import Words, cut, words
+
+PAYLOAD_BYTES_MAX = 4_096
+COLLAPSE_BYTES_MAX = 64
+# Apple takes a provider token for 60 minutes, and new ones every 20 at most.
+TOKEN_REUSED_S = 40 * 60
+TOKEN_AGE_LEAST_S = 20 * 60
+
+# Apple says not to rely on a length. What is no hex would end up in the path of a request.
+_DEVICE_TOKEN = re.compile(r"(?:[0-9A-Fa-f]{2}){8,128}")
+_ID = re.compile(r"([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})")
+
+log = logs.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who we are to Apple, and which of its servers is asked."""
+
+    key: str  # the .p8 file's text: an EC key, PEM
+    key_id: str
+    team_id: str
+    topic: str  # the app's bundle id
+    url: str = "https://api.push.apple.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of the APNs client."""
+
+    concurrency: int = 100  # requests under way, streams of few connections
+    connections: int = 2
+    connect_s: float = 5.0
+    answer_s: float = 10.0  # longer: the outcome is unknown
+    # Apple asks to stay connected: many new connections look like an attack to it.
+    idle_s: float = 300.0
+    back_off_s: float = 60.0  # after 429 and 5xx, where Apple names no time
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent for one delivery, but for the provider token."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Apns:
+    """The channel `apns`."""
+
+    name = "apns"
+    channels = (Channel(scheme="apns", repeats_unknown=True),)
+
+    def __init__(
+        self,
+        access: Access,
+        limits: Limits | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._access = access
+        self._now = now
+        self._token = ProviderToken(access, now)
+        # Something was accepted: the environment and the topic are right.
+        self._proven = False
+        self.concurrency = self._limits.concurrency
+        self._client = httpx.AsyncClient(
+            base_url=access.url,
+            http1=False,
+            http2=True,
+            verify=tls or ssl.create_default_context(),
+            timeout=httpx.Timeout(self._limits.answer_s, connect=self._limits.connect_s),
+            limits=httpx.Limits(
+                max_connections=self._limits.connections, keepalive_expiry=self._limits.idle_s
+            ),
+        )
+
+    async def send(self, delivery: Delivery) -> Result:
+        """Hand one notification to Apple."""
+        request = render(delivery, self._access.topic)
+        if isinstance(request, Result):
+            return request
+        token = self._token.current()
+        try:
+            response = await self._post(request, token)
+            if reason_of(response.content) == "ExpiredProviderToken":
+                fresh = self._token.renewed(token)
+                if fresh != token:
+                    response = await self._post(request, fresh)
+        except httpx.TransportError as error:
+            return _failed(error)
+        result = verdict(
+            response.status_code,
+            response.headers,
+            response.content,
+            self._now(),
+            proven=self._proven,
+            back_off_s=self._limits.back_off_s,
+        )
+        self._proven |= result.outcome == Result.ACCEPTED
+        return result
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _post(self, request: Request, token: str) -> httpx.Response:
+        headers = {**request.headers, "authorization": f"bearer {token}"}
+        return await self._client.post(request.path, content=request.body, headers=headers)
+
+
+class ProviderToken:
+    """The JWT that says who we are, signed anew when it must be and not more often."""
+
+    def __init__(self, access: Access, now: Callable[[], datetime]) -> None:
+        self._access = access
+        self._now = now
+        self._token = ""
+        self._signed_at = 0.0
+        self._refused_at = -float(TOKEN_AGE_LEAST_S)
+
+    def current(self) -> str:
+        """The token in use."""
+        now_s = self._now().timestamp()
+        if not self._token or not 0 <= now_s - self._signed_at < TOKEN_REUSED_S:
+            self._sign(now_s)
+        return self._token
+
+    def renewed(self, refused: str) -> str:
+        """The token to use after Apple called `refused` expired. The same one if it was renewed
+        for that reason a short while ago: then the clock is wrong, and signing does not help."""
+        now_s = self._now().timestamp()
+        if refused == self._token and abs(now_s - self._refused_at) >= TOKEN_AGE_LEAST_S:
+            self._refused_at = now_s
+            self._sign(now_s)
+        return self._token
+
+    def _sign(self, now_s: float) -> None:
+        claims = {"iss": self._access.team_id, "iat": int(now_s)}
+        headers = {"kid": self._access.key_id}
+        self._token = jwt.encode(claims, self._access.key, algorithm="ES256", headers=headers)
+        self._signed_at = now_s
+
+
+def render(delivery: Delivery, topic: str) -> Request | Result:
+    """The request for `delivery`, or why there is none."""
+    device_token = delivery.endpoint.partition(":")[2]
+    if not _DEVICE_TOKEN.fullmatch(device_token):
+        return results.rejected_message("the endpoint is no device token")
+    body = _payload(delivery)
+    if body is None:
+        return results.rejected_message(f"more than {PAYLOAD_BYTES_MAX} bytes without any text")
+    low = delivery.priority == Delivery.LOW
+    headers = {
+        "apns-id": _apns_id(delivery.delivery_id),
+        "apns-topic": topic,
+        "apns-push-type": "alert",
+        "apns-priority": "5" if low else "10",
+    }
+    if delivery.collapse_key:
+        headers["apns-collapse-id"] = _collapse_id(delivery.collapse_key)
+    if delivery.HasField("expires_at"):
+        # 0 would mean: not kept at all for a device that is offline.
+        headers["apns-expiration"] = str(max(1, delivery.expires_at.seconds))
+    return Request(f"/3/device/{device_token.lower()}", headers, body)
+
+
+def _payload(delivery: Delivery) -> bytes | None:
+    """The JSON in at most PAYLOAD_BYTES_MAX bytes: the text is cut, then the title."""
+    shown = words(delivery)
+    title, body = shown.title, shown.body
+    encoded = _encode(delivery, Words(title, body, shown.url))
+    while len(encoded) > PAYLOAD_BYTES_MAX:
+        excess = len(encoded) - PAYLOAD_BYTES_MAX
+        # A character may take more room in JSON than as it is, so this may take a few rounds.
+        if body:
+            body = cut(body, max(0, len(body.encode()) - max(1, excess // 2)))
+        elif title:
+            title = cut(title, max(0, len(title.encode()) - max(1, excess // 2)))
+        else:
+            return None
+        encoded = _encode(delivery, Words(title, body, shown.url))
+    return encoded
+
+
+def _encode(delivery: Delivery, shown: Words) -> bytes:
+    alert = {"title": shown.title, "body": shown.body}
+    aps: dict[str, Any] = {
+        "alert": {key: text for key, text in alert.items() if text},
+        "thread-id": delivery.subject,
+        "interruption-level": "passive" if delivery.priority == Delivery.LOW else "active",
+    }
+    if delivery.category:
+        aps["category"] = delivery.category
+    if delivery.priority != Delivery.LOW:
+        aps["sound"] = "default"
+    onward: dict[str, Any] = {
+        "notificationId": delivery.notification_id,
+        "subject": delivery.subject,
+        "firstSeq": delivery.first_seq,
+        "lastSeq": delivery.last_seq,
+        "count": delivery.count,
+    }
+    if shown.url:
+        onward["url"] = shown.url
+    return json.dumps(
+        {"aps": aps, "onward": onward}, ensure_ascii=False, separators=(",", ":")
+    ).encode("utf-8", "replace")
+
+
+def _apns_id(delivery_id: str) -> str:
+    """The id as a UUID, the same on every try; what is none is hashed."""
+    match = _ID.fullmatch(delivery_id)
+    if match is None:
+        match = _ID.fullmatch(blake2b(delivery_id.encode(), digest_size=16).hexdigest())
+        assert match, "sixteen bytes are 32 hex digits"
+    return "-".join(match.groups())
+
+
+def _collapse_id(key: str) -> str:
+    """The key as a header can carry it; a long one, or one with other characters, is hashed."""
+    if (
+        len(key) <= COLLAPSE_BYTES_MAX
+        and key.isascii()
+        and key.isprintable()
+        and key == key.strip()
+    ):
+        return key
+    return blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def _failed(error: httpx.TransportError) -> Result:
+    kind = type(error).__name__
+    if not sent_nothing(error):
+        return results.unknown(f"the connection was lost: {kind}")
+    if is_tls(error):
+        log.warning("apns_not_connected", error=kind)
+        return results.misconfigured("TLS failed, or its certificate")
+    if isinstance(error, httpx.PoolTimeout):
+        return results.retry("no connection was free in time")
+    return results.provider_unavailable(f"APNs cannot be reached: {kind}")
