@@ -10,7 +10,7 @@ import json
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
@@ -42,7 +42,7 @@ log = logs.get(__name__)
 class Access:
     """Who we are to Apple, and which of its servers is asked."""
 
-    key: str  # the .p8 file's text: an EC key, PEM
+    key: str = field(repr=False)  # the .p8 file's text: an EC key, PEM
     key_id: str
     team_id: str
     topic: str  # the app's bundle id

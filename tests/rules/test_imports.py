@@ -91,7 +91,7 @@ CORES = {
     "services/presence": ["state", "events", "handover", "sending", "cover", "change", "decision",
                           "notifications", "breaker", "alarms"],
     "services/notifier": ["email_rendering", "email_address", "smtp_verdicts", "wording",
-                          "http_answers", "apns_verdicts"],
+                          "http_answers", "apns_verdicts", "sms_verdicts"],
     "services/cli": ["supervision", "up_plan", "status_facts"],
     "sdk/python/onward_sdk": ["state", "positions", "pending", "subscriptions", "introduction",
                               "outgoing", "retries", "edges"],
