@@ -79,7 +79,7 @@ class HttpDouble:
         self._alpn = list(alpn)
         self._port = free_port()
         self._authority = Authority(folder) if folder else None
-        self._server = self._authority.sign("double") if self._authority else None
+        self.certificate = self._authority.sign("double") if self._authority else None
         self._loop = _Loop()
         self._stop: asyncio.Event
         self._ready = threading.Event()
@@ -87,7 +87,7 @@ class HttpDouble:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._server else 'http'}://127.0.0.1:{self._port}"
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self._port}"
 
     @property
     def ca_file(self) -> str:
@@ -138,8 +138,8 @@ class HttpDouble:
         config.alpn_protocols = self._alpn
         config.accesslog = config.errorlog = None
         config.graceful_timeout = 0.2
-        if self._server:
-            config.certfile, config.keyfile = str(self._server.cert), str(self._server.key)
+        if self.certificate:
+            config.certfile, config.keyfile = str(self.certificate.cert), str(self.certificate.key)
         serving = asyncio.create_task(serve(self._app, config, shutdown_trigger=self._stop.wait))
         while not self._ready.is_set():
             with contextlib.suppress(OSError):
