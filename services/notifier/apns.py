@@ -25,6 +25,7 @@ from services.notifier.harness import Channel, Delivery, Result
 from services.notifier.http_answers import is_tls, sent_nothing
 from services.notifier.wording import Words, cut, words
 
+APPLE = "https://api.push.apple.com"
 PAYLOAD_BYTES_MAX = 4_096
 COLLAPSE_BYTES_MAX = 64
 # Apple takes a provider token for 60 minutes, and new ones every 20 at most.
@@ -46,7 +47,7 @@ class Access:
     key_id: str
     team_id: str
     topic: str  # the app's bundle id
-    url: str = "https://api.push.apple.com"
+    url: str = APPLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from services.notifier.harness import Callback, CallbackAnswer, Channel, Deliver
 from services.notifier.sms_verdicts import Event, event_kind, verdict
 from services.notifier.wording import ELLIPSIS, words
 
+TWILIO = "https://api.twilio.com"
 CHARACTERS_MAX = 1_600  # of one message, as Twilio counts: units of UTF-16
 VALIDITY_S_MAX = 36_000  # how long Twilio may keep a message that it cannot send yet
 
@@ -40,7 +41,7 @@ class Account:
     sid: str
     token: str = field(repr=False)  # also the key of callbacks' signatures
     sender: str  # a number, an alphanumeric sender, or the sid of a messaging service
-    url: str = "https://api.twilio.com"
+    url: str = TWILIO
     callback_url: str = ""  # where Twilio reports; empty: it does not
 
 

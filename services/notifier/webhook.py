@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 from google.protobuf.json_format import MessageToDict
@@ -59,9 +60,12 @@ class Webhook:
         limits: Limits | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         tls: ssl.SSLContext | None = None,
+        believed: Sequence[str] = ("*",),
     ) -> None:
-        """`secrets`: the newest first; while a secret is being replaced, both sign."""
+        """`secrets`: the newest first; while a secret is being replaced, both sign. `believed`:
+        hosts, `*.…` for those below one and `*` for all, whose refusals are taken for ours."""
         self._secrets = tuple(secrets)
+        self._believed = tuple(believed)
         self._limits = limits or Limits()
         self._now = now
         self.concurrency = self._limits.concurrency
@@ -71,6 +75,8 @@ class Webhook:
             ),
             trust_env=False,
             follow_redirects=False,
+            # A receiver could fill the memory with them, and they are of no use.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             timeout=httpx.Timeout(self._limits.answer_s, connect=self._limits.connect_s),
         )
 
@@ -98,7 +104,7 @@ class Webhook:
                 asyncio.timeout(self._limits.answer_s),
                 self._client.stream("POST", url, content=body, headers=headers) as response,
             ):
-                return verdict(response.status_code, response.headers, now)
+                result = verdict(response.status_code, response.headers, now)
         except Forbidden:
             return results.rejected_message("the endpoint's address is not public")
         except (httpx.TransportError, TimeoutError) as error:
@@ -107,6 +113,10 @@ class Webhook:
                 # One receiver's fault, so the others do not wait for it.
                 return results.retry(f"no connection: {kind}")
             return results.unknown(f"no answer: {kind}")
+        if result.outcome == Result.MISCONFIGURED and not _is_listed(url.host, self._believed):
+            # Anybody's server could hold up all others by saying no.
+            result.outcome = Result.REJECTED_MESSAGE
+        return result
 
     async def close(self) -> None:
         """Close the connections."""
@@ -187,6 +197,13 @@ def verdict(status: int, headers: Mapping[str, str], now: datetime) -> Result:
     if after_s is not None:
         result.retry_after.FromMilliseconds(int(1_000 * after_s))
     return result
+
+
+def _is_listed(host: str, patterns: Sequence[str]) -> bool:
+    return any(
+        pattern in ("*", host) or (pattern.startswith("*.") and host.endswith(pattern[1:]))
+        for pattern in patterns
+    )
 
 
 def _url(endpoint: str) -> httpx.URL | None:

@@ -16,6 +16,7 @@ from services.chassis.channel import open_channel
 from services.notifier.__main__ import build
 from services.notifier.results import Result
 from tests.notifier.deliveries import delivery, message
+from tests.notifier.fake_apns import FakeApns
 from tests.notifier.mail_server import Mailbox, running
 from tests.notifier.test_settings import settings
 
@@ -34,6 +35,29 @@ def test_without_a_mail_server_the_console_serves_everything() -> None:
     assert [p.name for p in build(settings(ONWARD_SMTP_URL="smtp://127.0.0.1:25"))] == [
         "email",
         "console",
+    ]
+
+
+APPLE = {
+    "ONWARD_APNS_KEY_ID": "ABC123DEFG",
+    "ONWARD_APNS_TEAM_ID": "TEAM123456",
+    "ONWARD_APNS_TOPIC": "org.example.chat",
+}
+TWILIO = {
+    "ONWARD_TWILIO_ACCOUNT_SID": "AC" + "0a" * 16,
+    "ONWARD_TWILIO_AUTH_TOKEN": "hidden-token",
+    "ONWARD_TWILIO_FROM": "+15005550006",
+}
+WEBHOOK = {"ONWARD_WEBHOOK_SECRETS": "whsec_" + "bmV3" * 8}
+
+
+def test_each_channel_is_served_once_it_is_set_up(tmp_path: Path) -> None:
+    key = tmp_path / "key.p8"
+    key.write_text(FakeApns(tmp_path).key)
+    made = build(settings(ONWARD_APNS_KEY_FILE=str(key), **APPLE, **TWILIO, **WEBHOOK))
+    assert [p.name for p in made] == ["apns", "sms", "webhook", "console"]
+    assert [p.name for p in build(settings(ONWARD_NOTIFIER_CONSOLE="false", **WEBHOOK))] == [
+        "webhook"
     ]
 
 
@@ -81,7 +105,7 @@ def test_it_serves_mails_prints_and_stops_on_sigterm(run: Any) -> None:
             async with open_channel(f"127.0.0.1:{port[1]}", SECRET) as channel:
                 stub = notifier_pb2_grpc.NotifierServiceStub(channel)
                 told = await stub.Describe(notifier_pb2.DescribeRequest())
-                assert told.name == "email-console"
+                assert told.name == "notifier"
                 answer = await stub.Notify(
                     notifier_pb2.NotifyRequest(
                         deliveries=[

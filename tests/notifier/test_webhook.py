@@ -41,9 +41,11 @@ def plugin(
     secrets: tuple[str, ...] = (NEW,),
     allow_private: bool = True,
     limits: Limits = LIMITS,
+    believed: tuple[str, ...] = ("*",),
 ) -> Webhook:
     tls = ssl.create_default_context(cafile=receiver.ca_file)
-    return Webhook([secret_of(s) for s in secrets], allow_private, limits, lambda: NOW, tls)
+    keys = [secret_of(secret) for secret in secrets]
+    return Webhook(keys, allow_private, limits, lambda: NOW, tls, believed)
 
 
 async def send_one(receiver: Receiver, made: Delivery | None = None, **options: Any) -> Result:
@@ -132,6 +134,35 @@ def test_a_status_gives_its_verdict(
     result = run(send_one(receiver))
     assert (result.outcome, result.detail) == (outcome, str(status))
     assert len(receiver.requests) == 1, "no redirect is followed, nothing is repeated"
+
+
+@pytest.mark.parametrize(
+    ("believed", "outcome"),
+    [
+        (("*",), Result.MISCONFIGURED),
+        (("example.org", "127.0.0.1"), Result.MISCONFIGURED),
+        (("*.0.0.1",), Result.MISCONFIGURED),
+        (("example.org", "*.example.org", "7.0.0.1", "*.127.0.0.1"), Result.REJECTED_MESSAGE),
+        ((), Result.REJECTED_MESSAGE),
+    ],
+)
+def test_only_a_host_that_is_believed_can_make_the_channel_wait(
+    run: Any, receiver: Receiver, believed: tuple[str, ...], outcome: int
+) -> None:
+    receiver.answer(Answer(404))
+    assert run(send_one(receiver, believed=believed)).outcome == outcome
+
+
+def test_a_receivers_cookies_are_not_kept(run: Any, receiver: Receiver) -> None:
+    async def body() -> None:
+        sender = plugin(receiver)
+        receiver.answer(Answer(204, headers={"set-cookie": "a=b; Path=/"}))
+        for _ in range(2):
+            assert (await sender.send(hook(receiver))).outcome == Result.DELIVERED
+        await sender.close()
+
+    run(body())
+    assert "cookie" not in receiver.requests[1].headers
 
 
 def test_a_receivers_wish_to_wait_is_passed_on(run: Any, receiver: Receiver) -> None:
