@@ -90,7 +90,7 @@ CORES = {
     "services/coordinator": ["partition", "registers", "effects", "early_requests"],
     "services/presence": ["state", "events", "handover", "sending", "cover", "change", "decision",
                           "notifications", "breaker", "alarms"],
-    "services/notifier": ["email_rendering", "email_address", "smtp_verdicts"],
+    "services/notifier": ["email_rendering", "email_address", "smtp_verdicts", "wording"],
     "services/cli": ["supervision", "up_plan", "status_facts"],
     "sdk/python/onward_sdk": ["state", "positions", "pending", "subscriptions", "introduction",
                               "outgoing", "retries", "edges"],
