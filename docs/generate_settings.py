@@ -25,6 +25,8 @@ def row(variable: Variable) -> str:
         default = "required"
     elif variable.default in ("", ()):
         default = "empty"
+    elif isinstance(variable.default, tuple):
+        default = f"`{','.join(variable.default)}`"
     elif variable.kind is bool:
         default = "`on`" if variable.default else "`off`"
     else:

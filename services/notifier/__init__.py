@@ -1,11 +1,14 @@
 """The notifier: a plugin process that sends, and what another plugin is made of.
 
-    presence ══ Notify ══▶ harness ── Plugin.send ──▶ console          prints
-                                                 └──▶ email            speaks SMTP
-                                                        ├ email_address    mailto: → address
-                                                        ├ email_rendering  delivery → message
-                                                        ├ smtp_url         URL → server
-                                                        └ smtp_verdicts    reply codes → results
+    presence ══ Notify ══▶ harness ── Plugin.send ──▶ console        prints
+                                                 ├──▶ email          speaks SMTP
+                                                 ├──▶ fcm            asks Google
+                                                 └──▶ webpush        asks browsers' push services
+
+Each channel: `…_rendering` makes what is sent, `…_verdicts` results of what is answered, both pure;
+`email_address`, `webpush_endpoint` and `smtp_url` read addresses, `google_token`,
+`google_credentials` and `vapid` show who sends. Of all: `wording` has the words, `http_call` makes
+one request, `public_address` keeps users' URLs out of the operator's network.
 
 A plugin is one small class; `console` is the one to copy. The harness does the rest: gRPC, one
 result per delivery, deadlines, bounds, repeats. `results` builds results; `settings` holds what

@@ -2,34 +2,72 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from services.chassis import logs, metrics, process
 from services.chassis.errors import SettingError
 from services.chassis.settings import load
 from services.chassis.tls import trust_of
-from services.notifier import email, harness
+from services.notifier import email, fcm, harness, webpush
 from services.notifier.console import Console
 from services.notifier.email import Email
-from services.notifier.settings import Settings, sender
+from services.notifier.fcm import Fcm
+from services.notifier.google_credentials import read_service_account
+from services.notifier.settings import Settings, fcm_url, sender
 from services.notifier.smtp_url import parse
+from services.notifier.vapid import read_vapid
+from services.notifier.webpush import WebPush
+
+log = logs.get(__name__)
 
 
 def build(settings: Settings) -> list[harness.Plugin]:
-    """The plugins that are set up: e-mail if there is a mail server, console for the rest."""
-    who = sender(settings)
-    limits = email.Limits(connections=settings.smtp_connections, reply_s=settings.smtp_reply_s)
-    plugins: list[harness.Plugin] = []
-    if settings.smtp_url:
-        plugins.append(Email(parse(settings.smtp_url), who, limits))
+    """The plugins that are set up, and the console for every other channel."""
+    plugins: list[harness.Plugin] = [
+        *_email(settings),
+        *_fcm(settings),
+        *_webpush(settings),
+    ]
     if settings.console:
         plugins.append(Console())
     if not plugins:
         raise SettingError(
-            "ONWARD_SMTP_URL is not set and ONWARD_NOTIFIER_CONSOLE is false, so nothing could be "
-            "sent; set ONWARD_SMTP_URL to a mail server, such as smtp://127.0.0.1:25"
+            "No channel is set up and ONWARD_NOTIFIER_CONSOLE is false, so nothing could be sent; "
+            "set up one, such as ONWARD_SMTP_URL to a mail server: smtp://127.0.0.1:25"
         )
     return plugins
+
+
+def _email(settings: Settings) -> Iterator[harness.Plugin]:
+    who = sender(settings)
+    if settings.smtp_url:
+        limits = email.Limits(connections=settings.smtp_connections, reply_s=settings.smtp_reply_s)
+        yield Email(parse(settings.smtp_url), who, limits)
+
+
+def _fcm(settings: Settings) -> Iterator[harness.Plugin]:
+    if settings.fcm_credentials:
+        account = read_service_account(settings.fcm_credentials, "ONWARD_FCM_CREDENTIALS")
+        yield Fcm(account, fcm_url(settings), fcm.Limits(connections=settings.fcm_connections))
+
+
+def _webpush(settings: Settings) -> Iterator[harness.Plugin]:
+    if settings.webpush_vapid_key:
+        vapid = read_vapid(
+            settings.webpush_vapid_key,
+            settings.webpush_subject,
+            "ONWARD_WEBPUSH_VAPID_KEY",
+            "ONWARD_WEBPUSH_SUBJECT",
+        )
+        # What a page needs to subscribe; it is public.
+        log.info("webpush", application_server_key=vapid.public_key)
+        connections = settings.webpush_connections
+        yield WebPush(
+            vapid,
+            settings.webpush_services,
+            settings.allow_private_addresses,
+            webpush.Limits(connections=connections, unlisted=-(-connections // 4)),
+        )
 
 
 async def main(stop: asyncio.Event, environ: Mapping[str, str] = os.environ) -> None:
