@@ -8,14 +8,20 @@ from services.chassis import logs, metrics, process
 from services.chassis.errors import SettingError
 from services.chassis.settings import load
 from services.chassis.tls import trust_of
-from services.notifier import apns, channel_settings, email, harness, sms, webhook
+from services.notifier import apns, channel_settings, email, fcm, harness, sms, webhook, webpush
 from services.notifier.apns import Apns
 from services.notifier.console import Console
 from services.notifier.email import Email
-from services.notifier.settings import Settings, sender
+from services.notifier.fcm import Fcm
+from services.notifier.google_credentials import read_service_account
+from services.notifier.settings import Settings, fcm_url, sender
 from services.notifier.sms import Sms
 from services.notifier.smtp_url import parse
+from services.notifier.vapid import read_vapid
 from services.notifier.webhook import Webhook
+from services.notifier.webpush import WebPush
+
+log = logs.get(__name__)
 
 
 def build(settings: Settings) -> list[harness.Plugin]:
@@ -25,6 +31,8 @@ def build(settings: Settings) -> list[harness.Plugin]:
         *_apns(settings),
         *_sms(settings),
         *_webhook(settings),
+        *_fcm(settings),
+        *_webpush(settings),
     ]
     if settings.console:
         plugins.append(Console())
@@ -71,6 +79,31 @@ def _webhook(settings: Settings) -> Iterator[harness.Plugin]:
             settings.allow_private_addresses,
             webhook.Limits(concurrency=settings.webhook_concurrency),
             believed=settings.webhook_hosts,
+        )
+
+
+def _fcm(settings: Settings) -> Iterator[harness.Plugin]:
+    if settings.fcm_credentials:
+        account = read_service_account(settings.fcm_credentials, "ONWARD_FCM_CREDENTIALS")
+        yield Fcm(account, fcm_url(settings), fcm.Limits(connections=settings.fcm_connections))
+
+
+def _webpush(settings: Settings) -> Iterator[harness.Plugin]:
+    if settings.webpush_vapid_key:
+        vapid = read_vapid(
+            settings.webpush_vapid_key,
+            settings.webpush_subject,
+            "ONWARD_WEBPUSH_VAPID_KEY",
+            "ONWARD_WEBPUSH_SUBJECT",
+        )
+        # What a page needs to subscribe; it is public.
+        log.info("webpush", application_server_key=vapid.public_key)
+        connections = settings.webpush_connections
+        yield WebPush(
+            vapid,
+            settings.webpush_services,
+            settings.allow_private_addresses,
+            webpush.Limits(connections=connections, unlisted=-(-connections // 4)),
         )
 
 

@@ -6,7 +6,6 @@ a new one. Apple keeps one notification of an app for a device that is offline, 
 summary that stands for all it covers. `render` is pure; what answers mean is in `apns_verdicts`.
 """
 
-import json
 import re
 import ssl
 from collections.abc import Callable
@@ -18,12 +17,11 @@ from typing import Any
 import httpx
 import jwt
 
-from services.chassis import logs
 from services.notifier import results
 from services.notifier.apns_verdicts import reason_of, verdict
 from services.notifier.harness import Channel, Delivery, Result
-from services.notifier.http_answers import is_tls, sent_nothing
-from services.notifier.wording import Words, cut, words
+from services.notifier.http_call import Answer, Broken, NotConnected, Timeouts, no_cookies, post
+from services.notifier.wording import Words, as_json, cut, words
 
 APPLE = "https://api.push.apple.com"
 PAYLOAD_BYTES_MAX = 4_096
@@ -35,8 +33,6 @@ TOKEN_AGE_LEAST_S = 20 * 60
 # Apple says not to rely on a length. What is no hex would end up in the path of a request.
 _DEVICE_TOKEN = re.compile(r"(?:[0-9A-Fa-f]{2}){8,128}")
 _ID = re.compile(r"([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})")
-
-log = logs.get(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +52,7 @@ class Limits:
 
     concurrency: int = 100  # requests under way, streams of few connections
     connections: int = 2
-    connect_s: float = 5.0
-    answer_s: float = 10.0  # longer: the outcome is unknown
+    timeouts: Timeouts = field(default_factory=Timeouts)
     # Apple asks to stay connected: many new connections look like an attack to it.
     idle_s: float = 300.0
     back_off_s: float = 60.0  # after 429 and 5xx, where Apple names no time
@@ -97,7 +92,7 @@ class Apns:
             http1=False,
             http2=True,
             verify=tls or ssl.create_default_context(),
-            timeout=httpx.Timeout(self._limits.answer_s, connect=self._limits.connect_s),
+            cookies=no_cookies(),
             limits=httpx.Limits(
                 max_connections=self._limits.connections, keepalive_expiry=self._limits.idle_s
             ),
@@ -110,17 +105,21 @@ class Apns:
             return request
         token = self._token.current()
         try:
-            response = await self._post(request, token)
-            if reason_of(response.content) == "ExpiredProviderToken":
+            answer = await self._post(request, token)
+            if reason_of(answer.body) == "ExpiredProviderToken":
                 fresh = self._token.renewed(token)
                 if fresh != token:
-                    response = await self._post(request, fresh)
-        except httpx.TransportError as error:
-            return _failed(error)
+                    answer = await self._post(request, fresh)
+        except NotConnected as error:
+            if error.untrusted:
+                return results.misconfigured("TLS failed, or its certificate")
+            raise
+        except Broken as error:
+            return results.unknown(f"no answer after the request was sent ({error})")
         result = verdict(
-            response.status_code,
-            response.headers,
-            response.content,
+            answer.status,
+            answer.headers,
+            answer.body,
             self._now(),
             proven=self._proven,
             back_off_s=self._limits.back_off_s,
@@ -132,9 +131,11 @@ class Apns:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _post(self, request: Request, token: str) -> httpx.Response:
+    async def _post(self, request: Request, token: str) -> Answer:
         headers = {**request.headers, "authorization": f"bearer {token}"}
-        return await self._client.post(request.path, content=request.body, headers=headers)
+        return await post(
+            self.name, self._client, request.path, request.body, headers, self._limits.timeouts
+        )
 
 
 class ProviderToken:
@@ -223,17 +224,18 @@ def _encode(delivery: Delivery, shown: Words) -> bytes:
     if delivery.priority != Delivery.LOW:
         aps["sound"] = "default"
     onward: dict[str, Any] = {
-        "notificationId": delivery.notification_id,
         "subject": delivery.subject,
-        "firstSeq": delivery.first_seq,
-        "lastSeq": delivery.last_seq,
+        "first_seq": delivery.first_seq,
+        "last_seq": delivery.last_seq,
         "count": delivery.count,
+        "notification_id": delivery.notification_id,
+        "delivery_id": delivery.delivery_id,
     }
     if shown.url:
         onward["url"] = shown.url
-    return json.dumps(
-        {"aps": aps, "onward": onward}, ensure_ascii=False, separators=(",", ":")
-    ).encode("utf-8", "replace")
+    if delivery.test:
+        onward["test"] = True
+    return as_json({"aps": aps, "onward": onward})
 
 
 def _apns_id(delivery_id: str) -> str:
@@ -255,15 +257,3 @@ def _collapse_id(key: str) -> str:
     ):
         return key
     return blake2b(key.encode(), digest_size=16).hexdigest()
-
-
-def _failed(error: httpx.TransportError) -> Result:
-    kind = type(error).__name__
-    if not sent_nothing(error):
-        return results.unknown(f"the connection was lost: {kind}")
-    if is_tls(error):
-        log.warning("apns_not_connected", error=kind)
-        return results.misconfigured("TLS failed, or its certificate")
-    if isinstance(error, httpx.PoolTimeout):
-        return results.retry("no connection was free in time")
-    return results.provider_unavailable(f"APNs cannot be reached: {kind}")

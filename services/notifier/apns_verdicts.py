@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from services.notifier import results
-from services.notifier.http_answers import json_object, retry_after_s
+from services.notifier.http_answers import json_object
 from services.notifier.results import Outcome, Result
+from services.notifier.retry_after import retry_after_s
 
 _HIGHEST_MS = 253_402_300_799_000  # the end of the year 9999
 
@@ -66,7 +67,7 @@ def verdict(
         if type(since_ms) is int and 0 < since_ms < _HIGHEST_MS:
             result.gone_since.FromMilliseconds(since_ms)
     elif outcome == Result.RETRY:
-        after_s = retry_after_s(headers, now)
+        after_s = retry_after_s(headers.get("retry-after"), now)
         result.retry_after.FromMilliseconds(
             int(1_000 * (back_off_s if after_s is None else after_s))
         )

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from email.utils import getaddresses
+from urllib.parse import urlsplit
 
 from services.chassis.errors import SettingError
 from services.chassis.settings import setting
@@ -10,7 +11,9 @@ from services.chassis.shared_settings import SharedSettings
 from services.notifier.apns import APPLE
 from services.notifier.email_address import is_address
 from services.notifier.email_rendering import Sender
+from services.notifier.fcm import GOOGLE
 from services.notifier.sms import CHARACTERS_MAX, TWILIO
+from services.notifier.webpush import SERVICES
 
 _URL = re.compile(r"(?:https://|mailto:)[!-;=?-~]{1,500}")  # no space, no angle brackets
 
@@ -137,6 +140,48 @@ class Settings(SharedSettings):
     webhook_concurrency: int = setting(
         32, least=1, most=500, doc="webhooks under way at a time; a slow receiver holds one"
     )
+    fcm_credentials: str = setting(
+        "",
+        shared=True,
+        doc="JSON file of a Google service account's key, for notifications to apps by FCM; empty: "
+        "no FCM",
+    )
+    fcm_url: str = setting(
+        GOOGLE, shared=True, doc="where FCM is; another one than Google's is for trying things out"
+    )
+    fcm_connections: int = setting(
+        16,
+        least=1,
+        most=200,
+        doc="connections to FCM at a time, each with one notification under way",
+    )
+    webpush_vapid_key: str = setting(
+        "",
+        shared=True,
+        secret=True,
+        doc="private key of the curve P-256 that Web Push is signed with: PEM, or the path of a "
+        "PEM file; browsers' subscriptions are for this key, so a new one ends them; empty: no "
+        "Web Push",
+    )
+    webpush_subject: str = setting(
+        "",
+        shared=True,
+        doc="a mailto: or https: URL where push services find whoever runs this; required for Web "
+        "Push",
+    )
+    webpush_services: tuple[str, ...] = setting(
+        SERVICES,
+        doc="hosts of push services that are believed when they blame this set-up, parted by "
+        "commas; *.example.org are those below it, * is all. Others are sent to as well, a few at "
+        "a time, but fail for their own endpoint only",
+    )
+    webpush_connections: int = setting(
+        32,
+        least=1,
+        most=500,
+        doc="notifications to push services under way at a time; a quarter of them may be to "
+        "services that are not listed",
+    )
     allow_private_addresses: bool = setting(
         False,
         doc="true lets endpoints that are URLs lead into private networks and to this machine, and "
@@ -185,3 +230,14 @@ def sender(settings: Settings) -> Sender:
             "mailto: URL, or leave it empty"
         )
     return Sender(address, name, settings.reply_to, settings.unsubscribe)
+
+
+def fcm_url(settings: Settings) -> str:
+    """Where FCM is. Raises SettingError naming the variable."""
+    parts = urlsplit(settings.fcm_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise SettingError(
+            f"ONWARD_FCM_URL is {settings.fcm_url!r}; set it to a URL such as {GOOGLE}, or leave "
+            "it empty"
+        )
+    return settings.fcm_url

@@ -11,8 +11,9 @@ from datetime import datetime
 from onward.notifier.v1 import notifier_pb2
 
 from services.notifier import results
-from services.notifier.http_answers import json_object, retry_after_s
+from services.notifier.http_answers import json_object
 from services.notifier.results import Outcome, Result
+from services.notifier.retry_after import retry_after_s
 
 Event = notifier_pb2.DeliveryEvent
 
@@ -88,7 +89,7 @@ def verdict(status: int, headers: Mapping[str, str], body: bytes, now: datetime)
     if outcome == Result.ACCEPTED:
         result.provider_id = _sid(told.get("sid"))
     elif outcome == Result.RETRY:
-        after_s = retry_after_s(headers, now)
+        after_s = retry_after_s(headers.get("retry-after"), now)
         result.retry_after.FromMilliseconds(
             int(1_000 * (BACK_OFF_S if after_s is None else after_s))
         )

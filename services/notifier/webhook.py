@@ -3,32 +3,31 @@
 The endpoint is the `https:` URL itself. The body is JSON, `{"type", "timestamp", "data"}`; `data`
 is the Delivery of `notifier.proto` without its endpoint, as protobuf writes JSON. `webhook-id` is
 the delivery's id, the same on every try, so that a receiver can drop a repeat. A receiver is never
-followed anywhere else, its answer's body is not read, and it has a public address unless private
-ones are allowed. `render`, `signatures` and `verdict` are pure.
+followed anywhere else, what its answer says is not looked at, and it has a public address unless
+private ones are allowed. `render`, `signatures` and `verdict` are pure.
 """
 
-import asyncio
 import base64
 import binascii
 import hmac
-import json
 import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 from google.protobuf.json_format import MessageToDict
 
 from services.notifier import results
 from services.notifier.harness import Channel, Delivery, Result
-from services.notifier.http_answers import retry_after_s, sent_nothing
+from services.notifier.http_call import Broken, NotConnected, Timeouts, no_cookies, post
 from services.notifier.public_address import Forbidden, PublicTransport
 from services.notifier.results import Outcome
-from services.notifier.wording import cut, words
+from services.notifier.retry_after import retry_after_s
+from services.notifier.webpush_endpoint import is_listed
+from services.notifier.wording import as_json, cut, words
 
 PAYLOAD_BYTES_MAX = 20_000
 SECRET_PREFIX = "whsec_"
@@ -42,8 +41,7 @@ class Limits:
     """The bounds of the webhook client."""
 
     concurrency: int = 32  # requests under way, a slow receiver holds one
-    connect_s: float = 5.0  # name, connection and TLS; longer: nothing was sent
-    answer_s: float = 15.0  # for all of a request; longer: the outcome is unknown
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
 
 class Webhook:
@@ -74,10 +72,7 @@ class Webhook:
                 allow_private, verify=tls, connections_max=self._limits.concurrency
             ),
             trust_env=False,
-            follow_redirects=False,
-            # A receiver could fill the memory with them, and they are of no use.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            timeout=httpx.Timeout(self._limits.answer_s, connect=self._limits.connect_s),
+            cookies=no_cookies(),
         )
 
     async def send(self, delivery: Delivery) -> Result:
@@ -100,20 +95,18 @@ class Webhook:
             "webhook-signature": signatures(self._secrets, delivery.delivery_id, timestamp, body),
         }
         try:
-            async with (
-                asyncio.timeout(self._limits.answer_s),
-                self._client.stream("POST", url, content=body, headers=headers) as response,
-            ):
-                result = verdict(response.status_code, response.headers, now)
+            answer = await post(
+                self.name, self._client, str(url), body, headers, self._limits.timeouts
+            )
         except Forbidden:
             return results.rejected_message("the endpoint's address is not public")
-        except (httpx.TransportError, TimeoutError) as error:
-            kind = type(error).__name__
-            if isinstance(error, httpx.TransportError) and sent_nothing(error):
-                # One receiver's fault, so the others do not wait for it.
-                return results.retry(f"no connection: {kind}")
-            return results.unknown(f"no answer: {kind}")
-        if result.outcome == Result.MISCONFIGURED and not _is_listed(url.host, self._believed):
+        except NotConnected as error:
+            # One receiver's fault, so the others do not wait for it.
+            return results.retry(str(error))
+        except Broken as error:
+            return results.unknown(f"no answer after the request was sent ({error})")
+        result = verdict(answer.status, answer.headers, now)
+        if result.outcome == Result.MISCONFIGURED and not is_listed(url.host, self._believed):
             # Anybody's server could hold up all others by saying no.
             result.outcome = Result.REJECTED_MESSAGE
         return result
@@ -171,7 +164,7 @@ def _encode(data: Delivery, now: datetime) -> bytes:
         "timestamp": newest.isoformat().replace("+00:00", "Z"),
         "data": MessageToDict(data),
     }
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return as_json(told)
 
 
 # What a receiver's status means; the specification's section on status codes says the same.
@@ -193,17 +186,10 @@ def verdict(status: int, headers: Mapping[str, str], now: datetime) -> Result:
     """What an answer means. Names of `headers` in lower case."""
     outcome = _BY_STATUS.get(status, _BY_CLASS.get(status // 100, Result.UNKNOWN))
     result = results.build(outcome, str(status))
-    after_s = retry_after_s(headers, now) if outcome == Result.RETRY else None
+    after_s = retry_after_s(headers.get("retry-after"), now) if outcome == Result.RETRY else None
     if after_s is not None:
         result.retry_after.FromMilliseconds(int(1_000 * after_s))
     return result
-
-
-def _is_listed(host: str, patterns: Sequence[str]) -> bool:
-    return any(
-        pattern in ("*", host) or (pattern.startswith("*.") and host.endswith(pattern[1:]))
-        for pattern in patterns
-    )
 
 
 def _url(endpoint: str) -> httpx.URL | None:

@@ -3,9 +3,10 @@
 It knows deliveries; it must not know any channel. Presence words a notification, from a template
 or from the messages; where it has not, `words` does with what is there. Whatever a user wrote is
 taken for hostile: a title is one line, and nothing steers a terminal or reorders what follows it.
-`cut` makes text fit a limit that is counted in bytes.
+`cut` makes text fit a limit that is counted in bytes, `cut_json` one that counts JSON.
 """
 
+import json
 import unicodedata
 from dataclasses import dataclass
 
@@ -67,6 +68,24 @@ def cut(text: str, bytes_max: int) -> str:
     while kept and _continues(following):
         kept, following = kept[:-1], kept[-1]
     return kept + ELLIPSIS
+
+
+def cut_json(text: str, bytes_max: int) -> str:
+    """As `cut`, but what fits is its JSON string without the quotes, in UTF-8."""
+    made, room = text, bytes_max
+    while room > 0:
+        made = cut(text, room)
+        over = len(as_json(made)) - 2 - bytes_max
+        if over <= 0:
+            return made
+        # An escape is at most six bytes for one, so this takes few rounds.
+        room = min(room, len(made.encode())) - max(over // 6, 1)
+    return ""
+
+
+def as_json(value: object) -> bytes:
+    """Compact JSON in UTF-8, as payloads with a limit are counted."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def how_many(delivery: Delivery) -> str:

@@ -63,6 +63,9 @@ SYSTEMD = [b for b in BLOCKS if b.page.startswith("deploy/systemd") and b.langua
 # tests/docs/test_deploying.py runs those that need no container engine, and reads the others.
 DEPLOYING = [b for b in BLOCKS if b.page == "docs/deploying.md" and b.language == "sh"]
 
+# tests/docs/test_channels.py takes them, and tests/browser/test_web_push.py what a browser runs.
+CHANNELS = [b for b in BLOCKS if b.page == "docs/channels.md"]
+
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
@@ -97,7 +100,12 @@ def output(block: Block, suite: Suite) -> str:
 
 
 def test_every_block_is_taken() -> None:
-    taken = {"sh": TOUR + OPERATING + MAKES + SYSTEMD + DEPLOYING, "python": PYTHON, "json": JSON}
+    taken = {
+        "sh": TOUR + OPERATING + MAKES + SYSTEMD + DEPLOYING + CHANNELS,
+        "js": CHANNELS,
+        "python": PYTHON,
+        "json": JSON,
+    }
     for block in BLOCKS:
         assert block in taken.get(block.language, []), block
 

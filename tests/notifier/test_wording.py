@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onward.notifier.v1 import notifier_pb2
 
-from services.notifier.wording import Words, cut, words
+from services.notifier.wording import Words, as_json, cut, cut_json, words
 from tests.notifier.deliveries import delivery, message
 
 
@@ -82,3 +82,14 @@ def test_what_is_cut_fits_and_is_a_beginning(text: str, bytes_max: int) -> None:
     made = cut(text, bytes_max)
     assert len(made.encode()) <= bytes_max
     assert made == text or text.startswith(made.removesuffix("…"))
+
+
+@given(st.text(), st.integers(0, 80))
+def test_what_is_cut_for_json_fits_as_json(text: str, bytes_max: int) -> None:
+    made = cut_json(text, bytes_max)
+    assert len(as_json(made)) - 2 <= bytes_max or made == ""
+    assert made == text or text.startswith(made.removesuffix("…"))
+
+
+def test_a_text_of_quotes_is_cut_to_about_half() -> None:
+    assert cut_json('"' * 100, 53) == '"' * 25 + "…"
