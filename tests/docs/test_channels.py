@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from services.chassis.settings import variables
+from services.notifier.apprise_settings import Settings as AppriseSettings
 from services.notifier.settings import Settings
 from services.notifier.vapid import read_vapid
 from tests.docs.test_code_blocks import CHANNELS
 
-KNOWN = {variable.name for variable in variables(Settings, "notifier")}
+KNOWN = {variable.name for variable in variables(Settings, "notifier")} | {
+    variable.name for variable in variables(AppriseSettings, "apprise")
+}
 LINES = [line for b in CHANNELS if b.language == "sh" for line in b.text.splitlines()]
 
 
