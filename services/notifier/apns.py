@@ -53,8 +53,9 @@ class Limits:
     concurrency: int = 100  # requests under way, streams of few connections
     connections: int = 2
     timeouts: Timeouts = field(default_factory=Timeouts)
-    # Apple asks to stay connected: many new connections look like an attack to it.
-    idle_s: float = 300.0
+    # Apple asks to stay connected. But a connection that the other side, or a firewall, gave up
+    # while nothing was sent shows it only when a request is lost; and most of them wait longer.
+    idle_s: float = 60.0
     back_off_s: float = 60.0  # after 429 and 5xx, where Apple names no time
 
 

@@ -78,7 +78,8 @@ class HttpDouble:
         self._answers: list[Answer] = []
         self._alpn = list(alpn)
         self._port = free_port()
-        self._authority = Authority(folder) if folder else None
+        # Named by its folder: of two authorities of one name, only one is looked at.
+        self._authority = Authority(folder, folder.name) if folder else None
         self.certificate = self._authority.sign("double") if self._authority else None
         self._loop = _Loop()
         self._stop: asyncio.Event
@@ -138,6 +139,7 @@ class HttpDouble:
         config.alpn_protocols = self._alpn
         config.accesslog = config.errorlog = None
         config.graceful_timeout = 0.2
+        config.keep_alive_timeout = 600  # Providers are patient.
         if self.certificate:
             config.certfile, config.keyfile = str(self.certificate.cert), str(self.certificate.key)
         serving = asyncio.create_task(serve(self._app, config, shutdown_trigger=self._stop.wait))
