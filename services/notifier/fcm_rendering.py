@@ -2,8 +2,8 @@
 
 Knows deliveries and `Message` of FCM's HTTP v1, in its published JSON names. `render` is all there
 is to call. The apps get `notification`, which the system shows, and `data`, of strings only: what
-the notification stands for and what it opens. Too large a message loses its text, then its URL,
-never its ids.
+the notification stands for and what it opens. Too large a message loses most of its text, then its
+links, never its ids.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any
 
 from onward.notifier.v1 import notifier_pb2
 
-from services.notifier.wording import as_json, cut_json, words
+from services.notifier.wording import TEXT_BYTES_MIN, as_json, cut_json, links, words
 
 Delivery = notifier_pb2.Delivery
 
@@ -42,10 +42,11 @@ def token_of(endpoint: str) -> str | None:
 def render(delivery: Delivery, token: str, now: datetime) -> dict[str, Any]:
     """The body of `messages:send`."""
     said = words(delivery)
-    for url in dict.fromkeys((said.url, "")):
-        data = _data(delivery, url)
-        room = PAYLOAD_BYTES_MAX - len(as_json(_payload(delivery, said.title, "", data)))
-        if room >= 0:
+    wanted = min(len(as_json(said.body)), TEXT_BYTES_MIN)
+    for opened in links(delivery):
+        data = _data(delivery, opened)
+        room = PAYLOAD_BYTES_MAX - len(as_json(_payload(delivery, said.title, data)))
+        if room >= wanted:
             break
     shown = {"title": said.title, "body": cut_json(said.body, room)}
     ttl_s = _ttl_s(delivery, now)
@@ -80,7 +81,7 @@ def collapse_name(key: str) -> str:
     return blake2b(key.encode(), digest_size=16).hexdigest()
 
 
-def _data(delivery: Delivery, url: str) -> dict[str, str]:
+def _data(delivery: Delivery, opened: dict[str, str]) -> dict[str, str]:
     """What the app is told. Every value is a string: FCM refuses others."""
     data = {
         "subject": delivery.subject,
@@ -89,9 +90,8 @@ def _data(delivery: Delivery, url: str) -> dict[str, str]:
         "count": str(delivery.count),
         "notification_id": delivery.notification_id,
         "delivery_id": delivery.delivery_id,
+        **opened,
     }
-    if url:
-        data["url"] = url
     if delivery.category:
         data["category"] = delivery.category
     if delivery.test:
@@ -114,10 +114,10 @@ def _on_apple(delivery: Delivery) -> dict[str, Any]:
     return {"aps": {"thread-id": collapse_name(delivery.subject), "sound": "default"}}
 
 
-def _payload(delivery: Delivery, title: str, body: str, data: dict[str, str]) -> dict[str, Any]:
-    """All that counts, together: what one system is spared is counted too."""
+def _payload(delivery: Delivery, title: str, data: dict[str, str]) -> dict[str, Any]:
+    """All that counts, without a body; what one system is spared is counted too."""
     return {
-        "notification": {"title": title, "body": body},
+        "notification": {"title": title, "body": ""},
         "data": data,
         "android": _on_android(delivery),
         "apns": _on_apple(delivery),

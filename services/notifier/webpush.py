@@ -47,7 +47,7 @@ class Limits:
     # Of them to push services that are not listed: slow ones must not hold up the others. More are
     # to be tried again later.
     unlisted: int = 8
-    idle: int = 16  # kept connections
+    idle: int = 16  # kept connections, of each of the two
     idle_s: float = 60.0  # one unused for longer is closed
     timeouts: Timeouts = field(default_factory=Timeouts)
 
@@ -77,15 +77,11 @@ class WebPush:
         self._now = now
         self._unlisted = 0  # under way
         self.concurrency = self._limits.connections
-        transport = PublicTransport(
-            allow_private,
-            verify=verify,
-            connections_max=self._limits.connections,
-            idle_max=self._limits.idle,
-            idle_s=self._limits.idle_s,
-        )
-        # A proxy would look names up by itself, so the environment's is not asked.
-        self._client = httpx.AsyncClient(transport=transport, trust_env=False, cookies=no_cookies())
+        # Apart, so that names which nobody answers for keep no listed host's name from being found.
+        self._clients = {
+            True: self._client(self._limits.connections, verify),
+            False: self._client(self._limits.unlisted, verify),
+        }
 
     async def send(self, delivery: Delivery) -> Result:
         """Hand one notification to a push service."""
@@ -105,7 +101,19 @@ class WebPush:
 
     async def close(self) -> None:
         """Let go of connections."""
-        await self._client.aclose()
+        for client in self._clients.values():
+            await client.aclose()
+
+    def _client(self, connections: int, verify: ssl.SSLContext | None) -> httpx.AsyncClient:
+        transport = PublicTransport(
+            self._allow_private,
+            verify=verify,
+            connections_max=connections,
+            idle_max=min(self._limits.idle, connections),
+            idle_s=self._limits.idle_s,
+        )
+        # A proxy would look names up by itself, so the environment's is not asked.
+        return httpx.AsyncClient(transport=transport, trust_env=False, cookies=no_cookies())
 
     async def _send(self, delivery: Delivery, to: Subscription, listed: bool) -> Result:
         now = self._now()
@@ -117,7 +125,9 @@ class WebPush:
         }
         try:
             body = encrypted(to, payload(delivery))
-            answer = await post(self.name, self._client, to.url, body, sent, self._limits.timeouts)
+            answer = await post(
+                self.name, self._clients[listed], to.url, body, sent, self._limits.timeouts
+            )
         except Forbidden:
             return results.rejected_message("the push service's address is not public")
         except NotConnected as error:

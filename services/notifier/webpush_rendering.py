@@ -1,8 +1,8 @@
 """Makes the payload and the headers of a Web Push. Pure.
 
-The payload is JSON for the page's service worker: `title`, `body`, `url` and `tag`, which it shows,
-and what the notification stands for. Too large a payload loses its text, then its URL, never its
-ids. Encryption and the signature are not here.
+The payload is JSON for the page's service worker: `title`, `body`, `lang`, `url` and `tag`, which
+it shows, and what the notification stands for. Too large a payload loses most of its text, then its
+links, never its ids. Encryption and the signature are not here.
 """
 
 from base64 import urlsafe_b64encode
@@ -12,7 +12,7 @@ from typing import Any
 
 from onward.notifier.v1 import notifier_pb2
 
-from services.notifier.wording import as_json, cut_json, words
+from services.notifier.wording import TEXT_BYTES_MIN, as_json, cut_json, links, words
 
 Delivery = notifier_pb2.Delivery
 
@@ -21,17 +21,20 @@ PAYLOAD_BYTES_MAX = 2_700
 TTL_S_MAX = 28 * 86_400  # what the large push services keep things for; longer is cut
 TTL_DEFAULT_S = 86_400  # of a delivery that names no end
 
+LANG_CHARACTERS_MAX = 35  # as RFC 5646 has it; what is longer is left out
+
 _URGENCY = {Delivery.LOW: "low", Delivery.HIGH: "high", Delivery.URGENT: "high"}
 
 
 def payload(delivery: Delivery) -> bytes:
     """The JSON that the service worker gets."""
     said = words(delivery)
-    for url in dict.fromkeys((said.url, "")):
-        room = PAYLOAD_BYTES_MAX - len(as_json(_members(delivery, said.title, "", url)))
-        if room >= 0:
+    wanted = min(len(as_json(said.body)), TEXT_BYTES_MIN)
+    for opened in links(delivery):
+        room = PAYLOAD_BYTES_MAX - len(as_json(_members(delivery, said.title, "", opened)))
+        if room >= wanted:
             break
-    return as_json(_members(delivery, said.title, cut_json(said.body, room), url))
+    return as_json(_members(delivery, said.title, cut_json(said.body, room), opened))
 
 
 def headers(delivery: Delivery, now: datetime) -> dict[str, str]:
@@ -51,7 +54,7 @@ def topic(collapse_key: str) -> str:
     return urlsafe_b64encode(digest).decode()
 
 
-def _members(delivery: Delivery, title: str, body: str, url: str) -> dict[str, Any]:
+def _members(delivery: Delivery, title: str, body: str, opened: dict[str, str]) -> dict[str, Any]:
     made: dict[str, Any] = {
         "title": title,
         "body": body,
@@ -61,11 +64,12 @@ def _members(delivery: Delivery, title: str, body: str, url: str) -> dict[str, A
         "count": delivery.count,
         "notification_id": delivery.notification_id,
         "delivery_id": delivery.delivery_id,
+        **opened,
     }
     if delivery.collapse_key:
         made["tag"] = topic(delivery.collapse_key)
-    if url:
-        made["url"] = url
+    if delivery.locale and len(delivery.locale) <= LANG_CHARACTERS_MAX:
+        made["lang"] = delivery.locale
     if delivery.category:
         made["category"] = delivery.category
     if delivery.test:

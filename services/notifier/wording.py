@@ -18,6 +18,7 @@ NotifiedMessage = notifier_pb2.NotifiedMessage
 TITLE_BYTES_MAX = 256  # the rest is cut; no device shows as much
 BODY_BYTES_MAX = 8_192  # the rest is cut; a channel with less room cuts again
 URL_BYTES_MAX = 2_048  # a longer URL is left out: half of one opens something else
+TEXT_BYTES_MIN = 400  # of a body that is as long; links that leave it less room are left out
 ELLIPSIS = "…"
 
 # Control characters, halves of surrogate pairs, line and paragraph separators.
@@ -48,8 +49,20 @@ def words(delivery: Delivery) -> Words:
     return Words(
         cut(title, TITLE_BYTES_MAX),
         cut(body, BODY_BYTES_MAX),
-        delivery.url if _can_be_opened(delivery.url) else "",
+        openable(delivery.url),
     )
+
+
+def links(delivery: Delivery) -> list[dict[str, str]]:
+    """What may be opened, by name, in the order in which to try what there is room for."""
+    url, mute_url = openable(delivery.url), openable(delivery.mute_url)
+    both = {"url": url, "mute_url": mute_url}
+    return [{name: to for name, to in some.items() if to} for some in (both, {"url": url}, {})]
+
+
+def openable(url: str) -> str:
+    """`url` if it is absolute and a device may open it, else nothing."""
+    return url if _can_be_opened(url) else ""
 
 
 def cut(text: str, bytes_max: int) -> str:

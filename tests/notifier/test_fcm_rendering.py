@@ -118,11 +118,20 @@ def test_too_long_a_text_is_cut_and_the_ids_are_kept(letter: str) -> None:
     assert said["data"]["url"].endswith("u" * 1_000)
 
 
-def test_a_url_that_leaves_no_room_is_left_out_and_the_ids_are_kept() -> None:
-    said = made(title="Bob", body="hello", url="https://e.org/?" + '"' * 2_000)
+def test_links_that_leave_no_room_are_left_out_and_the_ids_are_kept() -> None:
+    long = "https://e.org/?" + '"' * 1_000
+    said = made(title="Bob", body="hello", url=long, mute_url=long)
+    assert "mute_url" not in said["data"]
+    assert said["data"]["url"] == long
+    said = made(title="Bob", body="hello", url=long + '"' * 1_000)
     assert "url" not in said["data"]
     assert said["notification"]["body"] == "hello"
     assert said["data"]["delivery_id"] == ID
+
+
+def test_the_app_is_told_what_mutes_the_subject() -> None:
+    assert made(mute_url="https://e.org/mute")["data"]["mute_url"] == "https://e.org/mute"
+    assert "mute_url" not in made(mute_url="javascript:x")["data"]
 
 
 @given(st.text(), st.text(max_size=12_000), st.text(max_size=255))

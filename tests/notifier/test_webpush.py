@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from services.chassis.errors import Unavailable
 from services.notifier import webpush_endpoint
 from services.notifier.http_call import Timeouts
+from services.notifier.public_address import LOOKUPS_MAX
 from services.notifier.results import Result
 from services.notifier.vapid import Vapid
 from services.notifier.webpush import CROWDED_WAIT_S, Limits, WebPush
@@ -233,3 +235,36 @@ def test_no_cookie_is_kept(run: Any) -> None:
         run(body())
         assert len(server.requests) == 2
         assert all("cookie" not in got.headers for got in server.requests)
+
+
+def test_names_that_nobody_answers_for_do_not_hold_up_listed_services(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+    look_up = socket.getaddrinfo
+
+    def slow(host: str, *arguments: Any, **options: Any) -> Any:
+        if host == "slow.example":
+            let_go.wait(20)
+            raise socket.gaierror("no such name")
+        return look_up(host, *arguments, **options)
+
+    async def body() -> None:
+        limits = Limits(connections=32, unlisted=16)
+        to = WebPush(VAPID, ["127.0.0.1"], True, limits)
+        stuck = server.subscribe("stuck", url="https://slow.example")
+        waiting = [
+            asyncio.create_task(to.send(delivery(message("x"), endpoint=stuck)))
+            for _ in range(LOOKUPS_MAX + 2)
+        ]
+        await asyncio.sleep(0)
+        sent = await to.send(delivery(message("x"), endpoint=server.subscribe()))
+        assert sent.outcome == Result.ACCEPTED
+        assert not any(task.done() for task in waiting)
+        let_go.set()
+        assert {result.outcome for result in await asyncio.gather(*waiting)} == {Result.RETRY}
+        await to.close()
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with PushServer() as server:
+        run(body())

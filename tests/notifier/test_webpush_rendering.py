@@ -54,12 +54,24 @@ def test_too_long_a_text_is_cut_and_the_ids_are_kept(letter: str) -> None:
     assert (said["delivery_id"], said["url"]) == (ID, "https://e.org/u")
 
 
-def test_a_url_that_leaves_no_room_is_left_out_and_the_ids_are_kept() -> None:
-    said = json.loads(payload(made(title="B" * 250, body="hi", url="https://e.org/" + "'" * 2_030)))
-    assert "url" in said or said["body"] == "hi"
+def test_links_that_leave_no_room_are_left_out_and_the_ids_are_kept() -> None:
+    long = "https://e.org/" + "u" * 1_400
+    said = json.loads(payload(made(title="B", body="hi", url=long, mute_url=long)))
+    assert ("mute_url" in said, said["url"], said["body"]) == (False, long, "hi")
+    wide = {"title": "B" * 250, "url": "https://e.org/" + "u" * 2_030}
+    said = json.loads(payload(made(body="x" * 1_000, **wide)))
+    assert ("url" in said, said["body"]) == (False, "x" * 1_000)
+    said = json.loads(payload(made(body="x", **wide)))
+    assert (said["url"], said["body"]) == (wide["url"], "x")
     said = json.loads(payload(made(title="B", body="hi", url="https://e.org/" + '"' * 2_030)))
     assert "url" not in said
     assert (said["body"], said["delivery_id"]) == ("hi", ID)
+
+
+def test_a_language_and_what_mutes_the_subject_are_told() -> None:
+    said = json.loads(payload(made(locale="de-CH", mute_url="https://e.org/mute")))
+    assert (said["lang"], said["mute_url"]) == ("de-CH", "https://e.org/mute")
+    assert "lang" not in json.loads(payload(made(locale="x" * 36)))
 
 
 @given(st.text(), st.text(max_size=12_000), st.text(max_size=255))
