@@ -96,6 +96,11 @@ class HttpDouble:
         assert self._authority, "it speaks TLS"
         return str(self._authority.file)
 
+    @property
+    def connections(self) -> int:
+        """How many it has accepted."""
+        return len(self._loop.accepted)
+
     def answer(self, *answers: Answer) -> None:
         """Say these next, each once; then what `respond` says."""
         self._answers += answers

@@ -1,5 +1,6 @@
 """APNs, cell by cell, against a fake that keeps Apple's published contract."""
 
+import asyncio
 import json
 import ssl
 import time
@@ -163,6 +164,17 @@ def test_a_bad_token_holds_up_nobody_once_the_environment_is_proven(
             assert (await sender.send(push())).outcome == Result.MISCONFIGURED
 
     run(body())
+
+
+def test_many_sends_share_a_few_connections(run: Any, apns: FakeApns) -> None:
+    async def body() -> None:
+        async with plugin(apns) as sender:
+            sent = await asyncio.gather(*(sender.send(push()) for _ in range(150)))
+            assert {result.outcome for result in sent} == {Result.ACCEPTED}
+
+    run(body())
+    assert len(apns.requests) == 150
+    assert apns.connections <= LIMITS.connections + 1, "and the one that saw that it listens"
 
 
 def test_one_provider_token_serves_many_requests(run: Any, apns: FakeApns) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from onward.notifier.v1 import notifier_pb2
 
 from services.notifier.harness import Callback
 from services.notifier.results import Result
@@ -17,6 +18,7 @@ from tests.notifier import twilio_schema
 from tests.notifier.deliveries import ID, Delivery, delivery, message
 from tests.notifier.fake_twilio import SENDER, SID, TOKEN, FakeTwilio, callback, form_of
 from tests.notifier.http_double import Answer
+from tests.notifier.test_harness import served
 
 CALLBACKS = "https://chat.example.org/v1/callbacks/notifier"
 GIVEN = f"{CALLBACKS}?channel=sms&delivery={ID}"
@@ -326,6 +328,22 @@ def test_a_signed_callback_for_no_delivery_of_ours_is_passed_over() -> None:
     for url in (CALLBACKS, f"{CALLBACKS}?channel=sms&delivery=DROP%20TABLE"):
         answer = receive(url, *callback(url, MessageStatus="delivered"))
         assert (answer.status, len(answer.events)) == (0, 0)
+
+
+def test_a_callback_finds_its_way_through_the_process(run: Any, twilio: FakeTwilio) -> None:
+    async def body() -> None:
+        async with served(Sms(twilio.account(callback_url=CALLBACKS), LIMITS)) as stub:
+            made = text()
+            await stub.Notify(notifier_pb2.NotifyRequest(deliveries=[made]))
+            url = form_of(twilio.requests[0])["StatusCallback"]
+            headers, content = callback(url, MessageStatus="delivered")
+            request = Callback(method="POST", url=url, headers=headers, body=content)
+            answer = await stub.HandleCallback(request)
+            assert [event.delivery_id for event in answer.events] == [made.delivery_id]
+            request.body = content.replace(b"delivered", b"failed")
+            assert (await stub.HandleCallback(request)).status == 403
+
+    run(body())
 
 
 def test_receipts_are_promised_only_where_twilio_is_told_where_to_report() -> None:
