@@ -21,7 +21,7 @@ from services.notifier import results
 from services.notifier.apns_verdicts import reason_of, verdict
 from services.notifier.harness import Channel, Delivery, Result
 from services.notifier.http_call import Answer, Broken, NotConnected, Timeouts, no_cookies, post
-from services.notifier.wording import Words, as_json, cut, words
+from services.notifier.wording import TEXT_BYTES_MIN, as_json, cut_json, links, words
 
 APPLE = "https://api.push.apple.com"
 PAYLOAD_BYTES_MAX = 4_096
@@ -196,34 +196,29 @@ def render(delivery: Delivery, topic: str) -> Request | Result:
 
 
 def _payload(delivery: Delivery) -> bytes | None:
-    """The JSON in at most PAYLOAD_BYTES_MAX bytes: the text is cut, then the title."""
+    """The JSON in at most PAYLOAD_BYTES_MAX bytes: the text is cut, then links are left out."""
     shown = words(delivery)
-    title, body = shown.title, shown.body
-    encoded = _encode(delivery, Words(title, body, shown.url))
-    while len(encoded) > PAYLOAD_BYTES_MAX:
-        excess = len(encoded) - PAYLOAD_BYTES_MAX
-        # A character may take more room in JSON than as it is, so this may take a few rounds.
-        if body:
-            body = cut(body, max(0, len(body.encode()) - max(1, excess // 2)))
-        elif title:
-            title = cut(title, max(0, len(title.encode()) - max(1, excess // 2)))
-        else:
-            return None
-        encoded = _encode(delivery, Words(title, body, shown.url))
-    return encoded
+    wanted = min(len(as_json(shown.body)), TEXT_BYTES_MIN)
+    for opened in links(delivery):
+        room = PAYLOAD_BYTES_MAX - len(as_json(_told(delivery, shown.title, "", opened)))
+        if room >= wanted:
+            break
+    if room < 0:
+        return None
+    return as_json(_told(delivery, shown.title, cut_json(shown.body, room), opened))
 
 
-def _encode(delivery: Delivery, shown: Words) -> bytes:
-    alert = {"title": shown.title, "body": shown.body}
+def _told(delivery: Delivery, title: str, body: str, opened: dict[str, str]) -> dict[str, Any]:
+    low = delivery.priority == Delivery.LOW
     aps: dict[str, Any] = {
-        "alert": {key: text for key, text in alert.items() if text},
+        "alert": {"title": title, "body": body},
         "thread-id": delivery.subject,
-        "interruption-level": "passive" if delivery.priority == Delivery.LOW else "active",
+        "interruption-level": "passive" if low else "active",
     }
+    if not low:
+        aps["sound"] = "default"
     if delivery.category:
         aps["category"] = delivery.category
-    if delivery.priority != Delivery.LOW:
-        aps["sound"] = "default"
     onward: dict[str, Any] = {
         "subject": delivery.subject,
         "first_seq": delivery.first_seq,
@@ -231,12 +226,11 @@ def _encode(delivery: Delivery, shown: Words) -> bytes:
         "count": delivery.count,
         "notification_id": delivery.notification_id,
         "delivery_id": delivery.delivery_id,
+        **opened,
     }
-    if shown.url:
-        onward["url"] = shown.url
     if delivery.test:
         onward["test"] = True
-    return as_json({"aps": aps, "onward": onward})
+    return {"aps": aps, "onward": onward}
 
 
 def _apns_id(delivery_id: str) -> str:

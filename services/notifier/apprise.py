@@ -14,8 +14,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-
-import apprise
+from typing import Any
 
 from services.chassis import logs, metrics, process
 from services.chassis.errors import SettingError
@@ -73,6 +72,12 @@ class Apprise:
 
 def senders_of(urls: Mapping[str, str]) -> dict[str, Send]:
     """What sends to each target. Raises SettingError naming one that Apprise does not take."""
+    try:
+        import apprise
+    except ImportError:
+        raise SettingError(
+            "Apprise is not installed, so nothing could be sent; install onward[apprise]"
+        ) from None
     # Its log quotes URLs and what services answer.
     logging.getLogger("apprise").disabled = True
     asset = apprise.AppriseAsset(app_id="Onward", app_desc="Onward", async_mode=False)
@@ -84,13 +89,13 @@ def senders_of(urls: Mapping[str, str]) -> dict[str, Send]:
                 f"ONWARD_APPRISE_TARGETS_FILE has a target {name} that Apprise does not take; "
                 "its page on the service says what the URL must be"
             )
-        made[name] = _sender(target)
+        made[name] = _sender(target, apprise.NotifyFormat.TEXT)
     return made
 
 
-def _sender(target: apprise.Apprise) -> Send:
+def _sender(target: Any, plain: Any) -> Send:
     def send(title: str, body: str) -> bool:
-        return bool(target.notify(body=body, title=title, body_format=apprise.NotifyFormat.TEXT))
+        return bool(target.notify(body=body, title=title, body_format=plain))
 
     return send
 

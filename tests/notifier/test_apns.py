@@ -301,8 +301,19 @@ def test_a_payload_fits_4096_bytes_whatever_is_in_it(run: Any, apns: FakeApns, l
     request = render(made, TOPIC)
     assert isinstance(request, Request)
     assert PAYLOAD_BYTES_MAX - 100 < len(request.body) <= PAYLOAD_BYTES_MAX
-    assert json.loads(request.body)["aps"]["alert"]["body"].startswith("begin ")
+    told = json.loads(request.body)
+    assert told["aps"]["alert"]["body"].startswith("begin ")
+    assert told["onward"]["url"] == made.url
     assert run(send_one(apns, made)).outcome == Result.ACCEPTED
+
+
+def test_links_that_leave_no_room_for_the_text_are_left_out() -> None:
+    url, mute_url = "https://e.org/" + "u" * 1_900, "https://e.org/" + "m" * 1_900
+    for body, names in (("x" * 500, {"url"}), ("", {"url"})):
+        told = json.loads(rendered(title="t", body=body, url=url, mute_url=mute_url).body)["onward"]
+        assert {"url", "mute_url"} & told.keys() == names
+    short = json.loads(rendered(url="https://e.org/1", mute_url="https://e.org/2").body)["onward"]
+    assert (short["url"], short["mute_url"]) == ("https://e.org/1", "https://e.org/2")
 
 
 def test_what_cannot_fit_is_refused() -> None:

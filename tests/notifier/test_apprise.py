@@ -148,6 +148,12 @@ def test_a_url_that_apprise_does_not_take_names_its_target() -> None:
     assert HIDDEN not in str(raised.value)
 
 
+def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(SettingError, match=r"onward\[apprise\]"):
+        senders_of({"ops": "json://127.0.0.1/"})
+
+
 COMMAND = [sys.executable, "-m", "services.notifier.apprise"]
 
 
