@@ -22,6 +22,8 @@ from tests.waiting import wait_for
 
 SECRET = "whsec_" + "bmV3" * 8
 PATIENT = {
+    "ONWARD_PRESENCE_GRACE_S": "0.3",
+    "ONWARD_PRESENCE_GRACE_CLEAN_S": "0.3",
     "ONWARD_PRESENCE_RETRY_FIRST_S": "0.1",
     "ONWARD_PRESENCE_BREAKER_FIRST_S": "0.2",
     "ONWARD_PRESENCE_BREAKER_LONGEST_S": "0.5",
