@@ -66,6 +66,9 @@ YAML = [b for b in BLOCKS if b.page == "docs/notifications.md" and b.language ==
 # tests/docs/test_deploying.py runs those that need no container engine, and reads the others.
 DEPLOYING = [b for b in BLOCKS if b.page == "docs/deploying.md" and b.language == "sh"]
 
+# tests/docs/test_channels.py takes them, and tests/browser/test_web_push.py what a browser runs.
+CHANNELS = [b for b in BLOCKS if b.page == "docs/channels.md"]
+
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
@@ -100,8 +103,13 @@ def output(block: Block, suite: Suite) -> str:
 
 
 def test_every_block_is_taken() -> None:
-    shells = TOUR + OPERATING + NOTIFYING + MAKES + SYSTEMD + DEPLOYING
-    taken = {"sh": shells, "python": PYTHON, "json": JSON, "yaml": YAML}
+    taken = {
+        "sh": TOUR + OPERATING + NOTIFYING + MAKES + SYSTEMD + DEPLOYING + CHANNELS,
+        "js": CHANNELS,
+        "python": PYTHON,
+        "json": JSON,
+        "yaml": YAML,
+    }
     for block in BLOCKS:
         assert block in taken.get(block.language, []), block
 
