@@ -10,21 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from services.notifier.vapid import Vapid
 from tests.browser.firefox import Firefox, found
 from tests.browser.firefox_push import FirefoxPush
 from tests.docs.test_code_blocks import CHANNELS
 from tests.notifier.push_server import decoded
+from tests.notifier.test_vapid import KEY, pem
 from tests.path.stack import QUICK, Subscriber, Suite, ended
 from tests.waiting import wait_for
 
-KEY = ec.generate_private_key(ec.SECP256R1())
-PEM = KEY.private_bytes(
-    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-).decode()
 VAPID = Vapid(KEY, "mailto:ops@example.org")
 SUBSCRIBE, WORKER = [block.text for block in CHANNELS if block.language == "js"]
 
@@ -97,7 +92,7 @@ def token(site: FirefoxPush, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def suite(site: FirefoxPush, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     """`onward up`, with Web Push set up."""
     settings = QUICK | {
-        "ONWARD_WEBPUSH_VAPID_KEY": PEM,
+        "ONWARD_WEBPUSH_VAPID_KEY": pem(KEY),
         "ONWARD_WEBPUSH_SUBJECT": VAPID.subject,
         "ONWARD_NOTIFIER_ALLOW_PRIVATE_ADDRESSES": "true",
         "ONWARD_PRESENCE_COLLAPSE_S": "0",
