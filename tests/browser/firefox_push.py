@@ -61,6 +61,8 @@ class FirefoxPush(PushServer):
         if got.path == "/report":
             self.reports.append(json.loads(got.body))
             return Reply(204)
+        if got.path == "/greeted":
+            return Reply(200 if self.greeted.is_set() else 503)
         if not got.path.startswith(PATH):
             kind, text = self.files.get(got.path, ("text/plain", ""))
             status = 200 if got.path in self.files else 404
@@ -85,11 +87,6 @@ class FirefoxPush(PushServer):
             headers={"encoding": got.headers["content-encoding"]},
         )
         return Reply(201, headers={"location": f"{self.url}/m/{version}"})
-
-    @property
-    def tokens(self) -> list[str]:
-        """Of all subscriptions, oldest first."""
-        return list(self._channels)
 
     def _talk(self, browser: ServerConnection) -> None:
         try:

@@ -4,34 +4,31 @@ The page subscribes and the worker shows as docs/channels.md tells people to; ar
 reports what it sees.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from services.notifier.vapid import Vapid
 from tests.browser.firefox import Firefox, found
 from tests.browser.firefox_push import FirefoxPush
 from tests.docs.test_code_blocks import CHANNELS
+from tests.notifier.push_server import decoded
+from tests.notifier.test_vapid import KEY, pem
 from tests.path.stack import QUICK, Subscriber, Suite, ended
 from tests.waiting import wait_for
 
-KEY = ec.generate_private_key(ec.SECP256R1())
-PEM = KEY.private_bytes(
-    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-).decode()
 VAPID = Vapid(KEY, "mailto:ops@example.org")
 SUBSCRIBE, WORKER = [block.text for block in CHANNELS if block.language == "js"]
 
-# `subscribe()` hangs for ever when it is called before the browser has set up its push service,
-# and nothing tells a page when that is.
+# `subscribe()` hangs for ever when it is called before the browser has greeted its push service.
 PAGE = """<!doctype html><meta charset="utf-8"><title>page</title><script type="module">
 const report = (what) => fetch("/report", {method: "POST", body: JSON.stringify(what)});
 try {
   await navigator.serviceWorker.register("/worker.js");
-  await new Promise((done) => setTimeout(done, 3000));
+  while (!(await fetch("/greeted")).ok) await new Promise((done) => setTimeout(done, 100));
   %s
   await report({kind: "subscribed", token});
 } catch (error) {
@@ -95,7 +92,7 @@ def token(site: FirefoxPush, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def suite(site: FirefoxPush, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     """`onward up`, with Web Push set up."""
     settings = QUICK | {
-        "ONWARD_WEBPUSH_VAPID_KEY": PEM,
+        "ONWARD_WEBPUSH_VAPID_KEY": pem(KEY),
         "ONWARD_WEBPUSH_SUBJECT": VAPID.subject,
         "ONWARD_NOTIFIER_ALLOW_PRIVATE_ADDRESSES": "true",
         "ONWARD_PRESENCE_COLLAPSE_S": "0",
@@ -115,6 +112,21 @@ def away(suite: Suite, state: Path, subject: str, token: str) -> None:
         assert ann.end() == 0
 
 
+def wait_story(suite: Suite, subject: str, seq: int, state: str) -> dict[str, Any]:
+    """What is told of a message to Ann, once it is in that state; if never, what is told fails."""
+    story: dict[str, Any] = {}
+
+    def is_there() -> bool:
+        story.update(suite.explain("ann", subject, seq))
+        return bool(story["state"] == state)
+
+    try:
+        wait_for(is_there, 30, state)
+    except AssertionError:
+        raise AssertionError(story) from None
+    return story
+
+
 def test_what_ann_missed_is_shown_by_her_service_worker_while_the_page_is_closed(
     site: FirefoxPush, token: str, suite: Suite, tmp_path: Path
 ) -> None:
@@ -127,7 +139,7 @@ def test_what_ann_missed_is_shown_by_her_service_worker_while_the_page_is_closed
     assert push["said"]["subject"] == subject
     (shown,) = push["shown"]
     assert (shown["body"], shown["tag"]) == (push["said"]["body"], push["said"]["tag"])
-    wait_for(lambda: suite.explain("ann", subject, 1)["state"] == "NOTIFIED", 10, "the record")
+    wait_story(suite, subject, 1, "NOTIFIED")
 
 
 def test_a_subscription_that_is_gone_is_removed(
@@ -135,15 +147,11 @@ def test_a_subscription_that_is_gone_is_removed(
 ) -> None:
     subject = "/chat/gone"
     away(suite, tmp_path, subject, token)
-    site.unsubscribe(site.tokens[-1])
+    url = json.loads(decoded(token.removeprefix("webpush:")))["endpoint"]
+    site.unsubscribe(url.rpartition("/")[2])
     suite.publish(subject, "anybody there?")
-    wait_for(lambda: suite.explain("ann", subject, 1)["state"] == "FAILED", 30, "given up")
+    wait_story(suite, subject, 1, "FAILED")
     asked = len(site.requests)
     suite.publish(subject, "nobody")
-
-    def suppressed() -> bool:
-        story = suite.explain("ann", subject, 2)
-        return (story["state"], story["reason"]) == ("SUPPRESSED", "NO_ENDPOINT")
-
-    wait_for(suppressed, 30, "suppressed for want of an endpoint")
+    assert wait_story(suite, subject, 2, "SUPPRESSED")["reason"] == "NO_ENDPOINT"
     assert len(site.requests) == asked
