@@ -138,7 +138,7 @@ class Deliveries:
             self._sent.flush()
         try:
             return await asyncio.wait_for(self._send(delivery), self._limits.send_s)
-        except Exception as error:  # whatever the provider's library raises costs one delivery
+        except Exception as error:  # noqa: BLE001  # whatever is raised costs one delivery
             kind = type(error).__name__
             log.warning("send raised %s, delivery %s", kind, delivery.delivery_id)
             return Result(outcome=Result.UNKNOWN, detail=f"send raised {kind}")

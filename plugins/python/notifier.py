@@ -17,12 +17,12 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-
 from deliveries import Deliveries, Limits
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 from send import CHANNELS, NAME, VERSION, send
 
@@ -105,21 +105,27 @@ def credentials(environ: Mapping[str, str]) -> tuple[str, grpc.ServerCredentials
     return secret, grpc.ssl_server_credentials([(key, cert)], ca, require_client_auth=True)
 
 
+def sent_log(environ: Mapping[str, str]) -> TextIO | None:
+    """What gets a line for each send, if anything."""
+    path = environ.get("ONWARD_PLUGIN_SENT_LOG")
+    return Path(path).open("a", encoding="utf-8") if path else None  # for good
+
+
 async def serve(environ: Mapping[str, str], stop: asyncio.Event) -> None:
     """Serve until `stop`, then end what is under way."""
     secret, tls = credentials(environ)
     limits = Limits()
-    path = environ.get("ONWARD_PLUGIN_SENT_LOG")
-    sent = Path(path).open("a", encoding="utf-8") if path else None
     schemes = [channel.scheme for channel in CHANNELS]
-    deliveries = Deliveries(schemes, send, limits, sent)
+    deliveries = Deliveries(schemes, send, limits, sent_log(environ))
 
     server = grpc.aio.server(
         interceptors=[RequireSecret(secret)] if secret else [],
         options=[
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.so_reuseport", 0),
+            # The presence service pings every 10 s, also while there is nothing to send.
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),
         ],
     )
     healthy = health.aio.HealthServicer()

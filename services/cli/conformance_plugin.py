@@ -30,6 +30,8 @@ TAKEN = (Result.ACCEPTED, Result.DELIVERED)
 CALL_S = 30.0
 # A plugin on this machine, or near it, is reached within this; a process that died is not.
 REACHED_S = 5.0
+# One delivery is answered within this by a plugin that did so before.
+WORKS_S = 10.0
 # What a plugin writes into its log of sends right after it has answered is waited for so long; and
 # so long is waited for what it should not write.
 LOGGED_S, LOOKED_AT_EVERY_S, SETTLED_S = 3.0, 0.05, 0.4
@@ -137,6 +139,14 @@ class Examined:
             except TimeoutError:
                 return False
         return True
+
+    async def works(self) -> bool:
+        """Whether a delivery is answered, over another connection, with whatever outcome."""
+        if not await self.reached():
+            return False
+        await self.reconnect()
+        asked = [self.delivery()]
+        return await status_of(lambda: self.notify(asked, WORKS_S)) is grpc.StatusCode.OK
 
     async def describe(self) -> notifier_pb2.DescribeResponse:
         """What it says of itself now. Raises grpc.aio.AioRpcError, as all calls do."""

@@ -71,7 +71,7 @@ RULES = (
     Rule("no-strangers", "It answers only for what it was asked about.",
          answers.no_strangers, _WORKS),
     Rule("right-recipient", "Each delivery is sent to its own endpoint.",
-         answers.right_recipient, _WORKS),
+         answers.right_recipient, _ANSWERS),
     Rule("expired", "What has expired is answered EXPIRED, and not sent.",
          answers.expired, _WORKS),
     Rule("discreet", "Results quote no content and no endpoint, and are short.",
@@ -90,7 +90,7 @@ RULES = (
     Rule("concurrency", "As many calls at a time as it describes are answered.",
          strain.concurrency, _ANSWERS),
     Rule("interleaved", "Two calls with a delivery in common are each answered in full.",
-         strain.interleaved, _ANSWERS),
+         strain.interleaved, ("concurrency",)),
     Rule("reconnect", "A new connection works, and describes the same.", strain.reconnect, _WORKS),
     Rule("callbacks", "A forged callback is answered 4xx, and teaches nothing.",
          strain.callbacks, _WORKS),
@@ -114,19 +114,21 @@ def chosen(names: Collection[str]) -> list[Rule]:
 
 
 async def judge(plugin: Examined, rules: Sequence[Rule]) -> list[Judged]:
-    """Try each rule, in order. After one that the plugin did not survive, the rest are skipped."""
+    """Try each rule on the plugin, in order; after one that it did not survive, skip the rest."""
     judged: dict[str, Judged] = {}
     gone = ""
     for rule in rules:
         missing = [name for name in rule.needs if judged[name].verdict is not Verdict.PASSED]
         if gone:
-            verdict = Judged(rule, Verdict.SKIPPED, f"it cannot be reached since `{gone}`")
+            verdict = Judged(rule, Verdict.SKIPPED, f"it works no more since `{gone}`")
         elif missing:
             verdict = Judged(rule, Verdict.SKIPPED, f"it needs `{missing[0]}` to hold")
         else:
             verdict = await _tried(plugin, rule)
-            if verdict.verdict is Verdict.FAILED and not await plugin.reached():
-                gone = rule.name
+            if verdict.verdict is Verdict.FAILED:
+                # It has worked, where that is needed; else it need not more than be there.
+                lives = plugin.works if "delivery" in judged else plugin.reached
+                gone = "" if await lives() else rule.name
         judged[rule.name] = verdict
     return list(judged.values())
 
