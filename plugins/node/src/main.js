@@ -52,7 +52,10 @@ async function main(env) {
   const port = await promisify(server.bindAsync.bind(server))(listen, credentials);
   console.log(`${NAME} ready: ${listen.replace(/:\d+$/, '')}:${port}`);
 
+  let stopping = false;
   const stop = async () => {
+    if (stopping) return;
+    stopping = true;
     server.setServing(false);
     const cut = setTimeout(() => server.forceShutdown(), DRAIN_MS);
     await promisify(server.tryShutdown.bind(server))();
@@ -60,8 +63,8 @@ async function main(env) {
     await deliveries.finish(DRAIN_MS);
     process.exit(0);
   };
-  process.once('SIGTERM', stop);
-  process.once('SIGINT', stop);
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
 }
 
 main(process.env).catch((error) => {
