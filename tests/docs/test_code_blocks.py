@@ -21,6 +21,7 @@ from onward.client.v1 import client_pb2
 from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 
 from services.chassis.channel import credentials
+from services.cli.conformance_rules import RULES
 from tests.path.stack import Suite, base_environ, ended, free_port
 from tests.waiting import wait_for
 
@@ -63,6 +64,10 @@ SYSTEMD = [b for b in BLOCKS if b.page.startswith("deploy/systemd") and b.langua
 # tests/docs/test_deploying.py runs those that need no container engine, and reads the others.
 DEPLOYING = [b for b in BLOCKS if b.page == "docs/deploying.md" and b.language == "sh"]
 
+# tests/plugins/test_guide.py follows it, in `make test-plugins`.
+NOTIFIER_PAGE = [b for b in BLOCKS if b.page == "docs/writing-a-notifier.md"]
+GUIDE = [b for b in NOTIFIER_PAGE if b.language == "sh"]
+
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
@@ -97,7 +102,8 @@ def output(block: Block, suite: Suite) -> str:
 
 
 def test_every_block_is_taken() -> None:
-    taken = {"sh": TOUR + OPERATING + MAKES + SYSTEMD + DEPLOYING, "python": PYTHON, "json": JSON}
+    shell = TOUR + OPERATING + MAKES + SYSTEMD + DEPLOYING + GUIDE
+    taken = {"sh": shell, "python": PYTHON, "json": JSON, "go": NOTIFIER_PAGE}
     for block in BLOCKS:
         assert block in taken.get(block.language, []), block
 
@@ -156,7 +162,7 @@ def test_the_program_of_the_readme_publishes(suite: Suite, tmp_path: Path) -> No
 
 
 def test_the_plugin_of_the_guide_sends(tmp_path: Path) -> None:
-    (block,) = [b for b in PYTHON if b.page == "docs/plugins.md"]
+    (block,) = [b for b in PYTHON if "services.notifier.harness" in b.text]
     port, secret = free_port(), "0123456789abcdef"
     script = tmp_path / "plugin.py"
     script.write_text(block.text.replace("7500", str(port)))
@@ -180,6 +186,14 @@ def test_the_plugin_of_the_guide_sends(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_guide_to_notifiers_names_every_rule_that_plugins_are_examined_by() -> None:
+    rows = [
+        line for line in (ROOT / NOTIFIER_PAGE[0].page).read_text().splitlines() if "| `" in line
+    ]
+    named = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row.split("|")[1])}
+    assert {rule.name for rule in RULES} <= named
 
 
 @pytest.mark.parametrize("block", JSON, ids=lambda block: block.page)
