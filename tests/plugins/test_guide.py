@@ -41,7 +41,8 @@ class Reader:
         # What the first of a terminal's blocks activates, others of that terminal have too.
         path = f"{Path(ONWARD).parent}{os.pathsep}{PATH}"
         self._environ = environ() | {
-            "ONWARD_URL": suite.url, "XDG_STATE_HOME": str(folder / "state"), "PATH": path
+            "ONWARD_URL": suite.url, "ONWARD_PLUGIN_LISTEN": f"127.0.0.1:{port}",
+            "XDG_STATE_HOME": str(folder / "state"), "PATH": path
         }  # fmt: skip
         self.folder = folder
 
