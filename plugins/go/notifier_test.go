@@ -83,7 +83,7 @@ func TestTheAnswerComesBeforeTheDeadline(t *testing.T) {
 	client := pb.NewNotifierServiceClient(connection)
 	slow := delivery("s")
 	slow.Endpoint = "example:slow"
-	short, cancel := context.WithTimeout(ctx, time.Second)
+	short, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	answer, err := client.Notify(short, &pb.NotifyRequest{Deliveries: []*pb.Delivery{slow, delivery("a")}})
 	if err != nil {

@@ -104,13 +104,14 @@ class Deliveries:
         if own_id in self._under_way:
             return self._under_way[own_id]
         sending = Sending()
-        sending.task = asyncio.create_task(self._answer(delivery, sending))
+        is_full = len(self._under_way) >= self._limits.waiting_max
+        sending.task = asyncio.create_task(self._answer(delivery, sending, is_full))
         if own_id:
             self._under_way[own_id] = sending
             sending.task.add_done_callback(lambda _: self._under_way.pop(own_id, None))
         return sending
 
-    async def _answer(self, delivery: Delivery, sending: Sending) -> Result:
+    async def _answer(self, delivery: Delivery, sending: Sending, is_full: bool) -> Result:
         scheme, colon, _ = delivery.endpoint.partition(":")
         if not delivery.delivery_id:
             return Result(outcome=Result.REJECTED_MESSAGE, detail="no delivery_id")
@@ -118,7 +119,7 @@ class Deliveries:
             return Result(outcome=Result.REJECTED_MESSAGE, detail="not a channel of this plugin")
         if delivery.delivery_id in self._remembered:
             return self._remembered[delivery.delivery_id]
-        if len(self._under_way) > self._limits.waiting_max:
+        if is_full:
             return Result(outcome=Result.RETRY, detail="too many deliveries under way")
         async with self._slots:
             if has_expired(delivery, time.time()):

@@ -53,7 +53,7 @@ Endpoints = Annotated[
     ),
 ]
 Slow = Annotated[
-    str, typer.Option("--slow", show_default=False, help="An endpoint that takes 2 s or longer.")
+    str, typer.Option("--slow", show_default=False, help="An endpoint that takes 3 s or longer.")
 ]
 Sent = Annotated[
     Path | None,

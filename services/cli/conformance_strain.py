@@ -28,7 +28,7 @@ from services.cli.conformance_plugin import (
 )
 
 # Time enough for a plugin to answer, and less than any --slow endpoint takes.
-_DEADLINE_S = 1.5
+_DEADLINE_S = 2.0
 _LARGE_BYTES = 128 * 1024
 # What the presence service puts into one call at most, and what a notification shows of it.
 _HEAVY_BYTES = 8 * 1024 * 1024

@@ -14,6 +14,8 @@ from services.cli.conformance_rules import RULES, Judged, Verdict, judge
 from tests.path.stack import base_environ
 from tests.plugins.broken import FAULTS, SECRET
 
+pytestmark = pytest.mark.timeout(300)  # all of them are examined before the first test
+
 ROOT = Path(__file__).parents[2]
 BREAKS = {
     "wrong recipient": "right-recipient",

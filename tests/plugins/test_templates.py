@@ -69,7 +69,7 @@ def test_it_serves_who_shows_a_certificate(template: Template, tmp_path: Path) -
     assert rules["callers"]["verdict"] == "passed"
 
 
-def test_it_says_not_serving_and_ends_what_is_under_way_when_it_is_stopped(
+def test_what_is_under_way_is_answered_when_it_is_stopped(
     template: Template, tmp_path: Path
 ) -> None:
     async def body(address: str, process: "subprocess.Popen[bytes]") -> notifier_pb2.NotifyResponse:

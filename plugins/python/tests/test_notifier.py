@@ -78,7 +78,7 @@ def test_a_batch_out_of_bounds_is_refused(stub, size: int) -> None:
 
 
 def test_the_answer_comes_before_the_deadline(stub) -> None:
-    answers = notify(stub, "example:slow", "example:2", timeout=1)
+    answers = notify(stub, "example:slow", "example:2", timeout=2)
     assert answers == [Result.UNKNOWN, Result.ACCEPTED]
 
 

@@ -93,7 +93,7 @@ async fn it_serves_who_shows_the_secret_and_within_the_bound() {
 async fn the_answer_comes_before_the_deadline() {
     let (mut client, stop) = started().await;
     let mut asked = request(&["example:slow", "example:2"], &format!("Bearer {SECRET}"));
-    asked.set_timeout(Duration::from_secs(1));
+    asked.set_timeout(Duration::from_secs(2));
     assert_eq!(
         notify(&mut client, asked).await.unwrap(),
         ["UNKNOWN", "ACCEPTED"]
