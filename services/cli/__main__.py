@@ -21,6 +21,7 @@ COMMANDS = {
     "explain": "services.cli.explain",
     "status": "services.cli.status",
     "drain": "services.cli.drain",
+    "conformance": "services.cli.conformance",
 }
 
 
