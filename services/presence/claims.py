@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from services.presence import metrics
 from services.presence.cover import first_unacknowledged
+from services.presence.entitlement import Judged, entitled
 from services.presence.notifications import (
     NOTHING_SENT,
     Delivery,
@@ -22,7 +23,9 @@ from services.presence.notifications import (
     expire,
     hold,
 )
+from services.presence.plan import DEFAULT_PLAN, Plan
 from services.presence.plugins import Description
+from services.presence.profile import NO_PROFILE, Profile
 from services.presence.sending import may_send
 from services.presence.state import (
     Cancel,
@@ -44,6 +47,8 @@ class Claimed:
     delivery: Delivery
     attempt: Attempt
     spans: tuple[Span, ...]
+    plan: Plan = DEFAULT_PLAN
+    profile: Profile = NO_PROFILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +68,17 @@ def claim_deliveries(
     description: Description,
     hold_max_s: float,
     hold_check_s: float,
+    judged: Judged | None = None,
 ) -> list[Claimed]:
     """Claim those of the deliveries, as this transaction has read them, that are due and may be
-    sent."""
+    sent. `judged`: who is entitled; None: nobody is asked."""
     now = tx.now()
     due = [one for one in deliveries if one.due_at is not None and one.due_at <= now]
     rows = _read(tx, due)
     claimed: list[Claimed] = []
     ended: list[Delivery] = []
     for delivery in due:
-        found = _judge(tx, delivery, rows, hold_max_s, hold_check_s)
+        found = _judge(tx, delivery, rows, hold_max_s, hold_check_s, judged)
         if isinstance(found, Delivery):
             ended.append(found)
         elif found:
@@ -105,7 +111,12 @@ def _read(tx: Transaction, deliveries: Sequence[Delivery]) -> _Rows:
 
 
 def _judge(
-    tx: Transaction, delivery: Delivery, rows: _Rows, hold_max_s: float, hold_check_s: float
+    tx: Transaction,
+    delivery: Delivery,
+    rows: _Rows,
+    hold_max_s: float,
+    hold_check_s: float,
+    judged: Judged | None,
 ) -> Delivery | tuple[Span, ...]:
     """What of the delivery may be sent now; the delivery as it has ended; or, if it is held,
     nothing: that has been written."""
@@ -123,6 +134,9 @@ def _judge(
     holds = _holds(tx, state_now, notification)
     match may_send(state_now, messages, holds, tx.now(), hold_max_s):
         case Send(left, acknowledged):
+            refused = entitled(tx, delivery, judged)
+            if refused is not None:
+                return refused
             _take_out(tx, notification, acknowledged)
             return tuple(
                 _unacknowledged(state_now, delivery.subject, spans[message.seq]) for message in left

@@ -25,6 +25,7 @@ _SUPPRESSED = {
     "OPTED_OUT": "Not sent: none of the user's external tokens takes notifications.",
     "UNSUBSCRIBED": "Not sent: the user had unsubscribed.",
     "TRIMMED": "Not sent: the log had trimmed it before it was decided.",
+    "NOT_ENTITLED": "Not sent: the user may not read the subject any more.",
     "ENDPOINT_REMOVED": "Not sent: the external token was removed before.",
     "ENDPOINT_MOVED": "Not sent: another user registered the external token before.",
     "ENDPOINT_GONE": "Not sent: the provider had reported the external token gone.",
@@ -193,6 +194,8 @@ def _waiting_sentence(
     if not facts.is_served(delivery.scheme):
         return f"Waiting: no plugin serves {channel}."
     due = _time(delivery.due_at or 0.0)
+    if delivery.reason == "ENTITLEMENT_UNKNOWN":
+        return f"Waiting: the entitlement hook gave no verdict; to be asked again from {due} on."
     if not attempts:
         return f"To be sent by {channel} from {due} on."
     tried = _count(len(attempts), "try", "tries")

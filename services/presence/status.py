@@ -7,7 +7,7 @@ when their causes do; `response()` looks anew.
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from onward.presence.v1 import presence_pb2 as pb
@@ -49,6 +49,8 @@ class Status:
         plugins: Plugins,
         reports: PresenceServicer,
         reader: LogReader,
+        failing_templates: Callable[[], Sequence[str]],
+        entitlement_fault: Callable[[], str],
     ) -> None:
         # Partitions that the store would not have this process own; told by its owner.
         self.refused: Collection[int] = ()
@@ -57,6 +59,8 @@ class Status:
         self._plugins = plugins
         self._reports = reports
         self._reader = reader
+        self._failing_templates = failing_templates
+        self._entitlement_fault = entitlement_fault
         self._alarms = Alarms()
 
     async def run(self) -> None:
@@ -134,6 +138,8 @@ class Status:
             # A plugin that has not said yet what it serves may serve them.
             unserved=rows.unserved if self._plugins.routes() else [],
             dead=rows.counts.deliveries.get("dead", 0),
+            failing_templates=self._failing_templates(),
+            entitlement_fault=self._entitlement_fault(),
             store_full=self._store.full_since is not None,
             blocked=self._reports.blocked,
             log_replaced=self._reports.log_replaced,

@@ -13,6 +13,7 @@ from services.chassis.tasks import lasting
 from services.chassis.tls import Trust
 from services.presence.contents import Contents
 from services.presence.dispatch import Dispatcher, DispatchSettings
+from services.presence.entitlement import Entitlement
 from services.presence.fanouts import FanOuts
 from services.presence.handovers import Handovers
 from services.presence.log_reader import LogReader
@@ -20,6 +21,7 @@ from services.presence.outbox import News, Outbox
 from services.presence.plugins import Plugins
 from services.presence.processing import Processing
 from services.presence.query_servicer import PresenceQueryServicer
+from services.presence.rendering import Rendering
 from services.presence.servicer import PresenceServicer
 from services.presence.settings import Settings
 from services.presence.status import Status
@@ -58,6 +60,19 @@ class Workers:
             settings.plugins, trust, settings.breaker_limits(), settings.plugins_wait_s
         )
         contents = Contents(self._reader)
+        # Templates come with `rendering.use`; until then words are the usual ones.
+        self.rendering = Rendering(settings.render_deadline_s, settings.render_budget_s)
+        self._entitlement = (
+            Entitlement(
+                settings.entitlement,
+                trust,
+                settings.entitlement_deadline_s,
+                settings.entitlement_cache_s,
+                random.random,
+            )
+            if settings.entitlement
+            else None
+        )
         outbox = Outbox(limits, settings.suppression_window_s)
         processing = Processing(outbox, settings.graces(), settings.fanout_users_max)
         self._dispatcher = Dispatcher(
@@ -72,6 +87,8 @@ class Workers:
                 settings.plugin_bytes_max,
             ),
             random.random,
+            self.rendering,
+            self._entitlement,
         )
         self._succession = Succession(store, is_member, self._dispatcher.wake)
         self._come_due(
@@ -146,7 +163,15 @@ class Workers:
             settings.watches_max,
             lambda scheme: self._plugins.lane_for(scheme) is not None,
         )
-        self._status = Status(settings.name, store, self._plugins, self.servicer, self._reader)
+        self._status = Status(
+            settings.name,
+            store,
+            self._plugins,
+            self.servicer,
+            self._reader,
+            self.rendering.failing,
+            lambda: "" if self._entitlement is None else self._entitlement.fault,
+        )
         self.query_servicer = PresenceQueryServicer(store, self._stories, self._status, drain)
 
     async def run(self) -> None:
@@ -192,6 +217,9 @@ class Workers:
         """After the last run. Watches end here at the latest."""
         self._stories.end()
         await self._reader.close()
+        await self.rendering.close()
+        if self._entitlement is not None:
+            await self._entitlement.close()
 
     def _tell(self, news: News) -> None:
         if news.deliveries:
