@@ -33,6 +33,8 @@ MEMORY_BYTES_MAX = 256 * 1024 * 1024
 # for further deliveries of the batch.
 STRIKES_MAX = 3
 READY = {"ready": True}
+# The failure of a template that has used up its time.
+OVERRUN = "Overrun"
 _COMPILED_MAX = 2_000
 # What is longer is cut anyway, but only after it has been cleaned.
 _CUT_AT = {"title": 8 * TITLE_MAX, "body": 2 * BODY_MAX, "html": HTML_MAX + 1, "url": URL_MAX + 1}
@@ -84,7 +86,7 @@ def answer(asked: dict[str, Any], clock: _Clock) -> dict[str, Any]:
     for job in asked["jobs"]:
         name = json.dumps(job["fields"], sort_keys=True)
         if strikes.get(name, 0) >= STRIKES_MAX:
-            results.append({"failed": "Overrun"})
+            results.append({"failed": OVERRUN})
             continue
         try:
             clock.start(asked["budget_s"])
@@ -94,7 +96,7 @@ def answer(asked: dict[str, Any], clock: _Clock) -> dict[str, Any]:
         except _Overrun:
             clock.stop()
             strikes[name] = strikes.get(name, 0) + 1
-            results.append({"failed": "Overrun"})
+            results.append({"failed": OVERRUN})
         except MemoryError:
             clock.stop()
             return {"results": [*results, {"failed": "MemoryError"}], "ends": True}

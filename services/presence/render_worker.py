@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import sys
-import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from typing import Any
 
 from services.chassis import logs
 from services.presence import metrics
-from services.presence.render_process import READY, STRIKES_MAX, frame
+from services.presence.render_process import OVERRUN, READY, STRIKES_MAX, frame
 
 log = logs.get(__name__)
 
@@ -115,7 +114,7 @@ class RenderWorker:
     async def _batch(self, jobs: Sequence[Job], strikes: Counter[str]) -> list[Rendered]:
         """The first of these jobs, at least one: what runs out of memory is the last."""
         try:
-            rendered = await self._ask(jobs, self._deadline_s, self._deadline_s)
+            rendered = await self._ask(jobs, self._deadline_s, self._deadline_s, strikes)
         except _NoProcess:
             return [Failure.MACHINE] * len(jobs)
         except (_Ended, _Late):
@@ -127,10 +126,9 @@ class RenderWorker:
     async def _alone(self, job: Job, strikes: Counter[str]) -> Rendered:
         if strikes[job.template] >= STRIKES_MAX:
             return Failure.TEMPLATE
-        began = time.monotonic()
         try:
-            [rendered] = await self._ask([job], self._deadline_s * _ALONE, self._budget_s)
-            strikes[job.template] += time.monotonic() - began >= self._budget_s
+            wait_s = self._deadline_s * _ALONE
+            [rendered] = await self._ask([job], wait_s, self._budget_s, strikes)
             return rendered
         except _NoProcess:
             return Failure.MACHINE
@@ -144,7 +142,7 @@ class RenderWorker:
         return Failure.TEMPLATE
 
     async def _ask(
-        self, jobs: Sequence[Job], deadline_s: float, processor_s: float
+        self, jobs: Sequence[Job], deadline_s: float, processor_s: float, strikes: Counter[str]
     ) -> list[Rendered]:
         """One round trip: the first jobs' results, at least one. Raises _Ended, _Late, _NoProcess;
         the process is then gone. It is also ended once it has used up the processor's time."""
@@ -154,7 +152,7 @@ class RenderWorker:
         try:
             async with asyncio.timeout(deadline_s):
                 said = await _exchange(process, self._request(jobs, processor_s))
-            results = self._results(said, jobs)
+            results = self._results(said, jobs, strikes)
             done = not said.get("ends")
             return results
         except TimeoutError:
@@ -187,15 +185,16 @@ class RenderWorker:
             }
         )
 
-    def _results(self, said: Any, jobs: Sequence[Job]) -> list[Rendered]:
+    def _results(self, said: Any, jobs: Sequence[Job], strikes: Counter[str]) -> list[Rendered]:
         results = said["results"]
         if not 1 <= len(results) <= len(jobs) or (len(results) < len(jobs) and not said["ends"]):
             raise EOFError
-        return [self._rendered(one, job) for one, job in zip(results, jobs, strict=False)]
+        return [self._rendered(one, job, strikes) for one, job in zip(results, jobs, strict=False)]
 
-    def _rendered(self, result: Mapping[str, Any], job: Job) -> Rendered:
+    def _rendered(self, result: Mapping[str, Any], job: Job, strikes: Counter[str]) -> Rendered:
         words = result.get("words")
         if words is None:
+            strikes[job.template] += result["failed"] == OVERRUN
             self._tell(job, str(result["failed"]))
             return Failure.TEMPLATE
         if words.keys() != job.fields.keys() or not all(isinstance(w, str) for w in words.values()):
