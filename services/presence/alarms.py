@@ -13,13 +13,13 @@ NAMES = (
     "PLUGIN_BREAKER_OPEN",
     "NO_PLUGIN_FOR_CHANNEL",
     "DEAD_LETTERS",
-    "TEMPLATE_FAILED",
-    "ENTITLEMENT_UNREACHABLE",
     "STORE_FULL",
     "CLAIM_REFUSED",
     "CURSOR_BLOCKED",
     "LOG_REPLACED",
     "LOG_UNREADABLE",
+    "TEMPLATE_FAILED",
+    "ENTITLEMENT_UNREACHABLE",
 )
 # A plugin that is away for less is starting, or being started again.
 AWAY_S = 3.0
@@ -87,18 +87,6 @@ def raised(facts: Facts) -> dict[str, str]:
             f"{facts.dead} deliveries were given up, after too many tries or by the fault of a "
             "template; explain tells of each."
         )
-    if facts.failing_templates:
-        names = ", ".join(facts.failing_templates[:_TEMPLATES_TOLD])
-        more = ", …" if len(facts.failing_templates) > _TEMPLATES_TOLD else ""
-        alarms["TEMPLATE_FAILED"] = (
-            f"Templates failed, looped, or are not in the routing file any more: {names}{more}; "
-            "what they were for was not sent. Mend them there, then replay the dead letters."
-        )
-    if facts.entitlement_fault:
-        alarms["ENTITLEMENT_UNREACHABLE"] = (
-            "The entitlement hook gives no verdicts, and what needs them waits; see whether it "
-            f"runs at ONWARD_PRESENCE_ENTITLEMENT: {facts.entitlement_fault}."
-        )
     if facts.store_full:
         alarms["STORE_FULL"] = (
             "The presence store cannot be written, because its disk is full or read-only; nothing "
@@ -125,5 +113,23 @@ def raised(facts: Facts) -> dict[str, str]:
     if facts.log_unreadable:
         alarms["LOG_UNREADABLE"] = (
             "No coordinator could read the log for presence; see whether one runs."
+        )
+    return alarms | _before_sending(facts)
+
+
+def _before_sending(facts: Facts) -> dict[str, str]:
+    """What keeps deliveries from being handed to a plugin that could send them."""
+    alarms: dict[str, str] = {}
+    if facts.failing_templates:
+        names = ", ".join(facts.failing_templates[:_TEMPLATES_TOLD])
+        more = ", …" if len(facts.failing_templates) > _TEMPLATES_TOLD else ""
+        alarms["TEMPLATE_FAILED"] = (
+            f"Templates failed, looped, or are not in the routing file any more: {names}{more}; "
+            "what they were for was not sent. Mend them there, then replay the dead letters."
+        )
+    if facts.entitlement_fault:
+        alarms["ENTITLEMENT_UNREACHABLE"] = (
+            "The entitlement hook gives no verdicts, and what needs them waits; see whether it "
+            f"runs at ONWARD_PRESENCE_ENTITLEMENT: {facts.entitlement_fault}."
         )
     return alarms

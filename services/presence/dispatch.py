@@ -24,7 +24,7 @@ from services.presence import metrics
 from services.presence.calls import Caller
 from services.presence.claims import Claimed, claim_deliveries
 from services.presence.contents import Contents
-from services.presence.entitlement import Entitlement, Verdicts
+from services.presence.entitlement import DENIED, Entitlement, Verdicts
 from services.presence.notifications import (
     Delivery,
     Limits,
@@ -87,7 +87,8 @@ _MORE = Found(more=True)
 
 class Dispatcher:
     """The dispatcher of all plugins. `chance()` is a random number in [0, 1); without
-    `entitlement`, nobody is asked who may read what; `mute_url()` as `Caller` says."""
+    `entitlement`, nobody is asked who may read what; `follows_ended()` is called after a commit
+    that ended follows of those who may not; `mute_url()` as `Caller` says."""
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class Dispatcher:
         chance: Callable[[], float],
         rendering: Rendering,
         entitlement: Entitlement | None = None,
+        follows_ended: Callable[[], None] = lambda: None,
         mute_url: Callable[[Delivery], str] = lambda _: "",
     ) -> None:
         self._store = store
@@ -105,6 +107,7 @@ class Dispatcher:
         self._contents = contents
         self._settings = settings
         self._entitlement = entitlement
+        self._follows_ended = follows_ended
         self._caller = Caller(
             store,
             contents,
@@ -374,6 +377,8 @@ class Dispatcher:
                 return self._claim(tx, lane, tx.deliveries(list(contents)), verdicts)
 
             claimed = await self._store.write(claim)
+            if verdicts is not None and DENIED in verdicts.values():
+                self._follows_ended()
             if claimed:
                 looked_for = {delivery.id: spans for delivery, spans in batch}
                 await self._caller.send(lane, claimed, looked_for, contents)

@@ -31,10 +31,11 @@ from services.presence.store import Transaction
 log = logs.get(__name__)
 
 Verdict = entitlement_pb2.CheckEntitlementResponse.Verdict
+ALLOWED, DENIED = Verdict.ALLOWED, Verdict.DENIED
+# A user and a subject.
 Pair = tuple[str, str]
-"""A user and a subject."""
+# ALLOWED or DENIED; pairs without a verdict are left out.
 Verdicts = Mapping[Pair, Verdict.ValueType]
-"""ALLOWED or DENIED; pairs without a verdict are left out."""
 
 # What the contract allows in one call.
 QUESTIONS_MAX = 1_000
@@ -48,7 +49,7 @@ _LEFT_ALONE_S = 1.0
 # What waits for a verdict is looked at again after a third of the time that there has been none.
 _PAUSE_LEAST_S, _PAUSE_MOST_S = 3.0, 30.0
 _PLAIN = "grpc://"
-_JUDGED = frozenset({Verdict.ALLOWED, Verdict.DENIED})
+_JUDGED = frozenset({ALLOWED, DENIED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,9 @@ def entitled(
     if judged is None:
         return None
     verdict = judged.verdicts.get((delivery.user, delivery.subject))
-    if verdict == Verdict.ALLOWED:
+    if verdict == ALLOWED:
         return None
-    if verdict == Verdict.DENIED:
+    if verdict == DENIED:
         for effect in revoke(tx.load_user(delivery.user, delivery.subject), [delivery.subject]):
             tx.write_user(delivery.user, effect)
         return cancel(delivery, "NOT_ENTITLED")
@@ -116,7 +117,7 @@ class Entitlement:
     def known(self, pairs: Collection[Pair]) -> Verdicts:
         """What is remembered. May be asked on the store's thread: it only looks keys up."""
         now = self._clock()
-        return {pair: Verdict.ALLOWED for pair in pairs if self._allowed.get(pair, now - 1) > now}
+        return {pair: ALLOWED for pair in pairs if self._allowed.get(pair, now - 1) > now}
 
     def judged(self, verdicts: Verdicts) -> Judged:
         """These verdicts, for a claim."""
@@ -177,7 +178,7 @@ class Entitlement:
         until = self._clock() + valid_s
         for pair, verdict in found.items():
             self._allowed.pop(pair, None)
-            if verdict == Verdict.ALLOWED:
+            if verdict == ALLOWED:
                 self._allowed[pair] = until
             metrics.entitlement_verdicts.labels(Verdict.Name(verdict)).inc()
         while len(self._allowed) > REMEMBERED_MAX:

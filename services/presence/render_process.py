@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 from jinja2 import Template
 
 from services.presence.sandbox import environment
-from services.presence.wording import BODY_MAX, HTML_MAX, TITLE_MAX, URL_MAX
+from services.presence.wording import BODY_MAX, HTML_MAX, TITLE_MAX, URL_MAX, web_address
 
 # For the interpreter, what is compiled, one batch, and one template at its work.
 MEMORY_BYTES_MAX = 256 * 1024 * 1024
@@ -108,10 +108,14 @@ def answer(asked: dict[str, Any], clock: _Clock) -> dict[str, Any]:
 
 def _run(job: dict[str, Any], sources: list[str]) -> dict[str, str]:
     values = _values(job["values"])
-    return {
-        part: _compiled(sources[place], part == "html").render(values)[: _CUT_AT[part]]
-        for part, place in job["fields"].items()
-    }
+    words: dict[str, str] = {}
+    # The address comes first, since the other fields may link to it.
+    for part, place in sorted(job["fields"].items(), key=lambda field: field[0] != "url"):
+        made = _compiled(sources[place], part == "html").render(values)[: _CUT_AT[part]]
+        words[part] = made
+        if part == "url":
+            values["url"] = web_address(made)
+    return words
 
 
 def _values(values: dict[str, Any]) -> dict[str, Any]:

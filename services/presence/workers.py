@@ -62,17 +62,7 @@ class Workers:
         contents = Contents(self._reader)
         # Templates come with `rendering.use`; until then words are the usual ones.
         self.rendering = Rendering(settings.render_deadline_s, settings.render_budget_s)
-        self._entitlement = (
-            Entitlement(
-                settings.entitlement,
-                trust,
-                settings.entitlement_deadline_s,
-                settings.entitlement_cache_s,
-                random.random,
-            )
-            if settings.entitlement
-            else None
-        )
+        self._entitlement = _entitlement(settings, trust)
         outbox = Outbox(limits, settings.suppression_window_s)
         processing = Processing(outbox, settings.graces(), settings.fanout_users_max)
         self._dispatcher = Dispatcher(
@@ -89,6 +79,7 @@ class Workers:
             random.random,
             self.rendering,
             self._entitlement,
+            lambda: self._handovers.wake(),
         )
         self._succession = Succession(store, is_member, self._dispatcher.wake)
         self._come_due(
@@ -232,3 +223,15 @@ class Workers:
             self._handovers.wake()
         if news.fanouts:
             self._fanouts.wake()
+
+
+def _entitlement(settings: Settings, trust: Trust) -> Entitlement | None:
+    if not settings.entitlement:
+        return None
+    return Entitlement(
+        settings.entitlement,
+        trust,
+        settings.entitlement_deadline_s,
+        settings.entitlement_cache_s,
+        random.random,
+    )

@@ -15,11 +15,10 @@ from services.chassis.errors import SettingError
 from services.chassis.server import Server
 from services.chassis.tls import Trust
 from services.presence import entitlement as module
-from services.presence.entitlement import Entitlement, Judged, Verdict
+from services.presence.entitlement import ALLOWED, DENIED, Entitlement, Judged, Verdict
 from tests.presence.stage import SECRET, Client, FakePlugin, Stage, staged
 from tests.waiting import until
 
-ALLOWED, DENIED = Verdict.ALLOWED, Verdict.DENIED
 Response = entitlement_pb2.CheckEntitlementResponse
 
 
@@ -154,7 +153,7 @@ def test_whoever_is_denied_is_sent_nothing_and_follows_the_subject_no_longer(run
                 state = await stage.store.read(lambda tx: tx.load_user("ann", "/a"))
                 return not state.handovers
 
-            await until(handed_over, 15)
+            await until(handed_over, 4)
             assert [o for o in await stage.states("ann", "/a") if o == "NOTIFIED"] == []
             assert {pair for asked in hook.asked[before:] for pair in asked} <= {("ben", "/a")}
 

@@ -34,7 +34,7 @@ GOOD = "{{ user }}: {{ newest.text }}"
 
 def job(source: str, template: str = "t", user: str = "ann", **fields: str) -> Job:
     message = {"text": "hi", "publisher": "bob", "headers": {}, "seq": 1, "accepted_at": 0.0}
-    values = {"user": user, "messages": [message], "expires_at": 9.5, "title": "usual"}
+    values = {"user": user, "messages": [message], "expires_at": 9.5, "title": "usual", "url": ""}
     return Job(template, {"title": source, **fields}, values)
 
 
@@ -57,6 +57,22 @@ def test_fields_are_rendered_in_the_order_of_the_jobs(run) -> None:
     page = "<p>{{ user }}</p>"
     made = rendered(run, job(GOOD, user="a<b", html=page, body="{{ title }}"), job("{{ count }}"))
     assert made == [{"title": "a<b: hi", "html": "<p>a&lt;b</p>", "body": "usual"}, FAILED]
+
+
+def test_other_fields_link_to_the_address_that_the_template_gives_if_it_is_one(run) -> None:
+    made = rendered(
+        run,
+        job("{{ url }}", html="<a href='{{ url }}'>", url="{{ url }}https://h/?a&b"),
+        job("{{ url }}", html="<a href='{{ url }}'>", url="javascript:{{ 1 }}"),
+    )
+    assert made == [
+        {
+            "title": "https://h/?a&b",
+            "html": "<a href='https://h/?a&amp;b'>",
+            "url": "https://h/?a&b",
+        },
+        {"title": "", "html": "<a href=''>", "url": "javascript:1"},
+    ]
 
 
 def test_times_are_times_and_a_delivery_without_messages_has_an_empty_newest_one(run) -> None:

@@ -1,9 +1,15 @@
 """Templates as a file gives them: what is wrong is named with its place, and what is found."""
 
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from services.presence.render_worker import Failure
+from services.presence.rendering import Asked, Rendering
 from services.presence.templates import (
     ALL_SOURCES_MAX,
     NO_TEMPLATES,
@@ -13,7 +19,9 @@ from services.presence.templates import (
     WrongTemplates,
     parse_templates,
 )
+from services.presence.wording import Telling, Told, Words
 
+GUIDE = Path(__file__).parents[2] / "docs/templates.md"
 CHAT = {
     "title": "common",
     "body": "body",
@@ -141,3 +149,35 @@ def test_there_are_bounds_for_all_together() -> None:
     long = {f"t{n}": {"title": "x" * SOURCE_MAX} for n in range(ALL_SOURCES_MAX // SOURCE_MAX + 1)}
     [said] = wrong(long)
     assert "all templates together" in said
+
+
+def test_the_templates_of_the_guide_are_right_and_say_what_it_says(run) -> None:
+    [block] = re.findall(r"^```yaml\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    templates = parse_templates(yaml.safe_load(block)["templates"])
+    message = Told(7, "bob", 1_700_000_000.0, text="<hi>")
+    telling = Telling("ann", "/chat/1", 2, [message], mute_url="https://m.example/")
+    asked = [
+        Asked("chat", "mailto", telling),
+        Asked("chat", "tel", replace(telling, locale="pt-BR")),
+        Asked("chat", "fcm", replace(telling, locale="de-AT")),
+        Asked("discreet", "fcm", telling),
+    ]
+
+    async def words() -> list[Words | Failure]:
+        rendering = Rendering()
+        rendering.use(templates)
+        try:
+            return await rendering.words(asked)
+        finally:
+            await rendering.close()
+
+    mail, sms, push, discreet = run(words())
+    url = "https://chat.example.org/chat/1"
+    assert mail == Words("bob in /chat/1", "2 new, the last: <hi>", mail.html, url)
+    assert mail.html == (
+        "<p><b>bob</b>, 2023-11-14 23:13:20+01:00<br>\n&lt;hi&gt;</p>\n"
+        f'<p><a href="{url}">Answer</a> or <a href="https://m.example/">hear no more of it</a></p>'
+    )
+    assert sms == Words("bob em /chat/1", "2 novas", "", url)
+    assert push == Words("bob schreibt in /chat/1", "2 new, the last: <hi>", "", url)
+    assert discreet == Words("2 new in your account")
