@@ -20,11 +20,14 @@ from services.presence.notifications import (
     PutDelivery,
     RemoveEndpoint,
 )
+from services.presence.plan import Priority
 from services.presence.render_worker import Failure
 from services.presence.store import Attempt, Transaction
 from services.presence.wording import Telling, Told, Words
 
 _TEXT_MAX = 256
+_PRIORITIES = {one: notifier_pb2.Delivery.Priority.Value(one.name) for one in Priority}
+_PRIORITY_WORDS = {one: one.name.lower() for one in Priority}
 # gRPC statuses that are given before a plugin's own code runs: nothing was sent.
 _REFUSED = frozenset({grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAUTHENTICATED})
 
@@ -39,26 +42,31 @@ def told(claimed: Claimed, contents: Sequence[entry_pb2.Message]) -> list[entry_
     ]
 
 
-def telling(claimed: Claimed, messages: Sequence[entry_pb2.Message], mute_url: str) -> Telling:
+def in_words(messages: Sequence[entry_pb2.Message]) -> tuple[Told, ...]:
+    """Messages as words are made of them."""
+    return tuple(
+        Told(
+            one.seq,
+            one.publisher,
+            one.accepted_at.seconds + one.accepted_at.nanos / 1e9,
+            dict(one.content.headers),
+            one.content.content_type,
+            None if one.content.HasField("data") else one.content.text,
+        )
+        for one in messages
+    )
+
+
+def telling(claimed: Claimed, messages: Sequence[Told], mute_url: str) -> Telling:
     """What words are made of, for a claimed delivery and the messages that are told."""
     delivery = claimed.delivery
     return Telling(
         user=delivery.user,
         subject=delivery.subject,
         count=sum(span.count for span in claimed.spans),
-        messages=[
-            Told(
-                one.seq,
-                one.publisher,
-                one.accepted_at.seconds + one.accepted_at.nanos / 1e9,
-                dict(one.content.headers),
-                one.content.content_type,
-                None if one.content.HasField("data") else one.content.text,
-            )
-            for one in messages
-        ],
+        messages=messages,
         category=claimed.plan.category,
-        priority=claimed.plan.priority.name.lower(),
+        priority=_PRIORITY_WORDS[claimed.plan.priority],
         locale=claimed.profile.locale,
         mute_url=mute_url,
         expires_at=delivery.expires_at,
@@ -88,7 +96,7 @@ def delivery_message(
         html=words.html,
         url=words.url,
         category=claimed.plan.category,
-        priority=notifier_pb2.Delivery.Priority.Value(claimed.plan.priority.name),
+        priority=_PRIORITIES[claimed.plan.priority],
         locale=claimed.profile.locale,
         mute_url=mute_url,
     )

@@ -36,6 +36,7 @@ from services.presence.plugins import Lane
 from services.presence.render_worker import Failure
 from services.presence.rendering import Asked, Rendering
 from services.presence.store import Attempt, Store, Transaction
+from services.presence.wording import Told
 
 log = logs.get(__name__)
 
@@ -156,12 +157,16 @@ class Caller:
         """What the plugin is given; and, by id, what becomes of those that got no words."""
         told = [answers.told(one, contents.get(one.delivery.id, ())) for one in claimed]
         urls = [self._mute_url(one.delivery) for one in claimed]
-        words = await self._rendering.words(
-            [
-                Asked(one.plan.template, one.delivery.scheme, answers.telling(one, messages, url))
-                for one, messages, url in zip(claimed, told, urls, strict=True)
-            ]
-        )
+        # The same messages for all that they are told to, as those of a large crowd are.
+        in_words: dict[tuple[str, tuple[int, ...]], tuple[Told, ...]] = {}
+        asked: list[Asked] = []
+        for one, messages, url in zip(claimed, told, urls, strict=True):
+            key = one.delivery.subject, tuple(message.seq for message in messages)
+            if key not in in_words:
+                in_words[key] = answers.in_words(messages)
+            telling = answers.telling(one, in_words[key], url)
+            asked.append(Asked(one.plan.template, one.delivery.scheme, telling))
+        words = await self._rendering.words(asked)
         deliveries: list[notifier_pb2.Delivery] = []
         wordless: dict[str, Answer] = {}
         for one, messages, url, made in zip(claimed, told, urls, words, strict=True):

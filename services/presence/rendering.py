@@ -68,7 +68,7 @@ class Rendering:
 
     async def words(self, asked: Sequence[Asked]) -> list[Words | Failure]:
         """The words of each, in order; a failure for those that must not be sent, or not now."""
-        usual = [usual_words(one.telling) for one in asked]
+        usual = _usual([one.telling for one in asked])
         words: list[Words | Failure] = list(usual)
         jobs: dict[int, Job] = {}
         for place, one in enumerate(asked):
@@ -98,6 +98,18 @@ class Rendering:
         metrics.rendered.labels(result).inc()
         if made is Failure.TEMPLATE:
             self._failed_at[name] = self._clock()
+
+
+def _usual(tellings: Sequence[Telling]) -> list[Words]:
+    """The usual words of each; made once for all that tell the same messages."""
+    made: dict[tuple[str, int, int], Words] = {}
+    words: list[Words] = []
+    for one in tellings:
+        key = one.subject, one.count, id(one.messages)
+        if key not in made:
+            made[key] = usual_words(one)
+        words.append(made[key])
+    return words
 
 
 def _words(rendered: Rendered, usual: Words) -> Words | Failure:

@@ -7,7 +7,7 @@ whatever others made goes through `bounded`. What users wrote is taken for hosti
 line, and control characters are left out.
 """
 
-import unicodedata
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
@@ -24,9 +24,11 @@ HTML_MAX = 100_000
 
 # Users without a name of their own, drawn by the edge: nothing to show to people.
 _ANONYMOUS = "anon:"
-_CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
-# Characters that reorder what follows them: they could make a text look like another's.
-_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Control characters (Unicode's Cc, Cs, Zl, Zp) but line ends and tabs, and those that reorder what
+# follows them, which could make a text look like another's.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def web_address(text: str) -> str:
 
 def one_line(text: str) -> str:
     """`text` in one line, each stretch of white space and control characters as one blank."""
-    return " ".join("".join(" " if _is_control(c) else c for c in text).split())
+    return " ".join(_CONTROL.sub(" ", text).split())
 
 
 def _text(message: Told) -> str:
@@ -128,14 +130,7 @@ def _text(message: Told) -> str:
 
 
 def _clean(text: str) -> str:
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    if lines.isprintable():
-        return lines
-    return "".join(c for c in lines if c in "\n\t" or not _is_control(c))
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in _CONTROL or character in _BIDI
+    return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _cut(text: str, characters_max: int) -> str:

@@ -3,7 +3,14 @@
 from onward.notifier.v1 import notifier_pb2
 from onward.types.v1 import entry_pb2
 
-from services.presence.answers import batches, delivery_message, of_failure, telling, told
+from services.presence.answers import (
+    batches,
+    delivery_message,
+    in_words,
+    of_failure,
+    telling,
+    told,
+)
 from services.presence.claims import Claimed
 from services.presence.notifications import Delivery, DeliveryState, Outcome, Span
 from services.presence.plan import Plan, Priority
@@ -31,12 +38,13 @@ def test_acknowledged_messages_and_own_ones_are_not_told() -> None:
 
 def test_words_are_made_of_what_is_told_and_of_the_plan_and_the_profile() -> None:
     plan, profile = Plan(category="talk", priority=Priority.HIGH), Profile(locale="de")
-    made = telling(claimed(plan=plan, profile=profile), [message(2, text="hi")], "https://m")
+    messages = in_words([message(2, text="hi")])
+    made = telling(claimed(plan=plan, profile=profile), messages, "https://m")
     assert (made.user, made.subject, made.count, made.expires_at) == ("ann", "/a", 3, 7.5)
     assert (made.category, made.priority, made.locale) == ("talk", "high", "de")
     assert made.mute_url == "https://m"
     assert list(made.messages) == [Told(2, "bob", 0.0, text="hi")]
-    [data] = telling(claimed(), [message(2, data=b"\xff", content_type="image/png")], "").messages
+    [data] = in_words([message(2, data=b"\xff", content_type="image/png")])
     assert (data.text, data.content_type) == (None, "image/png")
 
 
