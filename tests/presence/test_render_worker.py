@@ -173,7 +173,7 @@ def _is_dead(pid: int) -> bool:
 
 def test_a_process_that_got_no_processor_has_not_failed(run) -> None:
     async def body() -> None:
-        worker = RenderWorker(0.1, 0.25)
+        worker = RenderWorker(0.4, 0.25)
         try:
             await worker.render([good(1)])
             start = worker._start

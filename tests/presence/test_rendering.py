@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+import grpc
 import pytest
 from onward.notifier.v1 import notifier_pb2
 from onward.presence.v1 import presence_pb2
 
-from services.presence import claims, dispatch, render_worker
+from services.presence import calls, claims, dispatch, render_worker
 from services.presence.notifications import Delivery
 from services.presence.plan import DEFAULT_PLAN, Plan, Priority
 from services.presence.profile import NO_PROFILE, Profile
@@ -284,3 +285,37 @@ def test_words_of_templates_are_within_the_bounds_of_all_words(run) -> None:
 
 def test_a_plan_without_a_template_is_the_default() -> None:
     assert DEFAULT_PLAN.template == ""
+
+
+def test_what_is_too_much_for_one_request_goes_in_several_until_one_fails(
+    run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(calls, "_REQUEST_BYTES_MAX", 1)
+
+    async def broken(request, context):
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [R.ACCEPTED, broken]
+        async with staged(tmp_path, plugin) as stage:
+            # All are found due by one look, and claimed together.
+            stage.workers._plugins.list[0].connected.clear()
+            await away(stage, "ann", "ben", "carl")
+            stage.log.publish("/a", "hello")
+            await stage.report()
+            stage.workers._plugins.list[0].connected.set()
+            stage.workers._dispatcher.wake()
+            await until(ended(stage, ann="accepted", ben="accepted", carl="accepted"))
+            assert [len(call.deliveries) for call in plugin.calls][:2] == [1, 1]
+            outcomes = []
+            for user in ("ann", "ben", "carl"):
+                [outcome] = (await stage.explain(user, "/a")).outcomes
+                outcomes.append([one.outcome for one in outcome.deliveries[0].attempts])
+            assert sorted(outcomes) == [
+                ["ACCEPTED"],
+                ["CALL_BROKEN", "ACCEPTED"],
+                ["CALL_REFUSED", "ACCEPTED"],
+            ]
+
+    run(claim())
