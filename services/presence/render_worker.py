@@ -15,7 +15,7 @@ import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -31,8 +31,10 @@ log = logs.get(__name__)
 JOBS_MAX = 100
 _ANSWER_BYTES_MAX = 64 * 1024 * 1024
 _START_S = 30.0
-# A job that is asked alone may wait so many times longer on a busy machine.
-_ALONE = 5
+# A job that is asked alone is given so long to get a processor on a busy machine; whether it has
+# used up its time there is looked at so often.
+_ALONE_S = 15.0
+_LOOK_EVERY_S = 0.05
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -114,49 +116,62 @@ class RenderWorker:
     async def _batch(self, jobs: Sequence[Job], strikes: Counter[str]) -> list[Rendered]:
         """The first of these jobs, at least one: what runs out of memory is the last."""
         try:
-            rendered = await self._ask(jobs, self._deadline_s, self._deadline_s, strikes)
+            rendered = await self._ask(jobs, strikes)
         except _NoProcess:
             return [Failure.MACHINE] * len(jobs)
         except (_Ended, _Late):
-            return [await self._alone(job, strikes) for job in jobs]
+            return await self._one_by_one(jobs, strikes)
         if len(rendered) < len(jobs):
             strikes[jobs[len(rendered) - 1].template] += 1
         return rendered
 
-    async def _alone(self, job: Job, strikes: Counter[str]) -> Rendered:
-        if strikes[job.template] >= STRIKES_MAX:
-            return Failure.TEMPLATE
-        try:
-            wait_s = self._deadline_s * _ALONE
-            [rendered] = await self._ask([job], wait_s, self._budget_s, strikes)
-            return rendered
-        except _NoProcess:
-            return Failure.MACHINE
-        except _Late as late:
-            if not late.busy:
-                return Failure.MACHINE
-        except _Ended:
-            pass
-        self._tell(job, "Killed")
-        strikes[job.template] += 1
-        return Failure.TEMPLATE
+    async def _one_by_one(self, jobs: Sequence[Job], strikes: Counter[str]) -> list[Rendered]:
+        rendered: list[Rendered] = []
+        for job in jobs:
+            if strikes[job.template] >= STRIKES_MAX:
+                rendered.append(Failure.TEMPLATE)
+                continue
+            try:
+                rendered += await self._ask([job], strikes, alone=True)
+                continue
+            except _NoProcess:
+                break
+            except _Late as late:
+                if not late.busy:
+                    break
+            except _Ended:
+                pass
+            self._tell(job, "Killed")
+            strikes[job.template] += 1
+            rendered.append(Failure.TEMPLATE)
+        # The machine has no time for them, so the rest need not be tried now.
+        return rendered + [Failure.MACHINE] * (len(jobs) - len(rendered))
 
     async def _ask(
-        self, jobs: Sequence[Job], deadline_s: float, processor_s: float, strikes: Counter[str]
+        self, jobs: Sequence[Job], strikes: Counter[str], alone: bool = False
     ) -> list[Rendered]:
         """One round trip: the first jobs' results, at least one. Raises _Ended, _Late, _NoProcess;
-        the process is then gone. It is also ended once it has used up the processor's time."""
+        the process is then gone."""
         process = self._process or await self._start()
         used_before_s = _processor_s(process.pid)
+
+        def is_busy() -> bool:
+            # An alarm ends it at its budget; twice that is what no alarm could end.
+            return _processor_s(process.pid) - used_before_s >= 2 * self._budget_s
+
         done = False
         try:
-            async with asyncio.timeout(deadline_s):
-                said = await _exchange(process, self._request(jobs, processor_s))
+            request = self._request(jobs)
+            if alone:
+                said = await _answer_of_one(process, request, is_busy)
+            else:
+                async with asyncio.timeout(self._deadline_s):
+                    said = await _exchange(process, request)
             results = self._results(said, jobs, strikes)
             done = not said.get("ends")
             return results
         except TimeoutError:
-            raise _Late(_processor_s(process.pid) - used_before_s >= self._budget_s) from None
+            raise _Late(is_busy()) from None
         except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
             raise _Ended from None
         finally:
@@ -164,7 +179,7 @@ class RenderWorker:
                 # Also where this task was cancelled: an answer would be taken for the next one's.
                 await self._end()
 
-    def _request(self, jobs: Sequence[Job], processor_s: float) -> bytes:
+    def _request(self, jobs: Sequence[Job]) -> bytes:
         places: dict[str, int] = {}
         asked = [
             {
@@ -181,7 +196,7 @@ class RenderWorker:
                 "sources": list(places),
                 "jobs": asked,
                 "budget_s": self._budget_s,
-                "cpu_s": processor_s,
+                "cpu_s": self._deadline_s,
             }
         )
 
@@ -251,6 +266,20 @@ async def _exchange(process: Process, request: bytes) -> Any:
     process.stdin.write(request)
     await process.stdin.drain()
     return await _read(process)
+
+
+async def _answer_of_one(process: Process, request: bytes, is_busy: Callable[[], bool]) -> Any:
+    """Raises TimeoutError once it `is_busy` for too long, or does not get to its work."""
+    answer = asyncio.create_task(_exchange(process, request))
+    try:
+        async with asyncio.timeout(_ALONE_S):
+            while not (await asyncio.wait({answer}, timeout=_LOOK_EVERY_S))[0]:
+                if is_busy():
+                    raise TimeoutError
+        return answer.result()
+    finally:
+        answer.cancel()
+        await asyncio.gather(answer, return_exceptions=True)
 
 
 async def _read(process: Process) -> Any:

@@ -174,7 +174,7 @@ def test_a_right_that_is_given_back_counts_at_once(run, tmp_path):
             ann.disconnect()
             stage.log.publish("/a", "hello again")
             await stage.report()
-            await until(lambda: len(plugin.deliveries) == 2)
+            await until(lambda: len(plugin.deliveries) == 2, 30)
             for sent in plugin.deliveries:
                 assert [one.text for one in sent.messages] == ["hello again"]
 
