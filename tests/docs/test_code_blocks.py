@@ -62,6 +62,8 @@ MAKES = [  # nothing but targets of the Makefile
 SYSTEMD = [b for b in BLOCKS if b.page.startswith("deploy/systemd") and b.language == "sh"]
 # tests/docs/test_deploying.py runs those that need no container engine, and reads the others.
 DEPLOYING = [b for b in BLOCKS if b.page == "docs/deploying.md" and b.language == "sh"]
+# tests/presence/test_templates.py renders them.
+TEMPLATES = [b for b in BLOCKS if b.page == "docs/templates.md" and b.language == "yaml"]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,12 @@ def output(block: Block, suite: Suite) -> str:
 
 
 def test_every_block_is_taken() -> None:
-    taken = {"sh": TOUR + OPERATING + MAKES + SYSTEMD + DEPLOYING, "python": PYTHON, "json": JSON}
+    taken = {
+        "sh": TOUR + OPERATING + MAKES + SYSTEMD + DEPLOYING,
+        "python": PYTHON,
+        "json": JSON,
+        "yaml": TEMPLATES,
+    }
     for block in BLOCKS:
         assert block in taken.get(block.language, []), block
 
