@@ -18,6 +18,7 @@ NAMES = (
     "CURSOR_BLOCKED",
     "LOG_REPLACED",
     "LOG_UNREADABLE",
+    "ROUTING_REFUSED",
     "TEMPLATE_FAILED",
     "ENTITLEMENT_UNREACHABLE",
 )
@@ -59,6 +60,8 @@ class Facts:
     log_unreadable: bool = False
     # Partitions that the store would not have this process own.
     refused: Sequence[int] = ()
+    # What is wrong with the routing file, which has changed; empty: nothing.
+    routing: str = ""
 
 
 def raised(facts: Facts) -> dict[str, str]:
@@ -113,6 +116,11 @@ def raised(facts: Facts) -> dict[str, str]:
     if facts.log_unreadable:
         alarms["LOG_UNREADABLE"] = (
             "No coordinator could read the log for presence; see whether one runs."
+        )
+    if facts.routing:
+        alarms["ROUTING_REFUSED"] = (
+            "The routing file has changed and cannot be taken; the one before holds. "
+            f"{facts.routing}"
         )
     return alarms | _before_sending(facts)
 

@@ -22,7 +22,7 @@ from services.chassis.errors import Fault
 from services.chassis.tasks import lasting
 from services.presence import metrics
 from services.presence.calls import Caller
-from services.presence.claims import Claimed, claim_deliveries
+from services.presence.claims import Claimed, ClaimRules, claim_deliveries
 from services.presence.contents import Contents
 from services.presence.entitlement import DENIED, Entitlement, Verdicts
 from services.presence.notifications import (
@@ -52,8 +52,7 @@ class DispatchSettings:
     """What the dispatcher takes from the settings."""
 
     limits: Limits
-    hold_max_s: float
-    hold_check_s: float
+    claims: ClaimRules
     notify_deadline_s: float
     # Of the contents in all calls of one plugin.
     plugin_bytes_max: int
@@ -301,17 +300,10 @@ class Dispatcher:
     ) -> Sequence[Claimed]:
         description = lane.plugin.description
         assert description is not None
-        settings = self._settings
-        claimed = claim_deliveries(
-            tx,
-            deliveries,
-            description,
-            settings.hold_max_s,
-            settings.hold_check_s,
-            None
-            if self._entitlement is None or verdicts is None
-            else self._entitlement.judged(verdicts),
-        )
+        judged = None
+        if self._entitlement is not None and verdicts is not None:
+            judged = self._entitlement.judged(verdicts)
+        claimed = claim_deliveries(tx, deliveries, description, self._settings.claims, judged)
         metrics.claim_batch.labels(lane.plugin.label, lane.channel).observe(len(claimed))
         return claimed
 

@@ -13,7 +13,7 @@ in the claim's transaction, `entitled` for each delivery; `close()` in the end.
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import grpc
 import grpc.aio
@@ -25,7 +25,7 @@ from services.chassis.errors import SettingError
 from services.chassis.tls import Trust
 from services.presence import metrics
 from services.presence.events import revoke
-from services.presence.notifications import Delivery, cancel
+from services.presence.notifications import Delivery, cancel, defer
 from services.presence.store import Transaction
 
 log = logs.get(__name__)
@@ -66,11 +66,9 @@ class Judged:
         return now + self.pause_s * (1 + self.chance()) / 2
 
 
-def entitled(
-    tx: Transaction, delivery: Delivery, judged: Judged | None
-) -> Delivery | tuple[()] | None:
-    """In a claim, with the user locked: None: it may be sent; else the delivery as it has ended; or
-    nothing: there is no verdict, and when it is due again has been written."""
+def entitled(tx: Transaction, delivery: Delivery, judged: Judged | None) -> Delivery | None:
+    """In a claim, with the user locked: None: it may be sent; else the delivery as it has ended,
+    or, without a verdict, as it is put off."""
     if judged is None:
         return None
     verdict = judged.verdicts.get((delivery.user, delivery.subject))
@@ -80,11 +78,7 @@ def entitled(
         for effect in revoke(tx.load_user(delivery.user, delivery.subject), [delivery.subject]):
             tx.write_user(delivery.user, effect)
         return cancel(delivery, "NOT_ENTITLED")
-    # Held by nobody any more, if it was: no client, but this, is what it waits for.
-    again_at = judged.again_at(tx.now())
-    waiting = replace(delivery, due_at=again_at, held=False, reason="ENTITLEMENT_UNKNOWN")
-    tx.put_deliveries([waiting])
-    return ()
+    return defer(delivery, judged.again_at(tx.now()), "ENTITLEMENT_UNKNOWN")
 
 
 class Entitlement:

@@ -63,7 +63,8 @@ class Mistake:
 
     def __str__(self) -> str:
         where = ".".join(self.path)
-        return f"line {self.line}, {where}: {self.text}" if self.line else f"{where}: {self.text}"
+        said = f"`{where}`: {self.text}."
+        return f"Line {self.line}: {said}" if self.line else said
 
 
 class WrongTemplates(Exception):

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from services.chassis.tasks import lasting
 from services.chassis.tls import Trust
+from services.presence.claims import ClaimRules
 from services.presence.contents import Contents
 from services.presence.dispatch import Dispatcher, DispatchSettings
 from services.presence.entitlement import Entitlement
@@ -22,6 +23,8 @@ from services.presence.plugins import Plugins
 from services.presence.processing import Processing
 from services.presence.query_servicer import PresenceQueryServicer
 from services.presence.rendering import Rendering
+from services.presence.router import Router
+from services.presence.routing import Routing
 from services.presence.servicer import PresenceServicer
 from services.presence.settings import Settings
 from services.presence.status import Status
@@ -60,24 +63,25 @@ class Workers:
             settings.plugins, trust, settings.breaker_limits(), settings.plugins_wait_s
         )
         contents = Contents(self._reader)
-        # Templates come with `rendering.use`; until then words are the usual ones.
-        self.rendering = Rendering(settings.render_deadline_s, settings.render_budget_s)
+        self._router = Router(settings.routing)
+        self._rendering = Rendering(settings.render_deadline_s, settings.render_budget_s)
+        self._rendering.use(self._router.templates)
+        self._router.on_change(lambda: self._rendering.use(self._router.templates))
         self._entitlement = _entitlement(settings, trust)
         outbox = Outbox(limits, settings.suppression_window_s)
-        processing = Processing(outbox, settings.graces(), settings.fanout_users_max)
+        processing = Processing(outbox, settings.graces(), settings.fanout_users_max, self._routing)
         self._dispatcher = Dispatcher(
             store,
             self._plugins,
             contents,
             DispatchSettings(
                 limits,
-                settings.hold_max_s,
-                settings.hold_check_s,
+                ClaimRules(settings.hold_max_s, settings.hold_check_s, self._routing),
                 settings.notify_deadline_s,
                 settings.plugin_bytes_max,
             ),
             random.random,
-            self.rendering,
+            self._rendering,
             self._entitlement,
             lambda: self._handovers.wake(),
         )
@@ -104,6 +108,7 @@ class Workers:
             self._reader,
             contents,
             outbox,
+            self._routing,
             settings.handovers_max,
             settings.handover_messages_max,
             settings.records_keep_s,
@@ -114,7 +119,13 @@ class Workers:
             store,
             self._reader,
             outbox,
-            TimerSettings(settings.graces(), partitions, settings.sweep_every_s),
+            TimerSettings(
+                settings.graces(),
+                partitions,
+                settings.sweep_every_s,
+                settings.returns_per_s,
+                settings.away_after_s,
+            ),
             live_edges,
             edge_is_alive,
             self._tell,
@@ -160,7 +171,8 @@ class Workers:
             self._plugins,
             self.servicer,
             self._reader,
-            self.rendering.failing,
+            lambda: self._router.fault,
+            self._rendering.failing,
             lambda: "" if self._entitlement is None else self._entitlement.fault,
         )
         self.query_servicer = PresenceQueryServicer(store, self._stories, self._status, drain)
@@ -170,6 +182,7 @@ class Workers:
         self._reader.log_id = await self._store.read(lambda tx: tx.log_id())
         async with asyncio.TaskGroup() as group:
             for part in (
+                self._router,
                 self._status,
                 self._plugins,
                 self._dispatcher,
@@ -208,9 +221,12 @@ class Workers:
         """After the last run. Watches end here at the latest."""
         self._stories.end()
         await self._reader.close()
-        await self.rendering.close()
+        await self._rendering.close()
         if self._entitlement is not None:
             await self._entitlement.close()
+
+    def _routing(self) -> Routing:
+        return self._router.routing
 
     def _tell(self, news: News) -> None:
         if news.deliveries:

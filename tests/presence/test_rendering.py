@@ -93,7 +93,7 @@ def test_without_a_template_words_are_the_usual_ones_and_no_process_is_started(r
     async def claim():
         plugin = FakePlugin()
         async with staged(tmp_path, plugin) as stage:
-            stage.workers.rendering.use(TEMPLATES)
+            stage.workers._rendering.use(TEMPLATES)
             await away(stage, "ann")
             stage.log.publish("/a", "hello")
             await stage.report()
@@ -102,7 +102,7 @@ def test_without_a_template_words_are_the_usual_ones_and_no_process_is_started(r
             assert (sent.title, sent.body, sent.html, sent.url) == ("bob", "hello", "", "")
             assert (sent.category, sent.locale, sent.mute_url) == ("", "", "")
             assert sent.priority == notifier_pb2.Delivery.NORMAL
-            assert stage.workers.rendering._worker.pid is None
+            assert stage.workers._rendering._worker.pid is None
 
     run(claim())
 
@@ -113,7 +113,7 @@ def test_a_template_gives_its_words_in_the_user_s_language_and_for_the_channel(r
         german = Profile(locale="de-AT")
         plan(templated("chat", german, category="talk", priority=Priority.URGENT))
         async with staged(tmp_path, mail, push) as stage:
-            stage.workers.rendering.use(TEMPLATES)
+            stage.workers._rendering.use(TEMPLATES)
             mute = "https://example.org/mute?a&b"
             stage.workers._dispatcher._caller._mute_url = lambda delivery: mute
             await away(stage, "ann")
@@ -143,7 +143,7 @@ def test_a_template_that_fails_ends_its_delivery_alone_and_no_other_words_are_se
         plugin = FakePlugin()
         plan(lambda delivery: (Plan(template=by_user.get(delivery.user, "")), NO_PROFILE))
         async with staged(tmp_path, plugin) as stage:
-            stage.workers.rendering.use(TEMPLATES)
+            stage.workers._rendering.use(TEMPLATES)
             await away(stage, *by_user, "fay")
             stage.log.publish("/a", "hello")
             await stage.report()
@@ -168,7 +168,7 @@ def test_what_a_template_does_not_say_is_not_said_but_the_address(run, tmp_path,
         plugin = FakePlugin()
         plan(templated("hidden"))
         async with staged(tmp_path, plugin) as stage:
-            stage.workers.rendering.use(TEMPLATES)
+            stage.workers._rendering.use(TEMPLATES)
             await away(stage, "ann")
             stage.log.publish("/a", "a secret")
             message = stage.log.subjects["/a"][0][1]
@@ -191,7 +191,7 @@ def test_where_the_process_cannot_be_started_deliveries_wait_and_are_not_given_u
         python = render_worker.sys.executable
         async with staged(tmp_path, plugin, retry_tries_max=1) as stage:
             monkeypatch.setattr(render_worker.sys, "executable", "/nowhere/python")
-            stage.workers.rendering.use(TEMPLATES)
+            stage.workers._rendering.use(TEMPLATES)
             await away(stage, "ann")
             stage.log.publish("/a", "hello")
             await stage.report()
@@ -219,7 +219,7 @@ def test_a_probe_whose_delivery_gets_no_words_leaves_the_breaker_as_it_is(run, t
         name = {"ann": "", "ben": "loop"}
         plan(lambda delivery: (Plan(template=name[delivery.user]), NO_PROFILE))
         async with staged(tmp_path, plugin, breaker_first_s=0.3, breaker_longest_s=0.3) as stage:
-            stage.workers.rendering.use(TEMPLATES)
+            stage.workers._rendering.use(TEMPLATES)
             await away(stage, "ann")
             stage.log.publish("/a", "hello")
             await stage.report()
@@ -317,5 +317,26 @@ def test_what_is_too_much_for_one_request_goes_in_several_until_one_fails(
                 ["CALL_BROKEN", "ACCEPTED"],
                 ["CALL_REFUSED", "ACCEPTED"],
             ]
+
+    run(claim())
+
+
+def test_a_routing_file_gives_words_and_a_changed_one_others(run, tmp_path):
+    path = tmp_path / "routing.yaml"
+    text = 'templates: {t: {title: "%s {{ newest.text }}"}}\nroutes: [{subject: /a, template: t}]\n'
+    path.write_text(text % "one")
+
+    async def claim():
+        plugin = FakePlugin()
+        async with staged(tmp_path, plugin, routing=str(path), collapse_s=0) as stage:
+            await away(stage, "ann")
+            stage.log.publish("/a", "hello")
+            await stage.report()
+            await until(lambda: [sent.title for sent in plugin.deliveries] == ["one hello"])
+            path.write_text(text % "two")
+            await until(lambda: "two" in str(stage.workers._rendering.templates))
+            stage.log.publish("/a", "again")
+            await stage.report()
+            await until(lambda: [sent.title for sent in plugin.deliveries][1:] == ["two again"])
 
     run(claim())

@@ -74,7 +74,7 @@ def test_a_mistake_is_told_with_the_line_in_the_file_the_path_and_the_line_in_th
 ):
     value = {"chat": {"title": "ok", "body": "a\n{{ usr }}"}}
     [said] = wrong(value, templates_chat_body=7)
-    assert said.startswith("line 7, templates.chat.body: in line 2 of the template, there is no ")
+    assert said.startswith("Line 7: `templates.chat.body`: in line 2 of the template, there is no ")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_mistake_is_told_with_the_line_in_the_file_the_path_and_the_line_in_th
 )
 def test_each_mistake_is_told_with_its_place_and_its_remedy(value, place, part) -> None:
     [said] = wrong(value)
-    assert said.startswith(f"{place}: ")
+    assert said.startswith(f"`{place}`: ")
     assert part in said
 
 
