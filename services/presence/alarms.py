@@ -19,10 +19,13 @@ NAMES = (
     "LOG_REPLACED",
     "LOG_UNREADABLE",
     "ROUTING_REFUSED",
+    "TEMPLATE_FAILED",
+    "ENTITLEMENT_UNREACHABLE",
 )
 # A plugin that is away for less is starting, or being started again.
 AWAY_S = 3.0
 _PARTITIONS_TOLD = 5
+_TEMPLATES_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,10 @@ class Facts:
     # Channels of deliveries that are due, which no plugin serves.
     unserved: Sequence[str] = ()
     dead: int = 0
+    # Names of templates that failed lately.
+    failing_templates: Sequence[str] = ()
+    # What the entitlement hook failed with; empty: it answers, or there is none.
+    entitlement_fault: str = ""
     store_full: bool = False
     # Partitions whose entries were reported and cannot take effect.
     blocked: Sequence[int] = ()
@@ -80,7 +87,8 @@ def raised(facts: Facts) -> dict[str, str]:
         )
     if facts.dead:
         alarms["DEAD_LETTERS"] = (
-            f"{facts.dead} deliveries were given up after too many tries; explain tells of each."
+            f"{facts.dead} deliveries were given up, after too many tries or by the fault of a "
+            "template; explain tells of each."
         )
     if facts.store_full:
         alarms["STORE_FULL"] = (
@@ -113,5 +121,23 @@ def raised(facts: Facts) -> dict[str, str]:
         alarms["ROUTING_REFUSED"] = (
             "The routing file has changed and cannot be taken; the one before holds. "
             f"{facts.routing}"
+        )
+    return alarms | _before_sending(facts)
+
+
+def _before_sending(facts: Facts) -> dict[str, str]:
+    """What keeps deliveries from being handed to a plugin that could send them."""
+    alarms: dict[str, str] = {}
+    if facts.failing_templates:
+        names = ", ".join(facts.failing_templates[:_TEMPLATES_TOLD])
+        more = ", …" if len(facts.failing_templates) > _TEMPLATES_TOLD else ""
+        alarms["TEMPLATE_FAILED"] = (
+            f"Templates failed, looped, or are not in the routing file any more: {names}{more}; "
+            "what they were for was not sent. Mend them there, then replay the dead letters."
+        )
+    if facts.entitlement_fault:
+        alarms["ENTITLEMENT_UNREACHABLE"] = (
+            "The entitlement hook gives no verdicts, and what needs them waits; see whether it "
+            f"runs at ONWARD_PRESENCE_ENTITLEMENT: {facts.entitlement_fault}."
         )
     return alarms

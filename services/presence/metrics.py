@@ -65,6 +65,28 @@ notify_seconds = Histogram(
     ["plugin", "channel"],
     buckets=_SECONDS,
 )
+rendered = Counter(
+    "onward_presence_rendered_total",
+    "Deliveries with a template: rendered, or given no words by its fault or the machine's",
+    ["result"],
+)
+render_seconds = Histogram(
+    "onward_presence_render_seconds", "Time to render the templates of a batch", buckets=_SECONDS
+)
+render_starts = Counter(
+    "onward_presence_render_starts_total",
+    "Starts of the process that runs templates; more than one: a template had ended it",
+)
+entitlement_seconds = Histogram(
+    "onward_presence_entitlement_seconds",
+    "Time of a question to the entitlement hook",
+    buckets=_SECONDS,
+)
+entitlement_verdicts = Counter(
+    "onward_presence_entitlement_verdicts_total",
+    "Users and subjects asked about: ALLOWED, DENIED, or NONE",
+    ["verdict"],
+)
 plugin_queue = Gauge(
     "onward_presence_plugin_queue", "Deliveries due; counted up to 100,000", ["plugin", "channel"]
 )

@@ -133,6 +133,39 @@ class Settings(SharedSettings):
     notify_deadline_s: float = setting(
         30.0, least=0.05, doc="seconds that a plugin has for one batch; then its fate is unknown"
     )
+    render_deadline_s: float = setting(
+        2.0,
+        least=0.1,
+        most=60,
+        doc="seconds that up to 100 deliveries with a template may take to get their words; then "
+        "each is rendered alone, and one at fault is a dead letter",
+    )
+    render_budget_s: float = setting(
+        0.25,
+        least=0.01,
+        most=10,
+        doc="seconds of the processor that the template of one delivery may take; more lets heavy "
+        "templates through, and keeps the others waiting while one loops",
+    )
+    entitlement: str = setting(
+        "",
+        doc="host:port of the hook that is asked whether users who are away may read what they are "
+        "sent (EntitlementService of extension.v1); without TLS grpc://host:port; empty: nobody "
+        "is asked",
+    )
+    entitlement_deadline_s: float = setting(
+        2.0,
+        least=0.05,
+        most=60,
+        doc="seconds that the hook has for an answer; then what asks waits",
+    )
+    entitlement_cache_s: float = setting(
+        60.0,
+        least=0,
+        most=86_400,
+        doc="seconds that its ALLOWED is relied on, where it does not say how long; less takes "
+        "back a right sooner and asks more often",
+    )
     plugins_wait_s: float = setting(
         5.0,
         least=0,

@@ -7,7 +7,7 @@ when their causes do; `response()` looks anew.
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from onward.presence.v1 import presence_pb2 as pb
@@ -50,6 +50,8 @@ class Status:
         reports: PresenceServicer,
         reader: LogReader,
         routing_fault: Callable[[], str] = lambda: "",
+        failing_templates: Callable[[], Sequence[str]] = lambda: (),
+        entitlement_fault: Callable[[], str] = lambda: "",
     ) -> None:
         # Partitions that the store would not have this process own; told by its owner.
         self.refused: Collection[int] = ()
@@ -60,6 +62,8 @@ class Status:
         self._plugins = plugins
         self._reports = reports
         self._reader = reader
+        self._failing_templates = failing_templates
+        self._entitlement_fault = entitlement_fault
         self._alarms = Alarms()
 
     async def run(self) -> None:
@@ -137,6 +141,8 @@ class Status:
             # A plugin that has not said yet what it serves may serve them.
             unserved=rows.unserved if self._plugins.routes() else [],
             dead=rows.counts.deliveries.get("dead", 0),
+            failing_templates=self._failing_templates(),
+            entitlement_fault=self._entitlement_fault(),
             store_full=self._store.full_since is not None,
             blocked=self._reports.blocked,
             log_replaced=self._reports.log_replaced,

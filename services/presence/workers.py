@@ -14,6 +14,7 @@ from services.chassis.tls import Trust
 from services.presence.claims import ClaimRules
 from services.presence.contents import Contents
 from services.presence.dispatch import Dispatcher, DispatchSettings
+from services.presence.entitlement import Entitlement
 from services.presence.fanouts import FanOuts
 from services.presence.handovers import Handovers
 from services.presence.log_reader import LogReader
@@ -21,6 +22,7 @@ from services.presence.outbox import News, Outbox
 from services.presence.plugins import Plugins
 from services.presence.processing import Processing
 from services.presence.query_servicer import PresenceQueryServicer
+from services.presence.rendering import Rendering
 from services.presence.router import Router
 from services.presence.routing import Routing
 from services.presence.servicer import PresenceServicer
@@ -62,6 +64,10 @@ class Workers:
         )
         contents = Contents(self._reader)
         self._router = Router(settings.routing)
+        self._rendering = Rendering(settings.render_deadline_s, settings.render_budget_s)
+        self._rendering.use(self._router.templates)
+        self._router.on_change(lambda: self._rendering.use(self._router.templates))
+        self._entitlement = _entitlement(settings, trust)
         outbox = Outbox(limits, settings.suppression_window_s)
         processing = Processing(outbox, settings.graces(), settings.fanout_users_max, self._routing)
         self._dispatcher = Dispatcher(
@@ -75,6 +81,9 @@ class Workers:
                 settings.plugin_bytes_max,
             ),
             random.random,
+            self._rendering,
+            self._entitlement,
+            lambda: self._handovers.wake(),
         )
         self._succession = Succession(store, is_member, self._dispatcher.wake)
         self._come_due(
@@ -163,6 +172,8 @@ class Workers:
             self.servicer,
             self._reader,
             lambda: self._router.fault,
+            self._rendering.failing,
+            lambda: "" if self._entitlement is None else self._entitlement.fault,
         )
         self.query_servicer = PresenceQueryServicer(store, self._stories, self._status, drain)
 
@@ -210,6 +221,9 @@ class Workers:
         """After the last run. Watches end here at the latest."""
         self._stories.end()
         await self._reader.close()
+        await self._rendering.close()
+        if self._entitlement is not None:
+            await self._entitlement.close()
 
     def _routing(self) -> Routing:
         return self._router.routing
@@ -225,3 +239,15 @@ class Workers:
             self._handovers.wake()
         if news.fanouts:
             self._fanouts.wake()
+
+
+def _entitlement(settings: Settings, trust: Trust) -> Entitlement | None:
+    if not settings.entitlement:
+        return None
+    return Entitlement(
+        settings.entitlement,
+        trust,
+        settings.entitlement_deadline_s,
+        settings.entitlement_cache_s,
+        random.random,
+    )

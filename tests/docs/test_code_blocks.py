@@ -66,6 +66,8 @@ NOTIFYING = [b for b in BLOCKS if b.page == "docs/notifications.md" and b.langua
 YAML = [b for b in BLOCKS if b.page == "docs/notifications.md" and b.language == "yaml"]
 # tests/docs/test_deploying.py runs those that need no container engine, and reads the others.
 DEPLOYING = [b for b in BLOCKS if b.page == "docs/deploying.md" and b.language == "sh"]
+# tests/presence/test_templates.py renders them.
+TEMPLATES = [b for b in BLOCKS if b.page == "docs/templates.md" and b.language == "yaml"]
 
 # tests/docs/test_channels.py takes them, and tests/browser/test_web_push.py what a browser runs.
 CHANNELS = [b for b in BLOCKS if b.page == "docs/channels.md"]
@@ -113,7 +115,7 @@ def test_every_block_is_taken() -> None:
         "js": CHANNELS,
         "python": PYTHON,
         "json": JSON,
-        "yaml": YAML,
+        "yaml": YAML + TEMPLATES,
         "go": NOTIFIER_PAGE,
     }
     for block in BLOCKS:

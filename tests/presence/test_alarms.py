@@ -15,6 +15,8 @@ def test_every_cause_has_its_alarm_and_every_alarm_is_known_to_the_metrics() -> 
         ],
         unserved=["tel"],
         dead=3,
+        failing_templates=["chat", "digest"],
+        entitlement_fault="the call ended with UNAVAILABLE",
         store_full=True,
         refused=range(3),
         blocked=range(7),
@@ -26,6 +28,8 @@ def test_every_cause_has_its_alarm_and_every_alarm_is_known_to_the_metrics() -> 
     assert tuple(alarms) == NAMES
     assert "email at host:1" in alarms["PLUGIN_AWAY"]
     assert "push (fcm): MISCONFIGURED session 401" in alarms["PLUGIN_BREAKER_OPEN"]
+    assert "chat, digest" in alarms["TEMPLATE_FAILED"]
+    assert "UNAVAILABLE" in alarms["ENTITLEMENT_UNREACHABLE"]
     assert "tel" in alarms["NO_PLUGIN_FOR_CHANNEL"]
     assert "7 partitions (0, 1, 2, 3, 4, …)" in alarms["CURSOR_BLOCKED"]
 
