@@ -47,6 +47,11 @@ attempts = Counter(
     "Tries of deliveries, by outcome",
     ["plugin", "channel", "outcome"],
 )
+receipts = Counter(
+    "onward_presence_receipts_total",
+    "What was learnt of deliveries after the answer, by kind; UNKNOWN_ID: of none that is kept",
+    ["kind"],
+)
 breaker_open = Gauge(
     "onward_presence_breaker_open", "1 while a channel is left alone", ["plugin", "channel"]
 )
