@@ -4,6 +4,7 @@ Knows the messages of notifier.proto and the store; what follows from an event i
 say. To drive it: `events_of(messages)`, then `record(tx, events)` inside the store.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 from onward.notifier.v1 import notifier_pb2
@@ -15,14 +16,17 @@ from services.presence.store import Transaction
 
 # Events in one transaction, and in one call.
 EVENTS_MAX = 1_000
+# What a delivery's id may look like; ours are hex. Not every store takes every character.
+DELIVERY_ID = re.compile("[0-9A-Za-z-]{1,64}")
 
 
 def events_of(messages: Iterable[notifier_pb2.DeliveryEvent]) -> list[Event]:
-    """The events, in their order; those of no known kind are passed over."""
+    """The events, in their order; those of no known kind, or with no id, are passed over."""
     names = notifier_pb2.DeliveryEvent.Kind
     found: list[Event] = []
     for message in messages:
-        if message.kind in names.values() and message.kind != names.KIND_UNSPECIFIED:
+        known = message.kind in names.values() and message.kind != names.KIND_UNSPECIFIED
+        if known and DELIVERY_ID.fullmatch(message.delivery_id):
             at = message.at
             found.append(
                 Event(

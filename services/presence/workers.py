@@ -11,7 +11,10 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from services.chassis.tasks import lasting
 from services.chassis.tls import Trust
+from services.presence.callbacks import Callbacks
 from services.presence.contents import Contents
+from services.presence.dead_letters import DeadLetters
+from services.presence.delivery_servicer import DeliveryServicer
 from services.presence.dispatch import Dispatcher, DispatchSettings
 from services.presence.fanouts import FanOuts
 from services.presence.handovers import Handovers
@@ -20,6 +23,7 @@ from services.presence.outbox import News, Outbox
 from services.presence.plugins import Plugins
 from services.presence.processing import Processing
 from services.presence.query_servicer import PresenceQueryServicer
+from services.presence.registry import Registration
 from services.presence.servicer import PresenceServicer
 from services.presence.settings import Settings
 from services.presence.status import Status
@@ -27,6 +31,7 @@ from services.presence.store import Store
 from services.presence.stories import Stories
 from services.presence.succession import Succession
 from services.presence.timers import Timers, TimerSettings
+from services.presence.trial import Trial
 from services.presence.upkeep import Keeps, Upkeep
 
 
@@ -54,7 +59,7 @@ class Workers:
         self._store = store
         self._drain_s = settings.drain_s
         self._reader = LogReader(coordinators, trust, settings.read_deadline_s)
-        self._plugins = Plugins(
+        self.plugins = Plugins(
             settings.plugins, trust, settings.breaker_limits(), settings.plugins_wait_s
         )
         contents = Contents(self._reader)
@@ -62,7 +67,7 @@ class Workers:
         processing = Processing(outbox, settings.graces(), settings.fanout_users_max)
         self._dispatcher = Dispatcher(
             store,
-            self._plugins,
+            self.plugins,
             contents,
             DispatchSettings(
                 limits,
@@ -144,10 +149,25 @@ class Workers:
             self._reader,
             partitions,
             settings.watches_max,
-            lambda scheme: self._plugins.lane_for(scheme) is not None,
+            lambda scheme: self.plugins.lane_for(scheme) is not None,
+            lambda scheme: (lane := self.plugins.lane_for(scheme)) is None or lane.plugin.serving,
         )
-        self._status = Status(settings.name, store, self._plugins, self.servicer, self._reader)
+        self._status = Status(settings.name, store, self.plugins, self.servicer, self._reader)
         self.query_servicer = PresenceQueryServicer(store, self._stories, self._status, drain)
+        self.delivery_servicer = DeliveryServicer(
+            store,
+            DeadLetters(store, self._dispatcher.wake),
+            Trial(self.plugins, settings.notify_deadline_s),
+            Callbacks(store, self.plugins),
+        )
+
+    def reached_at(self, address: str) -> None:
+        """Where this process's servicers are served. Before the first run."""
+        self.plugins.report_to = address
+
+    def registered(self, notifiers: Sequence[Registration]) -> None:
+        """What operators registered has changed."""
+        self.plugins.register(notifiers)
 
     async def run(self) -> None:
         """Resume what the store holds, then work until cancelled."""
@@ -155,7 +175,7 @@ class Workers:
         async with asyncio.TaskGroup() as group:
             for part in (
                 self._status,
-                self._plugins,
+                self.plugins,
                 self._dispatcher,
                 self._handovers,
                 self._fanouts,
