@@ -1,11 +1,9 @@
 """Hands HTTP requests of providers to plugins, and records what plugins learn from them.
 
 The provider is answered only after that is recorded: what is not, it is to send again. Knows
-plugins, the contract and the store. Must not know HTTP servers, or what a provider says. Nothing of
+plugins and the contract. Must not know stores, HTTP servers, or what a provider says. Nothing of
 a request is logged. To drive it: `await Callbacks(…).forward(name, request)`.
 """
-
-from functools import partial
 
 import grpc
 import grpc.aio
@@ -14,8 +12,7 @@ from onward.notifier.v1 import notifier_pb2
 from services.chassis import logs
 from services.chassis.errors import Fault, Unavailable
 from services.presence.plugins import Plugins
-from services.presence.receiving import EVENTS_MAX, events_of, record
-from services.presence.store import Store
+from services.presence.receiving import Receiving
 
 log = logs.get(__name__)
 
@@ -33,14 +30,15 @@ class NoSuchPlugin(Fault):
 class Callbacks:
     """Requests of providers."""
 
-    def __init__(self, store: Store, plugins: Plugins) -> None:
-        self._store = store
+    def __init__(self, receiving: Receiving, plugins: Plugins) -> None:
+        self._receiving = receiving
         self._plugins = plugins
 
     async def forward(
         self, name: str, request: notifier_pb2.HandleCallbackRequest
     ) -> notifier_pb2.HandleCallbackResponse:
-        """What to answer; what was learnt is recorded. Raises NoSuchPlugin, or as `Store.write`."""
+        """What to answer; what was learnt is recorded. Raises NoSuchPlugin, Unavailable,
+        or as `Store.write`."""
         named = self._plugins.named(name)
         takers = [one for one in named if one.description and one.description.callbacks]
         if not takers:
@@ -61,7 +59,6 @@ class Callbacks:
         if not 200 <= answer.status <= 599:
             raise Unavailable("the plugin answered with no status of HTTP")
         # With a wrong signature nothing can have been learnt, whatever the plugin says.
-        events = events_of(response.events) if answer.status != _FORBIDDEN else []
-        for start in range(0, len(events), EVENTS_MAX):
-            await self._store.write(partial(record, events=events[start : start + EVENTS_MAX]))
+        if answer.status != _FORBIDDEN:
+            await self._receiving.take(response.events)
         return answer

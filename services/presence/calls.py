@@ -16,7 +16,7 @@ from onward.types.v1 import entry_pb2
 from services.chassis import logs
 from services.chassis.errors import Fault, StoreFull, Unavailable
 from services.presence import answers, metrics, receipts
-from services.presence.claims import Claimed
+from services.presence.claims import Claimed, hasten
 from services.presence.contents import Contents, newest_seqs
 from services.presence.notifications import (
     PLUGIN_FAULTS,
@@ -195,6 +195,7 @@ class Caller:
                 attempts.append(answers.ended(one.attempt, answer, now))
             answers.write(tx, effects)
             tx.put_attempts(attempts)
+            _go_on(tx, claimed, effects)
             return any(
                 isinstance(e, PutDelivery) and e.delivery.due_at is not None for e in effects
             )
@@ -210,3 +211,18 @@ class Caller:
                     "answers_unrecorded", plugin=lane.plugin.label, fault=type(fault).__name__
                 )
                 await asyncio.sleep(_FAULT_PAUSE_S)
+
+
+def _go_on(tx: Transaction, claimed: Sequence[Claimed], effects: Sequence[Effect]) -> None:
+    """Where a delivery has ended with nothing sent, use the next channel of its escalation."""
+    escalating = {one.delivery.id for one in claimed if len(one.plan.steps) > 1}
+    ended = [
+        effect.delivery
+        for effect in effects
+        if isinstance(effect, PutDelivery)
+        and effect.delivery.id in escalating
+        and effect.delivery.due_at is None
+    ]
+    if ended:
+        found = tx.notifications([one.notification_id for one in ended])
+        hasten(tx, ended, [found.get(one.notification_id) for one in ended])

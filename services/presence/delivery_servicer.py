@@ -18,9 +18,9 @@ from services.presence.callbacks import Callbacks
 from services.presence.dead_letters import DeadLetters
 from services.presence.descriptions import SCHEME
 from services.presence.notifications import Delivery
-from services.presence.receiving import DELIVERY_ID, EVENTS_MAX, events_of, record
+from services.presence.receiving import DELIVERY_ID, EVENTS_MAX, Receiving
 from services.presence.servicer import abort
-from services.presence.store import Attempt, Store
+from services.presence.store import Attempt
 from services.presence.store_deliveries import Which
 from services.presence.trial import TEXT_MAX, Trial, endpoint_fault
 
@@ -36,9 +36,9 @@ class DeliveryServicer(deliveries_pb2_grpc.DeliveryServiceServicer):
     """Answers operators, plugins and edges."""
 
     def __init__(
-        self, store: Store, letters: DeadLetters, trial: Trial, callbacks: Callbacks
+        self, receiving: Receiving, letters: DeadLetters, trial: Trial, callbacks: Callbacks
     ) -> None:
-        self._store = store
+        self._receiving = receiving
         self._letters = letters
         self._trial = trial
         self._callbacks = callbacks
@@ -125,9 +125,8 @@ class DeliveryServicer(deliveries_pb2_grpc.DeliveryServiceServicer):
     ) -> pb.ReportEventsResponse:
         if len(request.events) > EVENTS_MAX:
             await _invalid(context, f"At most {EVENTS_MAX} events are taken at a time.")
-        events = events_of(request.events)
         try:
-            recorded = await self._store.write(lambda tx: record(tx, events)) if events else 0
+            recorded = await self._receiving.take(request.events)
         except Fault as fault:
             await abort(context, fault)
         return pb.ReportEventsResponse(recorded=recorded)

@@ -22,7 +22,7 @@ from services.chassis.errors import Fault
 from services.chassis.tasks import lasting
 from services.presence import metrics
 from services.presence.calls import Caller
-from services.presence.claims import Claimed, claim_deliveries
+from services.presence.claims import Claimed, ClaimRules, claim_deliveries
 from services.presence.contents import Contents
 from services.presence.notifications import (
     Delivery,
@@ -50,8 +50,7 @@ class DispatchSettings:
     """What the dispatcher takes from the settings."""
 
     limits: Limits
-    hold_max_s: float
-    hold_check_s: float
+    claims: ClaimRules
     notify_deadline_s: float
     # Of the contents in all calls of one plugin.
     plugin_bytes_max: int
@@ -284,10 +283,7 @@ class Dispatcher:
     ) -> Sequence[Claimed]:
         description = lane.plugin.description
         assert description is not None
-        settings = self._settings
-        claimed = claim_deliveries(
-            tx, deliveries, description, settings.hold_max_s, settings.hold_check_s
-        )
+        claimed = claim_deliveries(tx, deliveries, description, self._settings.claims)
         metrics.claim_batch.labels(lane.plugin.label, lane.channel).observe(len(claimed))
         return claimed
 

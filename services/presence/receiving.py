@@ -1,18 +1,26 @@
 """Takes what plugins learnt of deliveries after they were handed over, in one transaction.
 
 Knows the messages of notifier.proto and the store; what follows from an event is `receipts`' to
-say. To drive it: `events_of(messages)`, then `record(tx, events)` inside the store.
+say. To drive it: `await Receiving(…).take(messages)`.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from onward.notifier.v1 import notifier_pb2
 
 from services.presence import answers, metrics
-from services.presence.notifications import Delivery, OptOut, PutDelivery, RemoveEndpoint
+from services.presence.claims import hasten
+from services.presence.notifications import (
+    Delivery,
+    DeliveryState,
+    OptOut,
+    PutDelivery,
+    RemoveEndpoint,
+)
 from services.presence.receipts import Event, Keep, Kind, PutEarlyWord, Receipt, on_event
-from services.presence.store import Transaction
+from services.presence.store import Store, Transaction
 
 # Events in one transaction, and in one call.
 EVENTS_MAX = 1_000
@@ -41,8 +49,30 @@ def events_of(messages: Iterable[notifier_pb2.DeliveryEvent]) -> list[Event]:
     return found
 
 
-def record(tx: Transaction, events: Sequence[Event]) -> int:
-    """Make the events take effect; how many were new."""
+class Receiving:
+    """Records events in a store. `tell()` where one of them made something due."""
+
+    def __init__(self, store: Store, tell: Callable[[], None]) -> None:
+        self._store = store
+        self._tell = tell
+
+    async def take(self, messages: Iterable[notifier_pb2.DeliveryEvent]) -> int:
+        """Make them take effect, `EVENTS_MAX` in a transaction; how many were new. Raises as
+        `Store.write`."""
+        events = events_of(messages)
+        recorded = 0
+        for start in range(0, len(events), EVENTS_MAX):
+            page = events[start : start + EVENTS_MAX]
+            new, failed = await self._store.write(partial(record, events=page))
+            recorded += new
+            if failed:
+                self._tell()
+        return recorded
+
+
+def record(tx: Transaction, events: Sequence[Event]) -> tuple[int, bool]:
+    """Make the events take effect; how many were new, and whether a delivery has failed by them,
+    so that another may be due in its place."""
     ids = list(dict.fromkeys(event.delivery_id for event in events))
     deliveries = {delivery.id: delivery for delivery in tx.deliveries(ids)}
     if tx.lock({delivery.user for delivery in deliveries.values()}):
@@ -54,6 +84,7 @@ def record(tx: Transaction, events: Sequence[Event]) -> int:
     }
     attempts = tx.last_attempts(list(deliveries))
     kept: list[tuple[str, Receipt]] = []
+    failed: list[Delivery] = []
     for event in events:
         delivery = deliveries.get(event.delivery_id)
         if delivery is None:
@@ -73,12 +104,18 @@ def record(tx: Transaction, events: Sequence[Event]) -> int:
                 case PutDelivery(changed):
                     _put(tx, changed)
                     deliveries[delivery.id] = changed
+                    if changed.state is DeliveryState.FAILED:
+                        failed.append(changed)
                 case RemoveEndpoint() | OptOut():
                     answers.write(tx, [effect])
                     # Others of the same endpoint may have been cancelled with that.
                     deliveries |= {one.id: one for one in tx.deliveries(list(deliveries))}
     tx.put_receipts(kept)
-    return len(kept)
+    if failed:
+        # An escalation goes on at once.
+        found = tx.notifications([one.notification_id for one in failed])
+        hasten(tx, failed, [found.get(one.notification_id) for one in failed])
+    return len(kept), bool(failed)
 
 
 def _put(tx: Transaction, delivery: Delivery) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from services.chassis.tasks import lasting
 from services.chassis.tls import Trust
 from services.presence.callbacks import Callbacks
+from services.presence.claims import ClaimRules
 from services.presence.contents import Contents
 from services.presence.dead_letters import DeadLetters
 from services.presence.delivery_servicer import DeliveryServicer
@@ -23,7 +24,10 @@ from services.presence.outbox import News, Outbox
 from services.presence.plugins import Plugins
 from services.presence.processing import Processing
 from services.presence.query_servicer import PresenceQueryServicer
+from services.presence.receiving import Receiving
 from services.presence.registry import Registration
+from services.presence.router import Router
+from services.presence.routing import Routing
 from services.presence.servicer import PresenceServicer
 from services.presence.settings import Settings
 from services.presence.status import Status
@@ -63,16 +67,16 @@ class Workers:
             settings.plugins, trust, settings.breaker_limits(), settings.plugins_wait_s
         )
         contents = Contents(self._reader)
+        self._router = Router(settings.routing)
         outbox = Outbox(limits, settings.suppression_window_s)
-        processing = Processing(outbox, settings.graces(), settings.fanout_users_max)
+        processing = Processing(outbox, settings.graces(), settings.fanout_users_max, self._routing)
         self._dispatcher = Dispatcher(
             store,
             self.plugins,
             contents,
             DispatchSettings(
                 limits,
-                settings.hold_max_s,
-                settings.hold_check_s,
+                ClaimRules(settings.hold_max_s, settings.hold_check_s, self._routing),
                 settings.notify_deadline_s,
                 settings.plugin_bytes_max,
             ),
@@ -101,6 +105,7 @@ class Workers:
             self._reader,
             contents,
             outbox,
+            self._routing,
             settings.handovers_max,
             settings.handover_messages_max,
             settings.records_keep_s,
@@ -111,7 +116,13 @@ class Workers:
             store,
             self._reader,
             outbox,
-            TimerSettings(settings.graces(), partitions, settings.sweep_every_s),
+            TimerSettings(
+                settings.graces(),
+                partitions,
+                settings.sweep_every_s,
+                settings.returns_per_s,
+                settings.away_after_s,
+            ),
             live_edges,
             edge_is_alive,
             self._tell,
@@ -154,11 +165,12 @@ class Workers:
         )
         self._status = Status(settings.name, store, self.plugins, self.servicer, self._reader)
         self.query_servicer = PresenceQueryServicer(store, self._stories, self._status, drain)
+        receiving = Receiving(store, self._dispatcher.wake)
         self.delivery_servicer = DeliveryServicer(
-            store,
+            receiving,
             DeadLetters(store, self._dispatcher.wake),
             Trial(self.plugins, settings.notify_deadline_s),
-            Callbacks(store, self.plugins),
+            Callbacks(receiving, self.plugins),
         )
 
     def reached_at(self, address: str) -> None:
@@ -174,6 +186,7 @@ class Workers:
         self._reader.log_id = await self._store.read(lambda tx: tx.log_id())
         async with asyncio.TaskGroup() as group:
             for part in (
+                self._router,
                 self._status,
                 self.plugins,
                 self._dispatcher,
@@ -212,6 +225,9 @@ class Workers:
         """After the last run. Watches end here at the latest."""
         self._stories.end()
         await self._reader.close()
+
+    def _routing(self) -> Routing:
+        return self._router.routing
 
     def _tell(self, news: News) -> None:
         if news.deliveries:

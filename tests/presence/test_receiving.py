@@ -1,9 +1,12 @@
 """What plugins report takes effect once, in one transaction, in the order in which it came."""
 
+from dataclasses import replace
+
 import pytest
 from onward.notifier.v1 import notifier_pb2
 
-from services.presence.notifications import DeliveryState
+from services.presence.notifications import Delivery, DeliveryState, Notification
+from services.presence.plan import Plan
 from services.presence.receipts import Event, Kind, Receipt
 from services.presence.receiving import events_of, record
 from services.presence.state import Endpoint, PutEndpoint
@@ -41,7 +44,7 @@ def test_events_of_many_deliveries_take_effect_at_once_and_a_repeat_changes_noth
 
     async def body(store):
         await store.write(begun(("a", S.ACCEPTED, "ann"), ("b", S.UNKNOWN, "bob")))
-        assert await store.write(lambda tx: record(tx, events)) == 3
+        assert await store.write(lambda tx: record(tx, events)) == (3, True)
         assert (await one(store, "a")).state is S.DELIVERED
         failed = await one(store, "b")
         assert (failed.state, failed.reason) == (S.FAILED, "REPORTED_FAILED")
@@ -53,7 +56,7 @@ def test_events_of_many_deliveries_take_effect_at_once_and_a_repeat_changes_noth
             ],
             "b": [Receipt("b", Kind.FAILED, NOW)],
         }
-        assert await store.write(lambda tx: record(tx, events)) == 0
+        assert await store.write(lambda tx: record(tx, events)) == (0, False)
         assert (await one(store, "a")).state is S.DELIVERED
 
     with_store(run, make_store, body)
@@ -64,7 +67,8 @@ def test_an_endpoint_that_is_gone_is_removed_told_and_what_was_due_there_cancell
         await store.write(begun(("sent", S.ACCEPTED, "ann")))
         await store.write(lambda tx: put(tx, "due", S.RETRY, due_at=NOW))
         gone = Event("sent", Kind.ENDPOINT_GONE, 500.0)
-        assert await store.write(lambda tx: record(tx, [gone, Event("due", Kind.FAILED)])) == 1
+        events = [gone, Event("due", Kind.FAILED)]
+        assert await store.write(lambda tx: record(tx, events)) == (1, True)
         assert await endpoints(store) == {}
         assert await store.read(lambda tx: tx.gone_endpoints("ann", "c")) == [MAIL]
         assert (await one(store, "due")).state is S.CANCELLED
@@ -120,3 +124,19 @@ def test_events_are_read_from_the_wire_within_our_bounds():
         Event("b", Kind.OPENED, 0.0),
         Event("c", Kind.FAILED, None, "SM1"),
     ]
+
+
+def test_an_escalation_goes_on_at_once_when_its_first_step_is_reported_failed(run, make_store):
+    plan = Plan(steps=(("mailto",), ("tel",)), escalate_s=60)
+    notification = Notification("n", "ann", "/a", 1, 1.0, 1.0, NOW + 500, False, plan)
+    first = Delivery("d0", "n", "ann", "/a", MAIL, S.ACCEPTED, None, NOW + 500, attempts=1)
+    second = Delivery("d1", "n", "ann", "/a", "tel:+491700000000", S.PENDING, NOW + 60, NOW + 500)
+
+    async def body(store):
+        deliveries = [first, replace(second, step=1)]
+        await store.write(lambda tx: tx.begin_all([notification], deliveries))
+        failed = [Event("d0", Kind.FAILED)]
+        assert await store.write(lambda tx: record(tx, failed)) == (1, True)
+        assert (await one(store, "d1")).due_at == NOW
+
+    with_store(run, make_store, body)
