@@ -4,7 +4,7 @@ What is registered is written to etcd, where every replica reads it; what is tol
 replica sees it. Knows the contract, and which key holds what. Must not know connections.
 """
 
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -35,9 +35,18 @@ _PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
-    """Registers programs. `trust`: what this replica shows to others."""
+    """Registers programs. `trust`: what this replica shows to others. `extensions`: answers for
+    those; None: there are none here."""
 
-    def __init__(self, plugins: Plugins, etcd: Etcd, keys: Keys, trust: Trust | str) -> None:
+    def __init__(
+        self,
+        plugins: Plugins,
+        etcd: Etcd,
+        keys: Keys,
+        trust: Trust | str,
+        extensions: registry_pb2_grpc.RegistryServiceServicer | None = None,
+    ) -> None:
+        self._extensions = extensions
         self._plugins = plugins
         self._etcd = etcd
         self._keys = keys
@@ -100,22 +109,30 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     async def ListExtensions(
         self, request: pb.ListExtensionsRequest, context: Context
     ) -> pb.ListExtensionsResponse:
-        await _no_extensions(context)
+        extensions = await self._other_half(context)
+        answer: pb.ListExtensionsResponse = await extensions.ListExtensions(request, context)
+        return answer
 
     async def AddExtension(
         self, request: pb.AddExtensionRequest, context: Context
     ) -> pb.AddExtensionResponse:
-        await _no_extensions(context)
+        extensions = await self._other_half(context)
+        answer: pb.AddExtensionResponse = await extensions.AddExtension(request, context)
+        return answer
 
     async def RemoveExtension(
         self, request: pb.RemoveExtensionRequest, context: Context
     ) -> pb.RemoveExtensionResponse:
-        await _no_extensions(context)
+        extensions = await self._other_half(context)
+        answer: pb.RemoveExtensionResponse = await extensions.RemoveExtension(request, context)
+        return answer
 
-
-async def _no_extensions(context: Context) -> NoReturn:
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this presence service has no extensions")
-    raise AssertionError("abort always raises")
+    async def _other_half(self, context: Context) -> Any:
+        if self._extensions is None:
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED, "this presence service has no extensions"
+            )
+        return self._extensions
 
 
 def _notifier(plugin: Plugin) -> pb.RegisteredNotifier:
