@@ -57,18 +57,19 @@ async def replicas(address: str, *made: dict):
     for key in (await etcd.range(f"{Keys().prefix}{NOTIFIERS}/")).keys:
         await etcd.delete(key.key)
     found = [Replica(etcd, **one) for one in made or ({},)]
-    tasks = [asyncio.create_task(one.directory.run()) for one in found]
-    tasks += [asyncio.create_task(one.plugins.run()) for one in found]
+    following = [asyncio.create_task(one.directory.run()) for one in found]
+    calling = [asyncio.create_task(one.plugins.run()) for one in found]
     for one in found:
         await one.server.start()
+        await until(lambda one=one: one.directory.revision)
     channel = open_channel(f"127.0.0.1:{found[0].server.port}", SECRET)
     try:
         yield registry_pb2_grpc.RegistryServiceStub(channel), found, etcd
     finally:
         await channel.close()
-        for task in tasks:
+        for task in (*following, *calling):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*calling, return_exceptions=True)
         for one in found:
             await one.server.drain(0)
         await etcd.close()
