@@ -91,6 +91,8 @@ SHOWN_BY = {
     "presence_report_entries_max": "onward_presence_report_entries",
     "presence_fanout_users_max": "onward_presence_fanout_users",
     "notifier_smtp_connections": "onward_notifier_smtp_connections_total",
+    "notifier_fcm_connections": 'onward_notifier_http_under_way{channel="fcm"}',
+    "notifier_webpush_connections": 'onward_notifier_http_under_way{channel="webpush"}',
     "notifier_batch_max": "onward_notifier_batch",
     "notifier_calls_max": "onward_notifier_under_way",
 }

@@ -19,6 +19,7 @@ NAMES = (
     "CURSOR_BLOCKED",
     "LOG_REPLACED",
     "LOG_UNREADABLE",
+    "ROUTING_REFUSED",
 )
 # A plugin that is away for less is starting, or being started again.
 AWAY_S = 3.0
@@ -55,6 +56,8 @@ class Facts:
     log_unreadable: bool = False
     # Partitions that the store would not have this process own.
     refused: Sequence[int] = ()
+    # What is wrong with the routing file, which has changed; empty: nothing.
+    routing: str = ""
 
 
 def raised(facts: Facts) -> dict[str, str]:
@@ -91,6 +94,11 @@ def raised(facts: Facts) -> dict[str, str]:
     if facts.log_unreadable:
         alarms["LOG_UNREADABLE"] = (
             "No coordinator could read the log for presence; see whether one runs."
+        )
+    if facts.routing:
+        alarms["ROUTING_REFUSED"] = (
+            "The routing file has changed and cannot be taken; the one before holds. "
+            f"{facts.routing}"
         )
     return alarms
 

@@ -74,6 +74,10 @@ class _Rows:
     uris: Mapping[str, Mapping[str, bool]]
     profiles: Mapping[str, Profile]
     routing: Routing
+    # By (user, URI), where an endpoint is silenced by these alone.
+    registrants: Mapping[tuple[str, str], Sequence[str]]
+    # All deliveries of notifications of which a further step is due.
+    siblings: Mapping[str, Sequence[Delivery]]
     # By (user, channel), where there are caps; those that the batch uses up are put in.
     paces: dict[tuple[str, str], float] = field(default_factory=dict)
     paced: set[tuple[str, str]] = field(default_factory=set)
@@ -133,13 +137,18 @@ def _read(tx: Transaction, deliveries: Sequence[Delivery], routing: Routing) -> 
         for user, state_now in tx.load_followers(list(users), subject).items()
     }
     users = list({delivery.user for delivery in deliveries})
+    notifications = tx.notifications(ids)
+    by_endpoint = any(one.plan.policy is Policy.ENDPOINT for one in notifications.values())
+    escalated = [one.notification_id for one in deliveries if one.step]
     return _Rows(
-        notifications=tx.notifications(ids),
+        notifications=notifications,
         members=tx.members_of(ids),
         states=states,
         uris=tx.uris_of(users),
         profiles=tx.profiles(users),
         routing=routing,
+        registrants=tx.registrants(users) if by_endpoint else {},
+        siblings=tx.deliveries_of_all(escalated) if escalated else {},
         paces=dict(tx.paces(users)) if routing.caps else {},
     )
 
@@ -157,10 +166,10 @@ def _judge(
         return cancel(delivery, "ENDPOINT_REMOVED")
     if notification is None or not spans:
         return cancel(delivery, "ACKNOWLEDGED")
-    if delivery.step and is_settled(delivery, tx.deliveries_of(delivery.notification_id)):
+    if delivery.step and is_settled(delivery, rows.siblings.get(delivery.notification_id, ())):
         return cancel(delivery, "RECEIPTED")
     policy = notification.plan.policy
-    registrants = tx.registrants(delivery.user, delivery.uri) if policy is Policy.ENDPOINT else ()
+    registrants = rows.registrants.get((delivery.user, delivery.uri), ())
     state_now = voices(rows.states[delivery.user, delivery.subject], policy, registrants)
     # A span of several messages is judged by its last one, and told without those acknowledged.
     messages = [Message(delivery.subject, span.to_seq, span.pos) for span in spans.values()]

@@ -270,6 +270,7 @@ def _subscribe(
                 session_id=event.session_id,
                 round=event.round,
                 last_generation=event.generation,
+                started=start.start,
             )
         )
         # An edge that was taken for dead may have had this entry in the log before it died.

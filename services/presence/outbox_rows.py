@@ -9,7 +9,7 @@ from services.presence.notifications import (
     Notification,
     Span,
 )
-from services.presence.placing import in_turn
+from services.presence.placing import PUT_OFF, in_turn
 from services.presence.plan import Plan, Priority, decode, encode
 from services.presence.rows import Rows
 from services.presence.sql import Row, listed
@@ -196,6 +196,26 @@ class OutboxTables(DecidedRows):
             (notification_id,),
         )
         return [_delivery(row) for row in rows]
+
+    def deliveries_of_all(
+        self, notification_ids: Sequence[str]
+    ) -> Mapping[str, Sequence[Delivery]]:
+        found: dict[str, list[Delivery]] = {}
+        for row in self.db.rows(
+            f"SELECT {_of('d', _DELIVERY)} FROM each_text(?) CROSS JOIN deliveries AS d"
+            " ON d.notification_id = value ORDER BY d.uri",
+            (listed(notification_ids),),
+        ):
+            found.setdefault(row[1], []).append(_delivery(row))
+        return found
+
+    def wake_deferred(self, user: str) -> None:
+        self.touch([user])
+        self.db.execute(
+            "UPDATE deliveries SET due_at = ?, reason = '' WHERE user = ? AND due_at > ?"
+            " AND reason IN (SELECT value FROM each_text(?))",
+            (self.now(), user, self.now(), listed(PUT_OFF)),
+        )
 
     def put_deliveries(self, deliveries: Sequence[Delivery]) -> None:
         assert self.mine.term, "who sends them writes them"

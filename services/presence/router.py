@@ -56,7 +56,7 @@ class Router:
             if self.fault:
                 log.error("routing_refused", fault=self.fault)
                 continue
-            log.info("routing_changed", routes=len(self.routing.routes))
+            log.info("routing_changed")
             for listener in self._listeners:
                 listener()
 

@@ -7,7 +7,7 @@ when their causes do; `response()` looks anew.
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from onward.presence.v1 import presence_pb2 as pb
@@ -40,7 +40,7 @@ class _Rows:
 
 
 class Status:
-    """Reads how presence stands."""
+    """Reads how presence stands. `routing_fault()`: what is wrong with the routing file."""
 
     def __init__(
         self,
@@ -49,9 +49,12 @@ class Status:
         plugins: Plugins,
         reports: PresenceServicer,
         reader: LogReader,
+        routing_fault: Callable[[], str] = lambda: "",
     ) -> None:
         # Partitions that the store would not have this process own; told by its owner.
         self.refused: Collection[int] = ()
+        # What is wrong with the routing file.
+        self._routing_fault = routing_fault
         self._name = name
         self._store = store
         self._plugins = plugins
@@ -138,6 +141,7 @@ class Status:
             log_replaced=self._reports.log_replaced,
             log_unreadable=self._reader.unreadable,
             refused=sorted(self.refused),
+            routing=self._routing_fault(),
         )
 
 

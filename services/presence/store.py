@@ -230,8 +230,8 @@ class UserRows(Protocol):
     def uris_of(self, users: Sequence[str]) -> Mapping[str, Mapping[str, bool]]:
         """As `uris`, for each user who has any."""
 
-    def registrants(self, user: str, uri: str) -> Sequence[str]:
-        """The clients that registered an endpoint."""
+    def registrants(self, users: Sequence[str]) -> Mapping[tuple[str, str], Sequence[str]]:
+        """By (user, URI), the clients that registered the users' endpoints."""
 
     def opt_out(self, user: str, uri: str) -> None:
         """Note that an endpoint refuses to be sent anything."""
@@ -301,6 +301,14 @@ class OutboxRows(Protocol):
 
     def deliveries_of(self, notification_id: str) -> Sequence[Delivery]:
         """The deliveries of a notification."""
+
+    def deliveries_of_all(
+        self, notification_ids: Sequence[str]
+    ) -> Mapping[str, Sequence[Delivery]]:
+        """As `deliveries_of`, for each of them that has any."""
+
+    def wake_deferred(self, user: str) -> None:
+        """Make due what was put off for a reason of the user's."""
 
     def put_deliveries(self, deliveries: Sequence[Delivery]) -> None:
         """Insert or replace."""

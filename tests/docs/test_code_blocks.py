@@ -60,8 +60,14 @@ MAKES = [  # nothing but targets of the Makefile
     if block.language == "sh" and all(line[:5] == "make " for line in block.text.splitlines())
 ]
 SYSTEMD = [b for b in BLOCKS if b.page.startswith("deploy/systemd") and b.language == "sh"]
+NOTIFYING = [b for b in BLOCKS if b.page == "docs/notifications.md" and b.language == "sh"]
+# tests/docs/test_notifications.py reads it.
+YAML = [b for b in BLOCKS if b.page == "docs/notifications.md" and b.language == "yaml"]
 # tests/docs/test_deploying.py runs those that need no container engine, and reads the others.
 DEPLOYING = [b for b in BLOCKS if b.page == "docs/deploying.md" and b.language == "sh"]
+
+# tests/docs/test_channels.py takes them, and tests/browser/test_web_push.py what a browser runs.
+CHANNELS = [b for b in BLOCKS if b.page == "docs/channels.md"]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +103,13 @@ def output(block: Block, suite: Suite) -> str:
 
 
 def test_every_block_is_taken() -> None:
-    taken = {"sh": TOUR + OPERATING + MAKES + SYSTEMD + DEPLOYING, "python": PYTHON, "json": JSON}
+    taken = {
+        "sh": TOUR + OPERATING + NOTIFYING + MAKES + SYSTEMD + DEPLOYING + CHANNELS,
+        "js": CHANNELS,
+        "python": PYTHON,
+        "json": JSON,
+        "yaml": YAML,
+    }
     for block in BLOCKS:
         assert block in taken.get(block.language, []), block
 
@@ -135,6 +147,11 @@ def test_the_tour_does_what_it_says(suite: Suite) -> None:
     assert output(kept, suite) == "5\n", "a transient message has no number"
     assert "all is well" in output(status, suite)
     assert json.loads(output(curl, suite))["seq"] == "1"
+
+
+def test_a_publisher_says_what_the_file_leaves_open(suite: Suite) -> None:
+    [publish] = NOTIFYING
+    assert int(output(publish, suite)) > 0
 
 
 def test_the_status_is_shown_as_the_operators_guide_says(suite: Suite) -> None:

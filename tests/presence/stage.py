@@ -66,7 +66,12 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
         return entry
 
     def publish(
-        self, subject: str, text: str, publisher: str = "bob", age_s: float | None = None
+        self,
+        subject: str,
+        text: str,
+        publisher: str = "bob",
+        age_s: float | None = None,
+        **headers: str,
     ) -> int:
         """Returns the seq. `age_s`: accepted so long ago; None: it does not say when."""
         seq = len(self.subjects[subject]) + 1
@@ -75,7 +80,7 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
             seq=seq,
             epoch=1,
             publisher=publisher,
-            content=entry_pb2.Content(text=text),
+            content=entry_pb2.Content(text=text, headers=headers),
         )
         if age_s is not None:
             message.accepted_at.FromSeconds(int(time.time() - age_s))

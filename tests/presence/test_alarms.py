@@ -21,6 +21,7 @@ def test_every_cause_has_its_alarm_and_every_alarm_is_known_to_the_metrics() -> 
         blocked=range(7),
         log_replaced=True,
         log_unreadable=True,
+        routing="Line 1: no valid YAML.",
     )
     alarms = raised(everything)
     assert tuple(alarms) == NAMES

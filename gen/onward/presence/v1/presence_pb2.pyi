@@ -273,6 +273,8 @@ class Outcome(_message.Message):
         """The message is not, or no longer, known."""
         NOT_YET: Outcome._State.ValueType  # 11
         """Presence has not come to it yet."""
+        DEFERRED: Outcome._State.ValueType  # 12
+        """Due to be sent later, for a reason of the user's: quiet hours, a rate cap."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """In short."""
@@ -301,6 +303,8 @@ class Outcome(_message.Message):
     """The message is not, or no longer, known."""
     NOT_YET: Outcome.State.ValueType  # 11
     """Presence has not come to it yet."""
+    DEFERRED: Outcome.State.ValueType  # 12
+    """Due to be sent later, for a reason of the user's: quiet hours, a rate cap."""
 
     FROM_SEQ_FIELD_NUMBER: _builtins.int
     TO_SEQ_FIELD_NUMBER: _builtins.int
@@ -317,7 +321,9 @@ class Outcome(_message.Message):
     state: Global___Outcome.State.ValueType
     """In short."""
     reason: _builtins.str
-    """A word of the decision: UNSUBSCRIBED, PUBLISHER, NO_ENDPOINT, TRIMMED, ACKNOWLEDGED, …; empty if none."""
+    """A word of the decision: UNSUBSCRIBED, PUBLISHER, MUTED, QUIET_HOURS, …; of an acknowledged one
+    LIVE or RECOVERED, as it was received, where that is known. Empty if there is none.
+    """
     text: _builtins.str
     """One English sentence."""
     notification_id: _builtins.str
