@@ -3,7 +3,14 @@
 import asyncio
 import os
 
-from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+from onward.presence.v1 import (
+    deliveries_pb2,
+    deliveries_pb2_grpc,
+    presence_pb2,
+    presence_pb2_grpc,
+    registry_pb2,
+    registry_pb2_grpc,
+)
 
 from services.chassis import logs, process
 from services.chassis import metrics as metrics_port
@@ -16,6 +23,8 @@ from services.chassis.settings import load
 from services.chassis.tls import Trust, trust_of
 from services.presence.owner import Owner
 from services.presence.postgres_store import PostgresStore
+from services.presence.registry import NOTIFIERS, Registration, decode
+from services.presence.registry_servicer import RegistryServicer
 from services.presence.serial_store import SerialStore
 from services.presence.settings import Settings
 from services.presence.sqlite_store import SqliteStore
@@ -27,8 +36,13 @@ log = logs.get(__name__)
 # How long to wait before another look for a store that does not answer.
 _FAULT_PAUSE_S = 1.0
 _SERVICES = [
-    presence_pb2.DESCRIPTOR.services_by_name[name].full_name
-    for name in ("PresenceService", "PresenceQueryService")
+    file.services_by_name[name].full_name
+    for file, name in (
+        (presence_pb2.DESCRIPTOR, "PresenceService"),
+        (presence_pb2.DESCRIPTOR, "PresenceQueryService"),
+        (deliveries_pb2.DESCRIPTOR, "DeliveryService"),
+        (registry_pb2.DESCRIPTOR, "RegistryService"),
+    )
 ]
 
 
@@ -130,14 +144,10 @@ class Presence:
             is_member=self._is_member,
             drain=self._drain,
         )
+        self._directory = directory
         directory.on_change(self._changed)
-        self.server = Server(settings.listen, trust, _SERVICES)
-        presence_pb2_grpc.add_PresenceServiceServicer_to_server(
-            self.workers.servicer, self.server.grpc
-        )
-        presence_pb2_grpc.add_PresenceQueryServiceServicer_to_server(
-            self.workers.query_servicer, self.server.grpc
-        )
+        self._read_registry()
+        self.server = self._served(trust)
         self.owner = Owner(store, self.workers, settings.name, partitions)
         self.ownership = Ownership(
             member=Member(settings.name, settings.era, settings.lease_ttl_s),
@@ -154,12 +164,26 @@ class Presence:
             on_ready=self.server.set_serving,
         )
 
+    def _served(self, trust: Trust) -> Server:
+        server = Server(self._settings.listen, trust, _SERVICES)
+        presence_pb2_grpc.add_PresenceServiceServicer_to_server(self.workers.servicer, server.grpc)
+        presence_pb2_grpc.add_PresenceQueryServiceServicer_to_server(
+            self.workers.query_servicer, server.grpc
+        )
+        deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server(
+            self.workers.delivery_servicer, server.grpc
+        )
+        registry = RegistryServicer(self.workers.plugins, self._etcd, self._keys, trust)
+        registry_pb2_grpc.add_RegistryServiceServicer_to_server(registry, server.grpc)
+        return server
+
     async def run(self) -> None:
         """Work until stopped, then drain. Raises StartError if port or name cannot be had."""
         settings = self._settings
         await self.server.start()
         host = settings.listen.rpartition(":")[0]
         address = settings.advertise or f"{host}:{self.server.port}"
+        self.workers.reached_at(address)
         fault: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -199,6 +223,17 @@ class Presence:
             self.workers.sweep_soon()
         if change.presences:
             self.workers.members_changed()
+        if NOTIFIERS in change.registered:
+            self._read_registry()
+
+    def _read_registry(self) -> None:
+        found: list[Registration] = []
+        for name, value in self._directory.registered(NOTIFIERS).items():
+            if (one := decode(name, value)) is not None:
+                found.append(one)
+            else:
+                log.warning("registration_damaged", key=self._keys.registered(NOTIFIERS, name))
+        self.workers.registered(found)
 
 
 if __name__ == "__main__":

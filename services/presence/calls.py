@@ -16,7 +16,7 @@ from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
 from services.chassis.errors import Fault, StoreFull, Unavailable
-from services.presence import answers, metrics
+from services.presence import answers, metrics, receipts
 from services.presence.claims import Claimed, hasten
 from services.presence.contents import Contents, newest_seqs
 from services.presence.notifications import (
@@ -236,10 +236,13 @@ class Caller:
             effects: list[Effect] = []
             attempts: list[Attempt] = []
             now = tx.now()
+            # Receipts may have overtaken the answer.
+            words = tx.early_words([one.delivery.id for one in claimed])
             for one in claimed:
                 own_id = one.delivery.id
                 answer = results[own_id]
-                effects += settle(one.delivery, answer, now, chances[own_id], self._limits, works)
+                settled = settle(one.delivery, answer, now, chances[own_id], self._limits, works)
+                effects += receipts.after_answer(settled, words.get(own_id, ""))
                 attempts.append(answers.ended(one.attempt, answer, now))
             answers.write(tx, effects)
             tx.put_attempts(attempts)

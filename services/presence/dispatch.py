@@ -154,7 +154,7 @@ class Dispatcher:
         """Claim nothing more, and give calls under way `grace_s` to end."""
         self._stopping = True
         self.wake()
-        calls = [call for lane in self._plugins.lanes for call in lane.calls]
+        calls = self._plugins.calls
         if calls:
             _, cut_short = await asyncio.wait(calls, timeout=grace_s)
             if cut_short:
@@ -235,6 +235,7 @@ class Dispatcher:
         """What is due for the lane: claimed, or at least known. A probe has begun with it."""
         # A probe must be alone, from here on: its call begins only after an await.
         lane.breaker = lane.breaker.begin(_loop_time())
+        lane.looking = True
         found = Found()
         try:
             found = await self._store.write(lambda tx: self._find(tx, lane, tx.schemes_open()))
@@ -242,6 +243,7 @@ class Dispatcher:
             log.warning("dispatch_fault", plugin=lane.plugin.label, fault=type(fault).__name__)
             await asyncio.sleep(_FAULT_PAUSE_S)
         finally:
+            lane.looking = False
             if not found.claimed and not found.unread:
                 lane.breaker = lane.breaker.release()
         return found
@@ -316,7 +318,7 @@ class Dispatcher:
     async def _rest(self, lane: Lane, next_in_s: float) -> None:
         """Wait for a wake, the next due time, or the end of the breaker's rest."""
         pause_s = _LOOK_EVERY_S
-        if lane.breaker.probing or self._stopping or not lane.plugin.connected.is_set():
+        if lane.breaker.probing or self._stopping or not lane.plugin.ready:
             pass  # The end of the probe wakes, or the connection.
         elif not lane.breaker.closed:
             pause_s = min(pause_s, lane.breaker.open_until - _loop_time())

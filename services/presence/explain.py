@@ -14,6 +14,7 @@ from onward.presence.v1 import presence_pb2 as pb
 from services.presence import cover
 from services.presence.notifications import Delivery, DeliveryState
 from services.presence.plan import DEFAULT_PLAN, Plan, Policy
+from services.presence.receipts import Kind, Receipt
 from services.presence.state import Follow, Message, Standing, UserState
 from services.presence.store import Attempt, Decided
 
@@ -64,8 +65,11 @@ class Facts:
     # By notification id, and by delivery id.
     deliveries: Mapping[str, Sequence[Delivery]]
     attempts: Mapping[str, Sequence[Attempt]]
-    # Whether a plugin serves a channel.
+    # Whether a plugin serves a channel, and does not say that it is unable to.
     is_served: Callable[[str], bool] = lambda _: True
+    is_serving: Callable[[str], bool] = lambda _: True
+    # By delivery id.
+    receipts: Mapping[str, Sequence[Receipt]] = field(default_factory=dict)
     # When kept messages were accepted, by seq.
     accepted: Mapping[int, float] = field(default_factory=dict)
     # How many messages a notification stands for, by its id.
@@ -194,6 +198,8 @@ def _notified(facts: Facts, deliveries: Sequence[Delivery]) -> tuple[State.Value
         reason = waiting[0].reason
         if all(_is_deferred(delivery) for delivery in waiting):
             return State.DEFERRED, reason, text
+        if not any(facts.is_serving(delivery.scheme) for delivery in waiting):
+            return State.PENDING, "PLUGIN_NOT_SERVING", text
         return State.PENDING, reason, text
     if any(delivery.state is DeliveryState.UNKNOWN for delivery in deliveries):
         return State.UNKNOWN, "", text
@@ -206,6 +212,12 @@ def _notified(facts: Facts, deliveries: Sequence[Delivery]) -> tuple[State.Value
 
 
 def _sentence(facts: Facts, delivery: Delivery) -> str:
+    opened = _receipt(facts, delivery, Kind.OPENED)
+    told = f" Opened at {_time(opened.at)}." if opened else ""
+    return _fate(facts, delivery) + told
+
+
+def _fate(facts: Facts, delivery: Delivery) -> str:
     channel = delivery.scheme or "an unknown channel"
     attempts = facts.attempts.get(delivery.id, ())
     retries = f", after {_count(len(attempts) - 1, 'retry', 'retries')}" if attempts[1:] else ""
@@ -214,11 +226,17 @@ def _sentence(facts: Facts, delivery: Delivery) -> str:
         case DeliveryState.ACCEPTED:
             return f"Sent by {channel} at {ended}{retries}."
         case DeliveryState.DELIVERED:
-            return f"Delivered by {channel} at {ended}{retries}."
+            arrived = _receipt(facts, delivery, Kind.DELIVERED, Kind.OPENED)
+            at = _time(arrived.at) if arrived else ended
+            return f"Delivered by {channel} at {at}{retries}."
         case DeliveryState.SENDING:
             return f"Handed to the plugin for {channel} at {ended}, which has not answered yet."
+        case DeliveryState.FAILED if delivery.reason == "DROPPED":
+            return f"Given up by {channel}{retries}, and dropped by an operator."
         case DeliveryState.FAILED:
-            return f"Failed by {channel} at {ended}{retries}: {delivery.reason}."
+            failed = _receipt(facts, delivery, Kind.FAILED, Kind.ENDPOINT_GONE)
+            at = _time(failed.at) if failed else ended
+            return f"Failed by {channel} at {at}{retries}: {delivery.reason}."
         case DeliveryState.DEAD:
             return f"Given up by {channel} at {ended}{retries}: {delivery.reason}."
         case DeliveryState.EXPIRED:
@@ -255,10 +273,20 @@ def _waiting_sentence(
         return f"To be sent by {channel} at {due}, unless it is known to have arrived before."
     if not attempts and (delivery.due_at or 0.0) > facts.now:
         return f"To be sent by {channel} at {due}, with what else comes until then."
+    if not facts.is_serving(delivery.scheme):
+        return f"Waiting: the plugin for {channel} says that it does not serve now."
     if not attempts:
         return f"To be sent by {channel} from {due} on."
+    if delivery.reason == "REPLAYED":
+        return f"To be sent again by {channel} from {due} on, as an operator asked."
     tried = _count(len(attempts), "try", "tries")
     return f"To be tried again by {channel} from {due} on, after {tried}: {delivery.reason}."
+
+
+def _receipt(facts: Facts, delivery: Delivery, *kinds: Kind) -> Receipt | None:
+    """The first receipt of one of these kinds."""
+    receipts = facts.receipts.get(delivery.id, ())
+    return next((one for one in receipts if one.kind in kinds), None)
 
 
 # -- parts of the answer -------------------------------------------------------------------------
@@ -282,6 +310,9 @@ def _delivery(facts: Facts, delivery: Delivery) -> pb.DeliveryStory:
     for attempt in facts.attempts.get(delivery.id, ()):
         one = told.attempts.add(outcome=attempt.outcome, detail=attempt.detail)
         one.at.FromNanoseconds(int(attempt.at * 1e9))
+    for receipt in facts.receipts.get(delivery.id, ()):
+        kept = told.receipts.add(kind=receipt.kind.value, detail=receipt.detail)
+        kept.at.FromNanoseconds(int(receipt.at * 1e9))
     return told
 
 

@@ -353,11 +353,12 @@ class OutboxTables(DecidedRows):
         )
         if old:
             ids = (listed(row[0] for row in old),)
-            self.db.execute(
-                "DELETE FROM attempts WHERE delivery_id IN (SELECT d.id FROM each_text(?)"
-                " CROSS JOIN deliveries AS d ON d.notification_id = value)",
-                ids,
-            )
+            for table in ("attempts", "receipts"):
+                self.db.execute(
+                    f"DELETE FROM {table} WHERE delivery_id IN (SELECT d.id FROM each_text(?)"
+                    " CROSS JOIN deliveries AS d ON d.notification_id = value)",
+                    ids,
+                )
             for table, column in (("deliveries", "notification_id"), ("notifications", "id")):
                 self.db.execute(
                     f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM each_text(?))", ids

@@ -20,6 +20,7 @@ from services.presence.notifications import Delivery, Notification, Span
 from services.presence.plan import DEFAULT_PLAN, Plan
 from services.presence.profile import Profile
 from services.presence.state import Handover, Hold, UserState
+from services.presence.store_deliveries import HandedRows
 
 T = TypeVar("T")
 
@@ -370,7 +371,7 @@ class TermRows(Protocol):
         """Delete closed terms that have left nothing."""
 
 
-class Transaction(UserRows, OutboxRows, ProfileRows, TermRows, Protocol):
+class Transaction(UserRows, OutboxRows, HandedRows, ProfileRows, TermRows, Protocol):
     """One transaction: all of it, or nothing."""
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from services.presence.crowd_rows import AWAITED, CrowdRows
+from services.presence.handed_rows import HandedTables
 from services.presence.outbox_rows import OutboxTables
 from services.presence.profile_rows import ProfileTables
 from services.presence.sql import Sql, listed
@@ -12,7 +13,7 @@ from services.presence.term_rows import TermTables
 from services.presence.user_rows import OneUserRows
 
 
-class SqlTransaction(OneUserRows, CrowdRows, OutboxTables, ProfileTables, TermTables):
+class SqlTransaction(OneUserRows, CrowdRows, OutboxTables, HandedTables, ProfileTables, TermTables):
     """Implements `store.Transaction`. `meta`: what stands in that table, if it was read already."""
 
     def __init__(

@@ -11,8 +11,11 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from services.chassis.tasks import lasting
 from services.chassis.tls import Trust
+from services.presence.callbacks import Callbacks
 from services.presence.claims import ClaimRules
 from services.presence.contents import Contents
+from services.presence.dead_letters import DeadLetters
+from services.presence.delivery_servicer import DeliveryServicer
 from services.presence.dispatch import Dispatcher, DispatchSettings
 from services.presence.entitlement import Entitlement
 from services.presence.fanouts import FanOuts
@@ -22,6 +25,8 @@ from services.presence.outbox import News, Outbox
 from services.presence.plugins import Plugins
 from services.presence.processing import Processing
 from services.presence.query_servicer import PresenceQueryServicer
+from services.presence.receiving import Receiving
+from services.presence.registry import Registration
 from services.presence.rendering import Rendering
 from services.presence.router import Router
 from services.presence.routing import Routing
@@ -32,6 +37,7 @@ from services.presence.store import Store
 from services.presence.stories import Stories
 from services.presence.succession import Succession
 from services.presence.timers import Timers, TimerSettings
+from services.presence.trial import Trial
 from services.presence.upkeep import Keeps, Upkeep
 
 
@@ -59,7 +65,7 @@ class Workers:
         self._store = store
         self._drain_s = settings.drain_s
         self._reader = LogReader(coordinators, trust, settings.read_deadline_s)
-        self._plugins = Plugins(
+        self.plugins = Plugins(
             settings.plugins, trust, settings.breaker_limits(), settings.plugins_wait_s
         )
         contents = Contents(self._reader)
@@ -72,7 +78,7 @@ class Workers:
         processing = Processing(outbox, settings.graces(), settings.fanout_users_max, self._routing)
         self._dispatcher = Dispatcher(
             store,
-            self._plugins,
+            self.plugins,
             contents,
             DispatchSettings(
                 limits,
@@ -163,12 +169,13 @@ class Workers:
             self._reader,
             partitions,
             settings.watches_max,
-            lambda scheme: self._plugins.lane_for(scheme) is not None,
+            lambda scheme: self.plugins.lane_for(scheme) is not None,
+            lambda scheme: (lane := self.plugins.lane_for(scheme)) is None or lane.plugin.serving,
         )
         self._status = Status(
             settings.name,
             store,
-            self._plugins,
+            self.plugins,
             self.servicer,
             self._reader,
             lambda: self._router.fault,
@@ -176,6 +183,21 @@ class Workers:
             lambda: "" if self._entitlement is None else self._entitlement.fault,
         )
         self.query_servicer = PresenceQueryServicer(store, self._stories, self._status, drain)
+        receiving = Receiving(store, self._dispatcher.wake)
+        self.delivery_servicer = DeliveryServicer(
+            receiving,
+            DeadLetters(store, self._dispatcher.wake),
+            Trial(self.plugins, settings.notify_deadline_s),
+            Callbacks(receiving, self.plugins),
+        )
+
+    def reached_at(self, address: str) -> None:
+        """Where this process's servicers are served. Before the first run."""
+        self.plugins.report_to = address
+
+    def registered(self, notifiers: Sequence[Registration]) -> None:
+        """What operators registered has changed."""
+        self.plugins.register(notifiers)
 
     async def run(self) -> None:
         """Resume what the store holds, then work until cancelled."""
@@ -184,7 +206,7 @@ class Workers:
             for part in (
                 self._router,
                 self._status,
-                self._plugins,
+                self.plugins,
                 self._dispatcher,
                 self._handovers,
                 self._fanouts,
