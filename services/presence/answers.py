@@ -20,6 +20,7 @@ from services.presence.notifications import (
     PutDelivery,
     RemoveEndpoint,
 )
+from services.presence.recording import Recording
 from services.presence.store import Attempt, Transaction
 
 _TEXT_MAX = 256
@@ -87,14 +88,17 @@ def ended(attempt: Attempt, answer: Answer, now: float) -> Attempt:
 def write(tx: Transaction, effects: Sequence[Effect]) -> None:
     """Write what `notifications.settle` returned."""
     tx.put_deliveries([one.delivery for one in effects if isinstance(one, PutDelivery)])
+    recording = Recording(tx)
     for effect in effects:
         match effect:
             case PutDelivery():
                 pass  # Written above, all at once; none of the others is of its row.
             case RemoveEndpoint(user, uri, before):
-                tx.remove_gone_endpoint(user, uri, before)
+                if tx.remove_gone_endpoint(user, uri, before):
+                    recording.gone(user, uri)
             case OptOut(user, uri):
                 tx.opt_out(user, uri)
+    recording.write()
 
 
 def _answer(result: notifier_pb2.Result) -> Answer:

@@ -89,7 +89,7 @@ CORES = {
                       "crew"],
     "services/coordinator": ["partition", "registers", "effects", "early_requests"],
     "services/presence": ["state", "events", "handover", "sending", "cover", "change", "decision",
-                          "notifications", "breaker", "alarms"],
+                          "notifications", "breaker", "alarms", "happenings", "telling"],
     "services/notifier": ["email_rendering", "email_address", "smtp_verdicts"],
     "services/cli": ["supervision", "up_plan", "status_facts"],
     "sdk/python/onward_sdk": ["state", "positions", "pending", "subscriptions", "introduction",
