@@ -91,6 +91,8 @@ SHOWN_BY = {
     "notifier_smtp_connections": "onward_notifier_smtp_connections_total",
     "notifier_batch_max": "onward_notifier_batch",
     "notifier_calls_max": "onward_notifier_under_way",
+    "presence_extension_calls_max": "onward_presence_extension_calls_under_way",
+    "presence_retain_extension_max": "onward_presence_extension_told_total",
 }
 
 

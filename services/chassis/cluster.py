@@ -10,6 +10,7 @@ is done with ownership, nor messages.
     edges/<lease id>      JSON {"address", "grpc", "draining"}, on the edge's lease: where clients
                           and services find it; true once it is stopping and takes nobody new
     presence/<name>       JSON {"address"}, on the lease of a presence replica
+    extensions/<name>     JSON, kept: a program that presence tells what happens
     presence-partitions/<partition>
                           JSON {"name", "era"}, on the lease of the presence replica that owns it
 
@@ -62,6 +63,9 @@ class Keys:
     def presence(self, name: str) -> str:
         return f"{self.prefix}presence/{name}"
 
+    def extension(self, name: str) -> str:
+        return f"{self.prefix}extensions/{name}"
+
     def presence_partition(self, partition: int) -> str:
         return f"{self.prefix}presence-partitions/{partition}"
 
@@ -85,6 +89,7 @@ class DirectoryChange:
     presences: bool = False  # presence replicas, or where they are
     coordinators: bool = False
     presence_owners: frozenset[int] = frozenset()  # as `owners`, of presence
+    extensions: bool = False  # those registered, or what their keys hold
 
 
 async def freeze_partitions(etcd: Etcd, partitions: int, keys: Keys | None = None) -> int:
@@ -176,6 +181,7 @@ class Directory:
         self._coordinators = Claimants()
         self._presences = Claimants()
         self._edges: dict[int, _Edge] = {}
+        self._extensions: dict[str, dict[str, Any]] = {}
         self._callbacks: list[Callable[[DirectoryChange], None]] = []
         self.partitions = 0  # how many there are; 0: not known yet
         self.revision = 0  # 0: nothing is known yet
@@ -225,6 +231,11 @@ class Directory:
         """Those of the live edges that are stopping: nobody new is to be sent there."""
         return {edge_id for edge_id, edge in self._edges.items() if edge.draining}
 
+    @property
+    def extensions(self) -> Mapping[str, Mapping[str, Any]]:
+        """Registered extensions of presence: name to what the key holds."""
+        return self._extensions
+
     def owner(self, partition: int) -> Owner | None:
         """Who holds the partition now; None: nobody that can be reached."""
         return self._coordinators.owners.get(partition)
@@ -245,6 +256,7 @@ class Directory:
     def apply(self, news: Snapshot | Changes) -> DirectoryChange:
         """Take in what etcd told, and call back if anything changed. `run` does this."""
         edges_before: dict[int, bool] = {}  # those touched: whether they were there
+        extensions_before = dict(self._extensions)
         if isinstance(news, Snapshot):
             self._forget_all(edges_before)
             for kv in news.keys:
@@ -259,7 +271,10 @@ class Directory:
         owners, coordinators = self._coordinators.changed()
         presence_owners, presences = self._presences.changed()
         edges = frozenset(one for one, was in edges_before.items() if was != (one in self._edges))
-        change = DirectoryChange(owners, edges, presences, coordinators, presence_owners)
+        extensions = extensions_before != self._extensions
+        change = DirectoryChange(
+            owners, edges, presences, coordinators, presence_owners, extensions
+        )
         if change != DirectoryChange() or isinstance(news, Snapshot):
             for callback in self._callbacks:
                 callback(change)
@@ -268,6 +283,7 @@ class Directory:
     def _forget_all(self, edges_before: dict[int, bool]) -> None:
         edges_before.update(dict.fromkeys(self._edges, True))
         self._edges.clear()
+        self._extensions.clear()
         self._coordinators.clear()
         self._presences.clear()
         self.partitions = 0
@@ -285,6 +301,8 @@ class Directory:
             edges_before.setdefault(int(name), int(name) in self._edges)
             server, draining = str(value.get("grpc") or ""), value.get("draining") is True
             self._edges[int(name)] = _Edge(address, server, draining)
+        elif kind == "extensions":
+            self._extensions[name] = value
         elif kind == "config":
             self.partitions = int(value.get("partitions") or 0)
 
@@ -297,6 +315,8 @@ class Directory:
         elif kind == "edges" and name.isdigit():
             edges_before.setdefault(int(name), int(name) in self._edges)
             self._edges.pop(int(name), None)
+        elif kind == "extensions":
+            self._extensions.pop(name, None)
 
     def _claimants(self, kind: str) -> Claimants | None:
         """Whose claims the keys of that kind are; None: they are no claims."""

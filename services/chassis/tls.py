@@ -127,10 +127,6 @@ class Certificates:
                 self._look()
             return self._pems
 
-    def named(self, name: str) -> "Certificates":
-        """The same files, for peers whose certificates are for `name`."""
-        return Certificates(self._files, name)
-
     def _look(self) -> None:
         stamp = self._stamp_now()
         if stamp == self._stamp:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+from onward.presence.v1 import presence_pb2, presence_pb2_grpc, registry_pb2, registry_pb2_grpc
 
 from services.chassis import logs, process
 from services.chassis import metrics as metrics_port
@@ -14,6 +14,7 @@ from services.chassis.ownership import Member, Ownership, Placement
 from services.chassis.server import Server
 from services.chassis.settings import load
 from services.chassis.tls import Trust, trust_of
+from services.presence.extensions_registry import ExtensionsRegistry
 from services.presence.owner import Owner
 from services.presence.postgres_store import PostgresStore
 from services.presence.serial_store import SerialStore
@@ -27,8 +28,12 @@ log = logs.get(__name__)
 # How long to wait before another look for a store that does not answer.
 _FAULT_PAUSE_S = 1.0
 _SERVICES = [
-    presence_pb2.DESCRIPTOR.services_by_name[name].full_name
-    for name in ("PresenceService", "PresenceQueryService")
+    service.full_name
+    for service in (
+        presence_pb2.DESCRIPTOR.services_by_name["PresenceService"],
+        presence_pb2.DESCRIPTOR.services_by_name["PresenceQueryService"],
+        registry_pb2.DESCRIPTOR.services_by_name["RegistryService"],
+    )
 ]
 
 
@@ -129,6 +134,7 @@ class Presence:
             edge_is_alive=self._edge_is_alive,
             is_member=self._is_member,
             drain=self._drain,
+            extensions=lambda: directory.extensions,
         )
         directory.on_change(self._changed)
         self.server = Server(settings.listen, trust, _SERVICES)
@@ -137,6 +143,12 @@ class Presence:
         )
         presence_pb2_grpc.add_PresenceQueryServiceServicer_to_server(
             self.workers.query_servicer, self.server.grpc
+        )
+        registry_pb2_grpc.add_RegistryServiceServicer_to_server(
+            ExtensionsRegistry(
+                store, self.workers.tellers, self._keep_extension, self._forget_extension
+            ),
+            self.server.grpc,
         )
         self.owner = Owner(store, self.workers, settings.name, partitions)
         self.ownership = Ownership(
@@ -190,6 +202,12 @@ class Presence:
         found = await self._etcd.get(self._keys.presence(name))
         return found is not None and found.lease == term
 
+    async def _keep_extension(self, name: str, value: str) -> None:
+        await self._etcd.put(self._keys.extension(name), value)
+
+    async def _forget_extension(self, name: str) -> None:
+        await self._etcd.delete(self._keys.extension(name))
+
     def _drain(self) -> float:
         self._stop.set()
         return 2 * self._settings.drain_s  # for calls to plugins, then for calls from others
@@ -199,6 +217,8 @@ class Presence:
             self.workers.sweep_soon()
         if change.presences:
             self.workers.members_changed()
+        if change.extensions:
+            self.workers.extensions_changed()
 
 
 if __name__ == "__main__":

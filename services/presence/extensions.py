@@ -103,11 +103,7 @@ def shown_to(registration: Registration, trust: Trust | str) -> Trust | str | No
     secret to be shown."""
     if isinstance(trust, str):
         return trust
-    if registration.plain:
-        return trust.secret or None
-    if registration.server_name and trust.certificates is not None:
-        return Trust(trust.secret, trust.certificates.named(registration.server_name))
-    return trust
+    return (trust.secret or None) if registration.plain else trust
 
 
 class Extension:
@@ -170,7 +166,8 @@ class Extension:
         if self._shown is None:
             log.warning("extension_cannot_be_called", extension=self.name)
             return
-        channel = open_channel(self.registration.address, self._shown)
+        registration = self.registration
+        channel = open_channel(registration.address, self._shown, registration.server_name)
         self._stub: extension_pb2_grpc.PresenceExtensionServiceAsyncStub = (
             extension_pb2_grpc.PresenceExtensionServiceStub(channel)
         )

@@ -85,6 +85,9 @@ extension_calls = Counter(
     "Calls to extensions, by what they tell and the status they ended with",
     ["extension", "call", "status"],
 )
+extension_calls_now = Gauge(
+    "onward_presence_extension_calls_under_way", "Calls to an extension under way", ["extension"]
+)
 extension_told = Counter(
     "onward_presence_extension_told_total",
     "Happenings that extensions have acknowledged, by kind; those in a gap too",

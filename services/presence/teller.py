@@ -188,7 +188,7 @@ class Teller:
             pages = await self._store.read(
                 lambda tx: tx.happenings_after(name, partitions, _PAGE, _BYTES_MAX)
             )
-        except BaseException:
+        except BaseException:  # Whatever ended the read, they are still to be told of.
             self._pending |= dict.fromkeys(partitions)
             raise
         now = asyncio.get_running_loop().time()
@@ -200,10 +200,12 @@ class Teller:
                 continue
             task = asyncio.create_task(self._tell(page))
             self._calls[page.partition] = task
+            metrics.extension_calls_now.labels(name).set(len(self._calls))
             task.add_done_callback(partial(self._ended, page.partition))
 
     def _ended(self, partition: int, task: asyncio.Task[None]) -> None:
         del self._calls[partition]
+        metrics.extension_calls_now.labels(self.extension.name).set(len(self._calls))
         self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             # A bug; the partition is tried again as after any failure.

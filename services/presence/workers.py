@@ -129,7 +129,7 @@ class Workers:
             edge_is_alive,
             self._tell,
         )
-        self._upkeep = Upkeep(
+        self.upkeep = Upkeep(
             store,
             self._reader,
             outbox,
@@ -185,7 +185,7 @@ class Workers:
                 self._handovers,
                 self._fanouts,
                 self._timers,
-                self._upkeep,
+                self.upkeep,
                 self._succession,
                 self.tellers,
             ):
