@@ -14,6 +14,7 @@ from services.chassis.ownership import Member, Ownership, Placement
 from services.chassis.server import Server
 from services.chassis.settings import load
 from services.chassis.tls import Trust, trust_of
+from services.presence.extensions import EXTENSIONS
 from services.presence.extensions_registry import ExtensionsRegistry
 from services.presence.owner import Owner
 from services.presence.postgres_store import PostgresStore
@@ -134,7 +135,7 @@ class Presence:
             edge_is_alive=self._edge_is_alive,
             is_member=self._is_member,
             drain=self._drain,
-            extensions=lambda: directory.extensions,
+            extensions=lambda: directory.registered(EXTENSIONS),
         )
         directory.on_change(self._changed)
         self.server = Server(settings.listen, trust, _SERVICES)
@@ -203,10 +204,10 @@ class Presence:
         return found is not None and found.lease == term
 
     async def _keep_extension(self, name: str, value: str) -> None:
-        await self._etcd.put(self._keys.extension(name), value)
+        await self._etcd.put(self._keys.registered(EXTENSIONS, name), value)
 
     async def _forget_extension(self, name: str) -> None:
-        await self._etcd.delete(self._keys.extension(name))
+        await self._etcd.delete(self._keys.registered(EXTENSIONS, name))
 
     def _drain(self) -> float:
         self._stop.set()
@@ -217,7 +218,7 @@ class Presence:
             self.workers.sweep_soon()
         if change.presences:
             self.workers.members_changed()
-        if change.extensions:
+        if EXTENSIONS in change.registered:
             self.workers.extensions_changed()
 
 

@@ -27,6 +27,8 @@ from services.presence.telling import Call, Gap, Messages, Presences
 
 log = logs.get(__name__)
 
+# The kind of key in etcd.
+EXTENSIONS = "extensions"
 NAME = re.compile("[a-z0-9-]{1,40}")
 SUBJECTS_MAX = 100
 _ADDRESS_MAX = 300
