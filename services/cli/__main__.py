@@ -36,7 +36,16 @@ class Group:
 
 
 # Listed behind the commands of one word.
-GROUPS: Mapping[str, Group] = {}
+GROUPS: Mapping[str, Group] = {
+    "extensions": Group(
+        "Programs that are told who comes and goes, and what is published.",
+        {
+            "list": "services.cli.extensions",
+            "add": "services.cli.extensions",
+            "remove": "services.cli.extensions",
+        },
+    ),
+}
 
 
 class _Commands(TyperGroup):

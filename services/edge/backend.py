@@ -7,7 +7,7 @@ shown to the caller as it is.
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from onward.client.v1 import client_pb2
 from onward.presence.v1 import presence_pb2
@@ -72,6 +72,9 @@ class Backend(Protocol):
         self, request: presence_pb2.ExplainRequest
     ) -> AsyncIterator[presence_pb2.ExplainResponse | refusal_pb2.Refusal]:
         """The story now and after each change, until closed; a refusal is the last of them."""
+
+    async def ask_registry(self, method: str, request: Any) -> Any:
+        """Calls a method of presence's `RegistryService`; its answer, or a refusal."""
 
     async def picture(self) -> Picture:
         """What every member of the cluster says of itself now; nobody's silence makes it fail."""

@@ -5,6 +5,7 @@ Knows no HTTP.
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 from onward.client.v1 import client_pb2
 from onward.presence.v1 import presence_pb2
@@ -69,6 +70,9 @@ class ExchangeBackend:
         self, request: presence_pb2.ExplainRequest
     ) -> AsyncIterator[presence_pb2.ExplainResponse | refusal_pb2.Refusal]:
         return self._readers.watch_story(request)
+
+    async def ask_registry(self, method: str, request: Any) -> Any:
+        return await self._readers.ask_registry(method, request)
 
     async def picture(self) -> Picture:
         return await self._readers.members.picture()

@@ -21,6 +21,7 @@ from services.edge import codec
 from services.edge.backend import Backend, History
 from services.edge.cluster_status import status_object
 from services.edge.entitlement import Grants
+from services.edge.http_extensions import ExtensionRoutes
 from services.edge.http_page import page_routes
 from services.edge.http_refusal import Refused, json_response
 from services.edge.http_story import (
@@ -65,6 +66,7 @@ class HttpApi:
         self._page = page
         self._shared = shared
         self._stories = StoryStreams(backend.watch_story, stories)
+        self._extensions = ExtensionRoutes(backend.ask_registry, self._check_admin, self._body)
 
     def routes(self) -> list[web.RouteDef]:
         """All paths but the handshake."""
@@ -77,6 +79,7 @@ class HttpApi:
             web.get("/healthz", self._healthz),
             web.get("/readyz", self._readyz),
             web.get("/metrics", self._metrics),
+            *self._extensions.routes(),
         ]
         return [*routes, *page_routes()] if self._page else routes
 
@@ -177,6 +180,10 @@ class HttpApi:
             message = "Several processes share this address; each has ONWARD_EDGE_METRICS_PORT."
             raise Refused(refuse(Code.UNSUPPORTED, message), 404)
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    def _check_admin(self, request: web.Request) -> None:
+        if not self._caller(request, "").admin:
+            raise Refused(refuse(Code.FORBIDDEN, "Only an administrator may do that."))
 
     def _caller(self, request: web.Request, user: str) -> Grants:
         """What who asks may do."""

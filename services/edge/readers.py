@@ -14,7 +14,7 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
-from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+from onward.presence.v1 import presence_pb2, presence_pb2_grpc, registry_pb2_grpc
 
 from services.chassis import logs
 from services.chassis.channel import credentials, open_channel
@@ -29,6 +29,11 @@ _EXPLAIN_S: Final = 5.0
 _GONE_S: Final = 0.5  # a connect waits for it
 _COORDINATORS_ASKED: Final = 2
 _PRESENCES_ASKED: Final = 2
+_REGISTRY_S: Final = 5.0  # it writes to the store and to etcd
+_REGISTRY_REFUSES: Final = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
 # A replica that failed is asked last for so long: about until the directory says if it is gone.
 _AVOIDED_S: Final = 5.0
 _NO_PRESENCE: Final = "No presence service is there."
@@ -133,6 +138,25 @@ class Readers:
         request = presence_pb2.ListGoneEndpointsRequest(user=user, client_id=client_id)
         answer = await self._ask_presence("ListGoneEndpoints", user, request, _GONE_S)
         return () if isinstance(answer, Refusal) else tuple(answer.uris)
+
+    async def ask_registry(self, method: str, request: Any) -> Any:
+        """Calls a method of presence's registry, on any replica; its answer, or a refusal. Each
+        of them can be called again."""
+        refusal = refuse(Code.UNAVAILABLE, _NO_PRESENCE, 1000)
+        for address in self._presences(""):
+            stub = registry_pb2_grpc.RegistryServiceStub(self._channel(address))
+            try:
+                return await getattr(stub, method)(request, timeout=_REGISTRY_S)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in _REGISTRY_REFUSES:
+                    # Presence's own words, about what an operator gave.
+                    return refuse(Code.ARGUMENT_INVALID, error.details() or "It cannot be taken.")
+                log.warning("registry_failed", method=method, status=error.code().name)
+            except asyncio.CancelledError:
+                _raise_if_cancelled()
+            self._avoid(address)
+            refusal = refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
+        return refusal
 
     async def close(self) -> None:
         """Ends all calls."""

@@ -95,6 +95,8 @@ class FakeBackend:
         self.floor = 3
         self.cluster = Picture(2, {}, {0: (9, "p1")}, [])
         self.drained: list[str] = []
+        self.registry: list[tuple[str, Any]] = []
+        self.registry_answers: dict[str, Any] = {}
         # What each watch of a story tells; a watch waits for what is put in later.
         self.watches: list[asyncio.Queue[presence_pb2.ExplainResponse | refusal_pb2.Refusal]] = []
         self.watches_ended = 0
@@ -149,6 +151,11 @@ class FakeBackend:
                     return
         finally:
             self.watches_ended += 1
+
+    async def ask_registry(self, method: str, request: Any) -> Any:
+        self._fail()
+        self.registry.append((method, request))
+        return self.refusal or self.registry_answers[method]
 
     async def picture(self) -> Picture:
         self._fail()

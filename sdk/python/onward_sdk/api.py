@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import aiohttp
 import orjson
@@ -107,6 +108,30 @@ class Api:
         and `atMostMs`, how long it may take.
         """
         return await self._call("POST", "/v1/drain", {}, {"member": member})
+
+    async def extensions(self) -> Sequence[Mapping[str, Any]]:
+        """The presence extensions that are registered, as JSON; for operators."""
+        answer = await self._call("GET", "/v1/extensions", {})
+        return [one for one in answer.get("extensions") or () if isinstance(one, dict)]
+
+    async def add_extension(
+        self,
+        name: str,
+        address: str,
+        *,
+        subjects: Sequence[str] = (),
+        plain: bool = False,
+        server_name: str = "",
+    ) -> None:
+        """Registers a presence extension at `host:port`, or changes where it is; for operators."""
+        body: dict[str, Any] = {"name": name, "address": address, "plain": plain}
+        body |= {"serverName": server_name, "subjects": list(subjects)}
+        await self._call("POST", "/v1/extensions", {}, body)
+
+    async def remove_extension(self, name: str) -> bool:
+        """Removes a presence extension, and how far it was; whether it was there."""
+        path = f"/v1/extensions/{quote(name, safe='')}"
+        return (await self._call("DELETE", path, {})).get("removed") is True
 
     async def _call(
         self,
