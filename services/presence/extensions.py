@@ -117,17 +117,23 @@ class Extension:
         self.registration = registration
         self.breaker = Breaker(limits)
         self.connected = asyncio.Event()
-        # What it failed with last; empty: nothing since it last took something.
-        self.fault = "not connected yet"
+        # What a call failed with last; empty: nothing since it last took something.
+        self._failed = ""
+        self._away = "not connected yet"
         self._limits = limits
         self._shown = shown_to(registration, trust)
         if self._shown is None:
-            self.fault = "it is called without TLS, and ONWARD_SECRET is not set"
+            self._away = "it is called without TLS, and ONWARD_SECRET is not set"
 
     @property
     def name(self) -> str:
         """Under which it is registered."""
         return self.registration.name
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with it; empty: nothing."""
+        return self._failed if self.connected.is_set() else self._away
 
     def may_call(self, now: float) -> bool:
         """Whether a call may begin."""
@@ -136,7 +142,7 @@ class Extension:
     def succeeded(self) -> None:
         """It took something."""
         self.breaker = self.breaker.succeed()
-        self.fault = ""
+        self._failed = ""
 
     def failed(self, error: grpc.aio.AioRpcError, now: float, chance: float) -> bool:
         """A call failed; True: the extension as a whole did, and is left alone for a while."""
@@ -145,7 +151,7 @@ class Extension:
             self.breaker = self.breaker.fail(now, chance)
         else:
             self.breaker = self.breaker.release()
-        self.fault = f"a call ended with {error.code().name}"
+        self._failed = f"a call ended with {error.code().name}"
         return whole
 
     async def call(self, call: Call, deadline_s: float) -> None:
@@ -188,7 +194,7 @@ class Extension:
                     await channel.wait_for_state_change(_READY)
                 self.connected.clear()
                 connected.set(0)
-                self.fault = "the connection was lost"
+                self._away = "the connection was lost"
                 log.warning("extension_lost", extension=self.name)
         finally:
             self.connected.clear()
