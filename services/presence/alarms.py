@@ -11,6 +11,7 @@ from dataclasses import dataclass
 NAMES = (
     "PLUGIN_AWAY",
     "PLUGIN_BREAKER_OPEN",
+    "PLUGIN_NOT_SERVING",
     "NO_PLUGIN_FOR_CHANNEL",
     "DEAD_LETTERS",
     "STORE_FULL",
@@ -35,6 +36,8 @@ class PluginFacts:
     # Channels that are left alone, and why.
     open_channels: Sequence[str] = ()
     fault: str = ""
+    # For how many seconds it has said that it does not serve; 0: it does not say so.
+    unwell_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +59,11 @@ class Facts:
 
 def raised(facts: Facts) -> dict[str, str]:
     """The alarms: name to sentence."""
-    alarms: dict[str, str] = {}
-    away = [p for p in facts.plugins if p.away_s >= AWAY_S]
-    if away:
-        names = ", ".join(f"{p.label} at {p.address}" for p in away)
-        alarms["PLUGIN_AWAY"] = (
-            f"No connection to the plugin {names}: what it would send waits; see whether it runs."
-        )
-    broken = [p for p in facts.plugins if p.open_channels]
-    if broken:
-        told = "; ".join(f"{p.label} ({', '.join(p.open_channels)}): {p.fault}" for p in broken)
-        alarms["PLUGIN_BREAKER_OPEN"] = (
-            f"A plugin fails as a whole and is only probed; what it would send waits. {told}."
-        )
-    if facts.unserved:
-        channels = ", ".join(facts.unserved)
-        alarms["NO_PLUGIN_FOR_CHANNEL"] = (
-            f"Notifications wait for a plugin that serves {channels}; start one and name it in "
-            "ONWARD_PRESENCE_PLUGINS."
-        )
+    alarms = _of_plugins(facts)
     if facts.dead:
         alarms["DEAD_LETTERS"] = (
-            f"{facts.dead} deliveries were given up after too many tries; explain tells of each."
+            f"{facts.dead} deliveries were given up after too many tries; `onward dead-letters` "
+            "shows them, sends them again, or drops them."
         )
     if facts.store_full:
         alarms["STORE_FULL"] = (
@@ -105,5 +91,36 @@ def raised(facts: Facts) -> dict[str, str]:
     if facts.log_unreadable:
         alarms["LOG_UNREADABLE"] = (
             "No coordinator could read the log for presence; see whether one runs."
+        )
+    return alarms
+
+
+def _of_plugins(facts: Facts) -> dict[str, str]:
+    """Of plugins, and of what no plugin serves."""
+    alarms: dict[str, str] = {}
+    away = [p for p in facts.plugins if p.away_s >= AWAY_S]
+    if away:
+        names = ", ".join(f"{p.label} at {p.address}" for p in away)
+        alarms["PLUGIN_AWAY"] = (
+            f"No connection to the plugin {names}: what it would send waits; see whether it runs."
+        )
+    broken = [p for p in facts.plugins if p.open_channels]
+    if broken:
+        told = "; ".join(f"{p.label} ({', '.join(p.open_channels)}): {p.fault}" for p in broken)
+        alarms["PLUGIN_BREAKER_OPEN"] = (
+            f"A plugin fails as a whole and is only probed; what it would send waits. {told}."
+        )
+    unwell = [p for p in facts.plugins if p.unwell_s >= AWAY_S]
+    if unwell:
+        names = ", ".join(f"{p.label} at {p.address}" for p in unwell)
+        alarms["PLUGIN_NOT_SERVING"] = (
+            f"By its own health check the plugin {names} does not serve: nothing is handed to it, "
+            "and what it would send waits; see what its log tells."
+        )
+    if facts.unserved:
+        channels = ", ".join(facts.unserved)
+        alarms["NO_PLUGIN_FOR_CHANNEL"] = (
+            f"Notifications wait for a plugin that serves {channels}; start one, and register it "
+            "with `onward notifiers add`."
         )
     return alarms

@@ -101,6 +101,11 @@ def write(tx: Transaction, effects: Sequence[Effect]) -> None:
     recording.write()
 
 
+def kept_text(text: str) -> str:
+    """A plugin's words as they are kept: cut, and harmless on a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text[:_TEXT_MAX])
+
+
 def _answer(result: notifier_pb2.Result) -> Answer:
     names = notifier_pb2.Result.Outcome
     known = result.outcome in names.values() and result.outcome != names.OUTCOME_UNSPECIFIED
@@ -111,14 +116,9 @@ def _answer(result: notifier_pb2.Result) -> Answer:
         outcome=Outcome[names.Name(result.outcome)] if known else Outcome.UNKNOWN,
         retry_after_s=max(0.0, wait.seconds + wait.nanos / 1e9),
         gone_since=None if since is None else since.seconds + since.nanos / 1e9,
-        provider_id=_text(result.provider_id),
-        detail=_text(result.detail),
+        provider_id=kept_text(result.provider_id),
+        detail=kept_text(result.detail),
     )
-
-
-def _text(text: str) -> str:
-    """A plugin's words as they are kept: cut, and harmless on a terminal."""
-    return "".join(c if c.isprintable() else " " for c in text[:_TEXT_MAX])
 
 
 def _within(seq: int, claimed: Claimed) -> bool:

@@ -15,8 +15,8 @@ from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
 from services.chassis.errors import Fault, StoreFull, Unavailable
-from services.presence import answers, metrics
-from services.presence.claims import Claimed
+from services.presence import answers, metrics, receipts
+from services.presence.claims import Claimed, hasten
 from services.presence.contents import Contents, newest_seqs
 from services.presence.notifications import (
     PLUGIN_FAULTS,
@@ -185,13 +185,17 @@ class Caller:
             effects: list[Effect] = []
             attempts: list[Attempt] = []
             now = tx.now()
+            # Receipts may have overtaken the answer.
+            words = tx.early_words([one.delivery.id for one in claimed])
             for one in claimed:
                 own_id = one.delivery.id
                 answer = results[own_id]
-                effects += settle(one.delivery, answer, now, chances[own_id], self._limits, works)
+                settled = settle(one.delivery, answer, now, chances[own_id], self._limits, works)
+                effects += receipts.after_answer(settled, words.get(own_id, ""))
                 attempts.append(answers.ended(one.attempt, answer, now))
             answers.write(tx, effects)
             tx.put_attempts(attempts)
+            _go_on(tx, claimed, effects)
             return any(
                 isinstance(e, PutDelivery) and e.delivery.due_at is not None for e in effects
             )
@@ -207,3 +211,18 @@ class Caller:
                     "answers_unrecorded", plugin=lane.plugin.label, fault=type(fault).__name__
                 )
                 await asyncio.sleep(_FAULT_PAUSE_S)
+
+
+def _go_on(tx: Transaction, claimed: Sequence[Claimed], effects: Sequence[Effect]) -> None:
+    """Where a delivery has ended with nothing sent, use the next channel of its escalation."""
+    escalating = {one.delivery.id for one in claimed if len(one.plan.steps) > 1}
+    ended = [
+        effect.delivery
+        for effect in effects
+        if isinstance(effect, PutDelivery)
+        and effect.delivery.id in escalating
+        and effect.delivery.due_at is None
+    ]
+    if ended:
+        found = tx.notifications([one.notification_id for one in ended])
+        hasten(tx, ended, [found.get(one.notification_id) for one in ended])

@@ -22,7 +22,7 @@ from services.chassis.errors import Fault
 from services.chassis.tasks import lasting
 from services.presence import metrics
 from services.presence.calls import Caller
-from services.presence.claims import Claimed, claim_deliveries
+from services.presence.claims import Claimed, ClaimRules, claim_deliveries
 from services.presence.contents import Contents
 from services.presence.notifications import (
     Delivery,
@@ -50,8 +50,7 @@ class DispatchSettings:
     """What the dispatcher takes from the settings."""
 
     limits: Limits
-    hold_max_s: float
-    hold_check_s: float
+    claims: ClaimRules
     notify_deadline_s: float
     # Of the contents in all calls of one plugin.
     plugin_bytes_max: int
@@ -143,7 +142,7 @@ class Dispatcher:
         """Claim nothing more, and give calls under way `grace_s` to end."""
         self._stopping = True
         self.wake()
-        calls = [call for lane in self._plugins.lanes for call in lane.calls]
+        calls = self._plugins.calls
         if calls:
             _, cut_short = await asyncio.wait(calls, timeout=grace_s)
             if cut_short:
@@ -224,6 +223,7 @@ class Dispatcher:
         """What is due for the lane: claimed, or at least known. A probe has begun with it."""
         # A probe must be alone, from here on: its call begins only after an await.
         lane.breaker = lane.breaker.begin(_loop_time())
+        lane.looking = True
         found = Found()
         try:
             found = await self._store.write(lambda tx: self._find(tx, lane, tx.schemes_open()))
@@ -231,6 +231,7 @@ class Dispatcher:
             log.warning("dispatch_fault", plugin=lane.plugin.label, fault=type(fault).__name__)
             await asyncio.sleep(_FAULT_PAUSE_S)
         finally:
+            lane.looking = False
             if not found.claimed and not found.unread:
                 lane.breaker = lane.breaker.release()
         return found
@@ -282,17 +283,14 @@ class Dispatcher:
     ) -> Sequence[Claimed]:
         description = lane.plugin.description
         assert description is not None
-        settings = self._settings
-        claimed = claim_deliveries(
-            tx, deliveries, description, settings.hold_max_s, settings.hold_check_s
-        )
+        claimed = claim_deliveries(tx, deliveries, description, self._settings.claims)
         metrics.claim_batch.labels(lane.plugin.label, lane.channel).observe(len(claimed))
         return claimed
 
     async def _rest(self, lane: Lane, next_in_s: float) -> None:
         """Wait for a wake, the next due time, or the end of the breaker's rest."""
         pause_s = _LOOK_EVERY_S
-        if lane.breaker.probing or self._stopping or not lane.plugin.connected.is_set():
+        if lane.breaker.probing or self._stopping or not lane.plugin.ready:
             pass  # The end of the probe wakes, or the connection.
         elif not lane.breaker.closed:
             pause_s = min(pause_s, lane.breaker.open_until - _loop_time())

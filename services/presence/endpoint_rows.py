@@ -36,6 +36,10 @@ class EndpointRows(Rows):
             found.setdefault(user, {})[uri] = bool(opted_out)
         return found
 
+    def registrants(self, user: str, uri: str) -> Sequence[str]:
+        rows = self.db.rows("SELECT clients FROM endpoints WHERE user = ? AND uri = ?", (user, uri))
+        return json.loads(rows[0][0]) if rows else ()
+
     def users_of(self, uris: Sequence[str]) -> Sequence[str]:
         rows = self.db.rows(
             "SELECT DISTINCT e.user FROM each_text(?) CROSS JOIN endpoints AS e ON e.uri = value",

@@ -5,7 +5,7 @@ and reasons; never a whole token, never content.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,6 +13,7 @@ from onward.presence.v1 import presence_pb2 as pb
 
 from services.presence import cover
 from services.presence.notifications import Delivery, DeliveryState
+from services.presence.receipts import Kind, Receipt
 from services.presence.state import Follow, Message, Standing, UserState
 from services.presence.store import Attempt, Decided
 
@@ -47,8 +48,11 @@ class Facts:
     # By notification id, and by delivery id.
     deliveries: Mapping[str, Sequence[Delivery]]
     attempts: Mapping[str, Sequence[Attempt]]
-    # Whether a plugin serves a channel.
+    # Whether a plugin serves a channel, and does not say that it is unable to.
     is_served: Callable[[str], bool] = lambda _: True
+    is_serving: Callable[[str], bool] = lambda _: True
+    # By delivery id.
+    receipts: Mapping[str, Sequence[Receipt]] = field(default_factory=dict)
 
 
 def story(facts: Facts) -> pb.ExplainResponse:
@@ -140,9 +144,11 @@ def _notified(facts: Facts, deliveries: Sequence[Delivery]) -> tuple[State.Value
     if waiting:
         if all(delivery.held for delivery in waiting):
             return State.HELD, "", text
-        unserved = not any(facts.is_served(delivery.scheme) for delivery in waiting)
-        reason = "NO_CHANNEL" if unserved else waiting[0].reason
-        return State.PENDING, reason, text
+        if not any(facts.is_served(delivery.scheme) for delivery in waiting):
+            return State.PENDING, "NO_CHANNEL", text
+        if not any(facts.is_serving(delivery.scheme) for delivery in waiting):
+            return State.PENDING, "PLUGIN_NOT_SERVING", text
+        return State.PENDING, waiting[0].reason, text
     if any(delivery.state is DeliveryState.UNKNOWN for delivery in deliveries):
         return State.UNKNOWN, "", text
     reason = deliveries[0].reason if deliveries else ""
@@ -154,6 +160,12 @@ def _notified(facts: Facts, deliveries: Sequence[Delivery]) -> tuple[State.Value
 
 
 def _sentence(facts: Facts, delivery: Delivery) -> str:
+    opened = _receipt(facts, delivery, Kind.OPENED)
+    told = f" Opened at {_time(opened.at)}." if opened else ""
+    return _fate(facts, delivery) + told
+
+
+def _fate(facts: Facts, delivery: Delivery) -> str:
     channel = delivery.scheme or "an unknown channel"
     attempts = facts.attempts.get(delivery.id, ())
     retries = f", after {_count(len(attempts) - 1, 'retry', 'retries')}" if attempts[1:] else ""
@@ -162,11 +174,17 @@ def _sentence(facts: Facts, delivery: Delivery) -> str:
         case DeliveryState.ACCEPTED:
             return f"Sent by {channel} at {ended}{retries}."
         case DeliveryState.DELIVERED:
-            return f"Delivered by {channel} at {ended}{retries}."
+            arrived = _receipt(facts, delivery, Kind.DELIVERED, Kind.OPENED)
+            at = _time(arrived.at) if arrived else ended
+            return f"Delivered by {channel} at {at}{retries}."
         case DeliveryState.SENDING:
             return f"Handed to the plugin for {channel} at {ended}, which has not answered yet."
+        case DeliveryState.FAILED if delivery.reason == "DROPPED":
+            return f"Given up by {channel}{retries}, and dropped by an operator."
         case DeliveryState.FAILED:
-            return f"Failed by {channel} at {ended}{retries}: {delivery.reason}."
+            failed = _receipt(facts, delivery, Kind.FAILED, Kind.ENDPOINT_GONE)
+            at = _time(failed.at) if failed else ended
+            return f"Failed by {channel} at {at}{retries}: {delivery.reason}."
         case DeliveryState.DEAD:
             return f"Given up by {channel} at {ended}{retries}: {delivery.reason}."
         case DeliveryState.EXPIRED:
@@ -192,11 +210,21 @@ def _waiting_sentence(
         return f"Held back from {channel}, because {names or 'a client'} answers for it."
     if not facts.is_served(delivery.scheme):
         return f"Waiting: no plugin serves {channel}."
+    if not facts.is_serving(delivery.scheme):
+        return f"Waiting: the plugin for {channel} says that it does not serve now."
     due = _time(delivery.due_at or 0.0)
     if not attempts:
         return f"To be sent by {channel} from {due} on."
+    if delivery.reason == "REPLAYED":
+        return f"To be sent again by {channel} from {due} on, as an operator asked."
     tried = _count(len(attempts), "try", "tries")
     return f"To be tried again by {channel} from {due} on, after {tried}: {delivery.reason}."
+
+
+def _receipt(facts: Facts, delivery: Delivery, *kinds: Kind) -> Receipt | None:
+    """The first receipt of one of these kinds."""
+    receipts = facts.receipts.get(delivery.id, ())
+    return next((one for one in receipts if one.kind in kinds), None)
 
 
 # -- parts of the answer -------------------------------------------------------------------------
@@ -220,6 +248,9 @@ def _delivery(facts: Facts, delivery: Delivery) -> pb.DeliveryStory:
     for attempt in facts.attempts.get(delivery.id, ()):
         one = told.attempts.add(outcome=attempt.outcome, detail=attempt.detail)
         one.at.FromNanoseconds(int(attempt.at * 1e9))
+    for receipt in facts.receipts.get(delivery.id, ()):
+        kept = told.receipts.add(kind=receipt.kind.value, detail=receipt.detail)
+        kept.at.FromNanoseconds(int(receipt.at * 1e9))
     return told
 
 

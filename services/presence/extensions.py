@@ -8,7 +8,6 @@ To drive it: `Extension(registration, …)`, let `run(changed)` run; ask `may_ca
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,15 +22,14 @@ from services.chassis.tls import Trust
 from services.presence import metrics
 from services.presence.breaker import Breaker, BreakerLimits
 from services.presence.patterns import pattern_fault
+from services.presence.registry import address_fault, name_fault
 from services.presence.telling import Call, Gap, Messages, Presences
 
 log = logs.get(__name__)
 
 # The kind of key in etcd.
 EXTENSIONS = "extensions"
-NAME = re.compile("[a-z0-9-]{1,40}")
 SUBJECTS_MAX = 100
-_ADDRESS_MAX = 300
 # Statuses that say nothing of what was told: the extension as a whole cannot be called.
 _WHOLE = frozenset(
     {
@@ -58,20 +56,13 @@ class Registration:
 
     def fault(self) -> str | None:
         """What is wrong with it, as one sentence; None: nothing."""
-        if not NAME.fullmatch(self.name):
-            return "A name is 1 to 40 of a-z, 0-9 and -."
-        host, _, port = self.address.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port[:6]) < 65_536:
-            return "An address is host:port."
-        if len(self.address) > _ADDRESS_MAX or len(self.server_name) > _ADDRESS_MAX:
-            return f"An address, and a server name, has at most {_ADDRESS_MAX} characters."
-        if not (self.address.isprintable() and self.server_name.isprintable()):
-            return "An address, and a server name, is printable."
+        if wrong := name_fault(self.name) or address_fault(self.address, self.server_name):
+            return wrong
         if len(self.subjects) > SUBJECTS_MAX:
             return f"There are at most {SUBJECTS_MAX} patterns of subjects."
         for pattern in self.subjects:
-            if wrong := pattern_fault(pattern):
-                return f"A pattern of subjects cannot be taken. {wrong}"
+            if pattern_wrong := pattern_fault(pattern):
+                return f"A pattern of subjects cannot be taken. {pattern_wrong}"
         return None
 
 

@@ -19,7 +19,8 @@ from onward.presence.v1 import registry_pb2, registry_pb2_grpc
 
 from services.chassis import logs
 from services.chassis.errors import Fault
-from services.presence.extensions import NAME, Registration, registered_value
+from services.presence.extensions import Registration, registered_value
+from services.presence.registry import name_fault
 from services.presence.servicer import abort
 from services.presence.store import Store, Transaction
 from services.presence.tellers import Tellers
@@ -104,8 +105,7 @@ class ExtensionsRegistry(registry_pb2_grpc.RegistryServiceServicer):
     async def RemoveExtension(
         self, request: registry_pb2.RemoveExtensionRequest, context: Context
     ) -> registry_pb2.RemoveExtensionResponse:
-        if not NAME.fullmatch(request.name):
-            wrong = "A name is 1 to 40 of a-z, 0-9 and -."
+        if wrong := name_fault(request.name):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, wrong)
         try:
             await self._forget(request.name)

@@ -1,5 +1,8 @@
 """What the presence service counts. Labels are our own words and plugin names, never user data."""
 
+from collections.abc import Iterable
+from contextlib import suppress
+
 from prometheus_client import Counter, Gauge, Histogram
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30)
@@ -46,6 +49,11 @@ attempts = Counter(
     "onward_presence_attempts_total",
     "Tries of deliveries, by outcome",
     ["plugin", "channel", "outcome"],
+)
+receipts = Counter(
+    "onward_presence_receipts_total",
+    "What was learnt of deliveries after the answer, by kind; UNKNOWN_ID: of none that is kept",
+    ["kind"],
 )
 breaker_open = Gauge(
     "onward_presence_breaker_open", "1 while a channel is left alone", ["plugin", "channel"]
@@ -108,3 +116,13 @@ extension_behind = Gauge(
     ["extension"],
 )
 partitions_held = Gauge("onward_presence_partitions_held", "Partitions held")
+
+
+def forget_plugin(label: str, channels: Iterable[str]) -> None:
+    """What stands of a plugin now is over; what was counted stays."""
+    with suppress(KeyError):
+        plugin_connected.remove(label)
+    for channel in channels:
+        for gauge in (breaker_open, plugin_queue, plugin_calls):
+            with suppress(KeyError):
+                gauge.remove(label, channel)

@@ -52,6 +52,12 @@ class Settings(SharedSettings):
         "without TLS, where services have it, is written grpc://host:port",
     )
 
+    routing: str = setting(
+        "",
+        doc="path of the routing file (YAML): which messages are notified by which policy, on "
+        "which channels, with which words; read anew whenever it changes; empty: none",
+    )
+
     grace_s: float = setting(
         10.0,
         least=0.05,
@@ -67,6 +73,20 @@ class Settings(SharedSettings):
         least=0.05,
         most=3600,
         doc="the same when an edge died with its clients, who need time to find another",
+    )
+    returns_per_s: float = setting(
+        400.0,
+        least=1,
+        most=1_000_000,
+        doc="clients of a dead edge that can return in a second, all in all; that grace is longer "
+        "by the time that all of them need, so that those still on their way are not notified",
+    )
+    away_after_s: float = setting(
+        300.0,
+        least=0,
+        most=86_400,
+        doc="seconds after which a client that is online, and said that nobody looks at it, "
+        "silences nothing any more; 0: it always does",
     )
     hold_max_s: float = setting(
         120.0,

@@ -34,8 +34,8 @@ class _Rows:
 
     counts: Counts
     cursors: dict[int, Cursor]
-    # Due deliveries by (place of the plugin, channel).
-    queues: dict[tuple[int, str], int]
+    # Due deliveries by plugin and channel.
+    queues: dict[tuple[Plugin, str], int]
     unserved: list[str]
 
 
@@ -80,8 +80,8 @@ class Status:
             partitions=sorted(mine.partitions),
             cursors=[pb.Cursor(partition=p, pos=cursor.pos) for p, cursor in rows.cursors.items()],
             plugins=[
-                _plugin(plugin, sum(n for (place, _), n in rows.queues.items() if place == at))
-                for at, plugin in enumerate(self._plugins.list)
+                _plugin(plugin, sum(n for (one, _), n in rows.queues.items() if one is plugin))
+                for plugin in self._plugins.list
             ],
             deliveries=[
                 pb.GetStatusResponse.Deliveries(state=state, count=count)
@@ -98,30 +98,29 @@ class Status:
     def _rows(self, tx: Transaction) -> _Rows:
         schemes = tx.schemes_open()
         queues = {
-            (place, lane.channel): tx.due_now(
+            (plugin, lane.channel): tx.due_now(
                 [one for one in schemes if self._plugins.lane_for(one) is lane], _QUEUE_COUNTED_MAX
             )
-            for place, plugin in enumerate(self._plugins.list)
-            for lane in plugin.lanes.values()
+            for plugin in self._plugins.list
+            for lane in tuple(plugin.lanes.values())
         }
         unserved = [one for one in schemes if self._plugins.lane_for(one) is None]
         return _Rows(tx.counts(), dict(tx.cursors()), queues, unserved)
 
     def _look(self, rows: _Rows) -> None:
         """Raise and end alarms, and set the gauges."""
-        plugins = self._plugins.list
         raised = alarms.raised(self._alarm_facts(rows))
         for name in self._alarms.tell(raised, time.time()):
             log.warning("alarm", name=name)
         for name in alarms.NAMES:
             metrics.alarm.labels(name).set(name in raised)
         _gauge(rows.counts)
-        for (place, channel), queue in rows.queues.items():
-            lane = plugins[place].lanes.get(channel)
-            metrics.plugin_queue.labels(plugins[place].label, channel).set(queue)
-            metrics.plugin_calls.labels(plugins[place].label, channel).set(
-                len(lane.calls) if lane else 0
-            )
+        for (plugin, channel), queue in rows.queues.items():
+            if plugin not in self._plugins.list:
+                continue  # It was removed meanwhile, and with it what is told of it.
+            lane = plugin.lanes.get(channel)
+            metrics.plugin_queue.labels(plugin.label, channel).set(queue)
+            metrics.plugin_calls.labels(plugin.label, channel).set(len(lane.calls) if lane else 0)
 
     def _alarm_facts(self, rows: _Rows) -> alarms.Facts:
         if not self._store.mine.term:
@@ -151,6 +150,7 @@ def _facts(plugin: Plugin) -> alarms.PluginFacts:
         away_s=away_s,
         open_channels=[lane.channel for lane in broken],
         fault=broken[0].fault if broken else "",
+        unwell_s=0.0 if plugin.serving else time.monotonic() - plugin.unwell_since,
     )
 
 
@@ -169,6 +169,8 @@ def _plugin(plugin: Plugin, queue: int) -> pb.PluginStatus:
         breaker="closed",
         queue=queue,
         calls=plugin.calls,
+        health=plugin.health,
+        registered_as="" if plugin.registration.of_settings else plugin.registration.name,
     )
     broken = _broken(plugin)
     if broken:

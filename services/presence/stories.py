@@ -45,7 +45,8 @@ class _Watch:
 
 
 class Stories:
-    """Tells stories. `is_served(scheme)` tells whether a plugin serves a channel."""
+    """Tells stories. `is_served(scheme)` tells whether a plugin serves a channel, `is_serving`
+    whether it says that it is able to now."""
 
     def __init__(
         self,
@@ -54,12 +55,14 @@ class Stories:
         partitions: int,
         watches_max: int,
         is_served: Callable[[str], bool],
+        is_serving: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._store = store
         self._reader = reader
         self._partitions = partitions
         self._watches_max = watches_max
         self._is_served = is_served
+        self._is_serving = is_serving
         self._watches: set[_Watch] = set()
         self._ended = False
         store.on_commit(self._touched)
@@ -158,7 +161,9 @@ class Stories:
             decided=decided,
             deliveries=deliveries,
             attempts=attempts,
+            receipts=tx.receipts(list(attempts)),
             is_served=self._is_served,
+            is_serving=self._is_serving,
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from services.presence.crowd_rows import AWAITED, CrowdRows
+from services.presence.handed_rows import HandedTables
 from services.presence.happening_rows import OBSERVED, HappeningTables
 from services.presence.outbox_rows import OutboxTables
 from services.presence.profile_rows import ProfileTables
@@ -14,7 +15,13 @@ from services.presence.user_rows import OneUserRows
 
 
 class SqlTransaction(
-    OneUserRows, CrowdRows, OutboxTables, ProfileTables, HappeningTables, TermTables
+    OneUserRows,
+    CrowdRows,
+    OutboxTables,
+    HandedTables,
+    ProfileTables,
+    HappeningTables,
+    TermTables,
 ):
     """Implements `store.Transaction`. `meta`: what stands in that table, if it was read already."""
 

@@ -12,7 +12,11 @@ from typing import Any
 
 from services.chassis.tasks import lasting
 from services.chassis.tls import Trust
+from services.presence.callbacks import Callbacks
+from services.presence.claims import ClaimRules
 from services.presence.contents import Contents
+from services.presence.dead_letters import DeadLetters
+from services.presence.delivery_servicer import DeliveryServicer
 from services.presence.dispatch import Dispatcher, DispatchSettings
 from services.presence.fanouts import FanOuts
 from services.presence.handovers import Handovers
@@ -22,6 +26,10 @@ from services.presence.outbox import News, Outbox
 from services.presence.plugins import Plugins
 from services.presence.processing import Processing
 from services.presence.query_servicer import PresenceQueryServicer
+from services.presence.receiving import Receiving
+from services.presence.registry import Registration
+from services.presence.router import Router
+from services.presence.routing import Routing
 from services.presence.servicer import PresenceServicer
 from services.presence.settings import Settings
 from services.presence.status import Status
@@ -31,6 +39,7 @@ from services.presence.succession import Succession
 from services.presence.teller import TellerSettings
 from services.presence.tellers import Tellers
 from services.presence.timers import Timers, TimerSettings
+from services.presence.trial import Trial
 from services.presence.upkeep import Keeps, Upkeep
 
 
@@ -60,20 +69,20 @@ class Workers:
         self._store = store
         self._drain_s = settings.drain_s
         self._reader = LogReader(coordinators, trust, settings.read_deadline_s)
-        self._plugins = Plugins(
+        self.plugins = Plugins(
             settings.plugins, trust, settings.breaker_limits(), settings.plugins_wait_s
         )
         contents = Contents(self._reader)
+        self._router = Router(settings.routing)
         outbox = Outbox(limits, settings.suppression_window_s)
-        processing = Processing(outbox, settings.graces(), settings.fanout_users_max)
+        processing = Processing(outbox, settings.graces(), settings.fanout_users_max, self._routing)
         self._dispatcher = Dispatcher(
             store,
-            self._plugins,
+            self.plugins,
             contents,
             DispatchSettings(
                 limits,
-                settings.hold_max_s,
-                settings.hold_check_s,
+                ClaimRules(settings.hold_max_s, settings.hold_check_s, self._routing),
                 settings.notify_deadline_s,
                 settings.plugin_bytes_max,
             ),
@@ -114,6 +123,7 @@ class Workers:
             self._reader,
             contents,
             outbox,
+            self._routing,
             settings.handovers_max,
             settings.handover_messages_max,
             settings.records_keep_s,
@@ -124,7 +134,13 @@ class Workers:
             store,
             self._reader,
             outbox,
-            TimerSettings(settings.graces(), partitions, settings.sweep_every_s),
+            TimerSettings(
+                settings.graces(),
+                partitions,
+                settings.sweep_every_s,
+                settings.returns_per_s,
+                settings.away_after_s,
+            ),
             live_edges,
             edge_is_alive,
             self._tell,
@@ -169,18 +185,35 @@ class Workers:
             self._reader,
             partitions,
             settings.watches_max,
-            lambda scheme: self._plugins.lane_for(scheme) is not None,
+            lambda scheme: self.plugins.lane_for(scheme) is not None,
+            lambda scheme: (lane := self.plugins.lane_for(scheme)) is None or lane.plugin.serving,
         )
-        self._status = Status(settings.name, store, self._plugins, self.servicer, self._reader)
+        self._status = Status(settings.name, store, self.plugins, self.servicer, self._reader)
         self.query_servicer = PresenceQueryServicer(store, self._stories, self._status, drain)
+        receiving = Receiving(store, self._dispatcher.wake)
+        self.delivery_servicer = DeliveryServicer(
+            receiving,
+            DeadLetters(store, self._dispatcher.wake),
+            Trial(self.plugins, settings.notify_deadline_s),
+            Callbacks(receiving, self.plugins),
+        )
+
+    def reached_at(self, address: str) -> None:
+        """Where this process's servicers are served. Before the first run."""
+        self.plugins.report_to = address
+
+    def registered(self, notifiers: Sequence[Registration]) -> None:
+        """What operators registered has changed."""
+        self.plugins.register(notifiers)
 
     async def run(self) -> None:
         """Resume what the store holds, then work until cancelled."""
         self._reader.log_id = await self._store.read(lambda tx: tx.log_id())
         async with asyncio.TaskGroup() as group:
             for part in (
+                self._router,
                 self._status,
-                self._plugins,
+                self.plugins,
                 self._dispatcher,
                 self._handovers,
                 self._fanouts,
@@ -225,6 +258,9 @@ class Workers:
         """After the last run. Watches end here at the latest."""
         self._stories.end()
         await self._reader.close()
+
+    def _routing(self) -> Routing:
+        return self._router.routing
 
     def _tell(self, news: News) -> None:
         if news.deliveries:

@@ -12,6 +12,7 @@ def test_every_cause_has_its_alarm_and_every_alarm_is_known_to_the_metrics() -> 
         plugins=[
             PluginFacts("email", "host:1", AWAY_S),
             PluginFacts("push", "host:2", 0.0, ["fcm"], "MISCONFIGURED session 401"),
+            PluginFacts("sms", "host:3", 0.0, unwell_s=AWAY_S),
         ],
         unserved=["tel"],
         dead=3,
@@ -25,6 +26,7 @@ def test_every_cause_has_its_alarm_and_every_alarm_is_known_to_the_metrics() -> 
     assert tuple(alarms) == NAMES
     assert "email at host:1" in alarms["PLUGIN_AWAY"]
     assert "push (fcm): MISCONFIGURED session 401" in alarms["PLUGIN_BREAKER_OPEN"]
+    assert "sms at host:3 does not serve" in alarms["PLUGIN_NOT_SERVING"]
     assert "tel" in alarms["NO_PLUGIN_FOR_CHANNEL"]
     assert "7 partitions (0, 1, 2, 3, 4, …)" in alarms["CURSOR_BLOCKED"]
 
