@@ -8,6 +8,7 @@ To drive it: `Extension(registration, …)`, let `run(changed)` run; ask `may_ca
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -111,6 +112,8 @@ class Extension:
         # What a call failed with last; empty: nothing since it last took something.
         self._failed = ""
         self._away = "not connected yet"
+        # Since when (time.monotonic) something is wrong; None: nothing is.
+        self._failing_since: float | None = time.monotonic()
         self._limits = limits
         self._shown = shown_to(registration, trust)
         if self._shown is None:
@@ -126,6 +129,11 @@ class Extension:
         """What is wrong with it; empty: nothing."""
         return self._failed if self.connected.is_set() else self._away
 
+    @property
+    def failing_s(self) -> float:
+        """For how many seconds something has been wrong with it; 0: nothing is."""
+        return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
+
     def may_call(self, now: float) -> bool:
         """Whether a call may begin."""
         return self.connected.is_set() and self.breaker.may_call(now)
@@ -134,6 +142,7 @@ class Extension:
         """It took something."""
         self.breaker = self.breaker.succeed()
         self._failed = ""
+        self._failing_since = None
 
     def failed(self, error: grpc.aio.AioRpcError, now: float, chance: float) -> bool:
         """A call failed; True: the extension as a whole did, and is left alone for a while."""
@@ -142,6 +151,7 @@ class Extension:
             self.breaker = self.breaker.fail(now, chance)
         else:
             self.breaker = self.breaker.release()
+        self._failing_since = self._failing_since or time.monotonic()
         self._failed = f"a call ended with {error.code().name}"
         return whole
 
@@ -178,6 +188,7 @@ class Extension:
                 # It may be another process, which is not to wait for what the former one did.
                 self.breaker = Breaker(self._limits)
                 self.connected.set()
+                self._failing_since = self._failing_since if self._failed else None
                 connected.set(1)
                 log.info("extension_connected", extension=self.name)
                 changed()
@@ -186,6 +197,7 @@ class Extension:
                 self.connected.clear()
                 connected.set(0)
                 self._away = "the connection was lost"
+                self._failing_since = self._failing_since or time.monotonic()
                 log.warning("extension_lost", extension=self.name)
         finally:
             self.connected.clear()

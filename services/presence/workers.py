@@ -188,7 +188,9 @@ class Workers:
             lambda scheme: self.plugins.lane_for(scheme) is not None,
             lambda scheme: (lane := self.plugins.lane_for(scheme)) is None or lane.plugin.serving,
         )
-        self._status = Status(settings.name, store, self.plugins, self.servicer, self._reader)
+        self._status = Status(
+            settings.name, store, self.plugins, self.servicer, self._reader, self.tellers
+        )
         self.query_servicer = PresenceQueryServicer(store, self._stories, self._status, drain)
         receiving = Receiving(store, self._dispatcher.wake)
         self.delivery_servicer = DeliveryServicer(

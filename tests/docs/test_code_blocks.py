@@ -63,6 +63,9 @@ SYSTEMD = [b for b in BLOCKS if b.page.startswith("deploy/systemd") and b.langua
 # tests/docs/test_deploying.py runs those that need no container engine, and reads the others.
 DEPLOYING = [b for b in BLOCKS if b.page == "docs/deploying.md" and b.language == "sh"]
 
+# tests/docs/test_writing_an_extension.py runs them, and the program of that page.
+EXTENSION = [b for b in BLOCKS if b.page == "docs/writing-an-extension.md" and b.language == "sh"]
+
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
@@ -97,7 +100,8 @@ def output(block: Block, suite: Suite) -> str:
 
 
 def test_every_block_is_taken() -> None:
-    taken = {"sh": TOUR + OPERATING + MAKES + SYSTEMD + DEPLOYING, "python": PYTHON, "json": JSON}
+    shell_blocks = TOUR + OPERATING + MAKES + SYSTEMD + DEPLOYING + EXTENSION
+    taken = {"sh": shell_blocks, "python": PYTHON, "json": JSON}
     for block in BLOCKS:
         assert block in taken.get(block.language, []), block
 

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 import pytest
+from onward.presence.v1 import presence_pb2
 
 from services.chassis.subjects import partition_of
 from services.presence.extensions import Registration, registered_value
@@ -453,5 +454,63 @@ def test_one_that_moves_goes_on_where_it_was(run, tmp_path):
             await kept_up(stage)
             assert (former.texts("/a"), new.texts("/a")) == (["0"], ["1"])
             await new.stop()
+
+    run(claim())
+
+
+# -- what operators are told ---------------------------------------------------------------------
+
+
+def test_one_that_takes_nothing_raises_an_alarm_until_it_does(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("services.presence.alarms.AWAY_S", 0.2)
+
+    async def claim():
+        observer = Observer(SECRET)
+        async with observed(tmp_path, observer) as stage:
+
+            async def alarm() -> str:
+                status = await stage.query.GetStatus(presence_pb2.GetStatusRequest(), timeout=5)
+                return "".join(one.text for one in status.alarms if one.name == "EXTENSION_FAILS")
+
+            await until(lambda: "x" in stage.workers.tellers.extensions, 5)
+            told_now = stage.workers.tellers.extensions["x"]
+            await until(told_now.connected.is_set, 5)
+            assert await alarm() == ""
+            observer.always = broken
+            stage.log.publish("/a", "secret text")
+            await stage.report()
+            told = await until(alarm, 5)
+            assert "x at 127.0.0.1" in told and "UNKNOWN, 1 behind" in told
+            assert "secret" not in told
+            observer.always = None
+            await kept_up(stage)
+            assert await alarm() == ""
+            await observer.stop()
+            assert "connection was lost" in await until(alarm, 5)
+
+    run(claim())
+
+
+def test_a_stop_in_peace_waits_for_the_answer_and_keeps_it(run, tmp_path):
+    async def claim():
+        observer = Observer(SECRET)
+        begun, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def wait(request, context):
+            begun.set()
+            await goes_on.wait()
+
+        observer.script = [wait]
+        async with observed(tmp_path, observer, drain_s=5.0, extension_deadline_s=5.0) as stage:
+            stage.log.publish("/a", "1")
+            await stage.report()
+            await begun.wait()
+            draining = asyncio.create_task(stage.workers.drain())
+            stage.log.publish("/a", "2")
+            await stage.report()
+            goes_on.set()
+            await draining
+            assert await behind(stage) == 1
+            assert len(observer.calls) == 1, "nothing begins any more"
 
     run(claim())
