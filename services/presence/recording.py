@@ -25,18 +25,17 @@ class Recording:
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
-        self._observed = tx.is_observed()
         self._happened: list[Happened] = []
 
     def message(self, message: entry_pb2.Message) -> None:
         """A message takes effect."""
-        if self._observed:
+        if self._tx.is_observed():
             self._happened.append(Happened(message.subject, message.seq))
             metrics.happenings.labels("message").inc()
 
     def user(self, before: UserState, effects: Sequence[state.Effect], client_id: str = "") -> None:
         """A user's rows are about to be changed by these effects; `client_id`: by whose event."""
-        if not self._observed or not effects:
+        if not effects or not self._tx.is_observed():
             return
         self._changed(before, effects, client_id)
         # A token that moves is taken away from whoever had it, who may be told of elsewhere.
@@ -48,7 +47,7 @@ class Recording:
 
     def gone(self, user: str, uri: str) -> None:
         """An external token was taken away from a user."""
-        if self._observed:
+        if self._tx.is_observed():
             now = self._tx.load_user(user)
             before = replace(now, endpoints={**now.endpoints, uri: Endpoint(uri, (), 0.0)})
             self._changed(before, [state.DropEndpoint(uri)])

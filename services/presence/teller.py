@@ -89,6 +89,7 @@ class Teller:
         self._again_at: dict[int, float] = {}
         self._acknowledgements = Acknowledgements(store, extension.name)
         self._look_at = 0.0
+        self._has_positions = False
         self._stopping = False
 
     def wake(self, partitions: Collection[int]) -> None:
@@ -135,6 +136,10 @@ class Teller:
             now = asyncio.get_running_loop().time()
             pause_s = _LOOK_EVERY_S
             try:
+                if not self._has_positions:
+                    # They are there, unless the store was begun anew since it was registered.
+                    await self._store.write(lambda tx: tx.register_extension(name))
+                    self._has_positions = True
                 if now >= self._look_at:
                     behind = await self._store.read(lambda tx: tx.partitions_behind(name))
                     self._pending |= dict.fromkeys(behind)

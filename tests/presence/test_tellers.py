@@ -403,6 +403,30 @@ def test_upkeep_deletes_what_is_acknowledged(run, tmp_path):
     run(claim())
 
 
+def test_one_whose_positions_are_lost_with_the_store_is_told_what_happens_from_now_on(
+    run, tmp_path
+):
+    async def claim():
+        observer = Observer(SECRET)
+        address = await observer.start()
+        async with staged(tmp_path, **QUICK) as stage:
+            stage.extensions["x"] = registered_value(Registration("x", address))
+            stage.workers.extensions_changed()
+            await until(lambda: stage.workers.tellers.extensions, 5)
+
+            async def has_positions() -> bool:
+                return await behind(stage) == 0
+
+            await until(has_positions, 5)
+            stage.log.publish("/a", "x")
+            await stage.report()
+            await kept_up(stage)
+            assert observer.texts("/a") == ["x"]
+        await observer.stop()
+
+    run(claim())
+
+
 # -- handing over --------------------------------------------------------------------------------
 
 
