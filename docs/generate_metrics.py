@@ -42,6 +42,8 @@ SHOWN_BY = {
     "edge_publish_burst": _REFUSED % "RATE_LIMITED",
     "edge_http_publish_rate": 'onward_edge_http_requests_total{status="429"}',
     "edge_http_publish_burst": 'onward_edge_http_requests_total{status="429"}',
+    "edge_callback_rate": 'onward_edge_http_requests_total{status="429"}',
+    "edge_callback_burst": 'onward_edge_http_requests_total{status="429"}',
     "edge_drain_rate": "onward_edge_sessions",
     "edge_external_tokens_max": _REFUSED % "TOO_MANY_EXTERNAL_TOKENS",
     "edge_recovery_messages_max": _STARTS,

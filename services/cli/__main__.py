@@ -24,6 +24,7 @@ COMMANDS = {
     "explain": "services.cli.explain",
     "status": "services.cli.status",
     "drain": "services.cli.drain",
+    "send-test": "services.cli.send_test",
 }
 
 
@@ -37,6 +38,23 @@ class Group:
 
 # Listed behind the commands of one word.
 GROUPS: Mapping[str, Group] = {
+    "notifiers": Group(
+        "Plugins that send notifications.",
+        {
+            "list": "services.cli.notifiers",
+            "add": "services.cli.notifiers",
+            "remove": "services.cli.notifiers",
+        },
+    ),
+    "dead-letters": Group(
+        "Deliveries that were given up.",
+        {
+            "list": "services.cli.dead_letters",
+            "show": "services.cli.dead_letters",
+            "replay": "services.cli.dead_letters",
+            "drop": "services.cli.dead_letters",
+        },
+    ),
     "extensions": Group(
         "Programs that are told who comes and goes, and what is published.",
         {

@@ -74,6 +74,9 @@ class ExchangeBackend:
     async def ask_registry(self, method: str, request: Any) -> Any:
         return await self._readers.ask_registry(method, request)
 
+    async def ask_deliveries(self, method: str, request: Any) -> Any:
+        return await self._readers.ask_deliveries(method, request)
+
     async def picture(self) -> Picture:
         return await self._readers.members.picture()
 

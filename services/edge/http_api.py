@@ -21,6 +21,8 @@ from services.edge import codec
 from services.edge.backend import Backend, History
 from services.edge.cluster_status import status_object
 from services.edge.entitlement import Grants
+from services.edge.http_callbacks import CallbackLimits, CallbackRoutes
+from services.edge.http_delivery import DeliveryRoutes
 from services.edge.http_extensions import ExtensionRoutes
 from services.edge.http_page import page_routes
 from services.edge.http_refusal import Refused, json_response
@@ -58,6 +60,7 @@ class HttpApi:
         page: bool = False,
         shared: bool = False,
         stories: StoryLimits = StoryLimits(),  # noqa: B008 - frozen
+        callbacks: CallbackLimits = CallbackLimits(),  # noqa: B008 - frozen
     ) -> None:
         self._backend = backend
         self._authenticator = authenticator
@@ -67,6 +70,10 @@ class HttpApi:
         self._shared = shared
         self._stories = StoryStreams(backend.watch_story, stories)
         self._extensions = ExtensionRoutes(backend.ask_registry, self._check_admin, self._body)
+        self._deliveries = DeliveryRoutes(
+            backend.ask_registry, backend.ask_deliveries, self._check_admin, self._body
+        )
+        self._callbacks = CallbackRoutes(backend.ask_deliveries, callbacks)
 
     def routes(self) -> list[web.RouteDef]:
         """All paths but the handshake."""
@@ -80,6 +87,8 @@ class HttpApi:
             web.get("/readyz", self._readyz),
             web.get("/metrics", self._metrics),
             *self._extensions.routes(),
+            *self._deliveries.routes(),
+            *self._callbacks.routes(),
         ]
         return [*routes, *page_routes()] if self._page else routes
 

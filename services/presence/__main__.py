@@ -22,6 +22,7 @@ from services.chassis.server import Server
 from services.chassis.settings import load
 from services.chassis.tls import Trust, trust_of
 from services.presence.extensions import EXTENSIONS
+from services.presence.extensions_registry import ExtensionsRegistry
 from services.presence.owner import Owner
 from services.presence.postgres_store import PostgresStore
 from services.presence.registry import NOTIFIERS, Registration, decode
@@ -176,9 +177,10 @@ class Presence:
         deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server(
             self.workers.delivery_servicer, server.grpc
         )
-        registry = RegistryServicer(
-            self.workers.plugins, self._etcd, self._keys, trust, self._store, self.workers.tellers
+        extensions = ExtensionsRegistry(
+            self._store, self.workers.tellers, self._keep_extension, self._forget_extension
         )
+        registry = RegistryServicer(self.workers.plugins, self._etcd, self._keys, trust, extensions)
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(registry, server.grpc)
         return server
 
@@ -218,6 +220,12 @@ class Presence:
     async def _is_member(self, name: str, term: int) -> bool:
         found = await self._etcd.get(self._keys.presence(name))
         return found is not None and found.lease == term
+
+    async def _keep_extension(self, name: str, value: str) -> None:
+        await self._etcd.put(self._keys.registered(EXTENSIONS, name), value)
+
+    async def _forget_extension(self, name: str) -> None:
+        await self._etcd.delete(self._keys.registered(EXTENSIONS, name))
 
     def _drain(self) -> float:
         self._stop.set()

@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from onward.presence.v1 import registry_pb2, registry_pb2_grpc
+from onward.presence.v1 import registry_pb2
 
 from services.chassis import logs
 from services.chassis.errors import Fault
@@ -34,8 +34,8 @@ _BEHIND_MAX = 100_000
 _NO_KEY = "etcd does not say where it is; add it again, or remove it"
 
 
-class ExtensionsRegistry(registry_pb2_grpc.RegistryServiceServicer):
-    """Serves the calls about extensions."""
+class ExtensionsRegistry:
+    """Serves the calls of `RegistryService` about extensions."""
 
     def __init__(
         self,

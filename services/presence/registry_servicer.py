@@ -1,4 +1,4 @@
-"""The gRPC face of the registry: which programs presence calls. Extensions: `extensions_registry`.
+"""The gRPC face of the registry: which programs presence calls.
 
 What is registered is written to etcd, where every replica reads it; what is told of it is how this
 replica sees it. Knows the contract, and which key holds what. Must not know connections.
@@ -9,13 +9,13 @@ from typing import Any
 import grpc
 import grpc.aio
 from onward.presence.v1 import registry_pb2 as pb
+from onward.presence.v1 import registry_pb2_grpc
 
 from services.chassis import logs
 from services.chassis.cluster import Keys
 from services.chassis.errors import Fault, SettingError
 from services.chassis.etcd import Etcd
 from services.chassis.tls import Trust
-from services.presence.extensions import EXTENSIONS
 from services.presence.extensions_registry import ExtensionsRegistry
 from services.presence.plugins import Plugin, Plugins
 from services.presence.registry import (
@@ -28,8 +28,6 @@ from services.presence.registry import (
     shown_to,
 )
 from services.presence.servicer import abort
-from services.presence.store import Store
-from services.presence.tellers import Tellers
 
 log = logs.get(__name__)
 
@@ -37,8 +35,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 
 
-class RegistryServicer(ExtensionsRegistry):
-    """Registers programs. `trust`: what this replica shows to others."""
+class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
+    """Registers programs. `trust`: what this replica shows to others. `extensions`: answers for
+    those; None: there are none here."""
 
     def __init__(
         self,
@@ -46,20 +45,13 @@ class RegistryServicer(ExtensionsRegistry):
         etcd: Etcd,
         keys: Keys,
         trust: Trust | str,
-        store: Store,
-        tellers: Tellers,
+        extensions: ExtensionsRegistry | None = None,
     ) -> None:
-        super().__init__(store, tellers, self._keep_extension, self._forget_extension)
+        self._extensions = extensions
         self._plugins = plugins
         self._etcd = etcd
         self._keys = keys
         self._trust = trust
-
-    async def _keep_extension(self, name: str, value: str) -> None:
-        await self._etcd.put(self._keys.registered(EXTENSIONS, name), value)
-
-    async def _forget_extension(self, name: str) -> None:
-        await self._etcd.delete(self._keys.registered(EXTENSIONS, name))
 
     # -- notifiers ----------------------------------------------------------------------------
 
@@ -112,6 +104,34 @@ class RegistryServicer(ExtensionsRegistry):
         if removed:
             log.info("notifier_removed", plugin=request.name)
         return pb.RemoveNotifierResponse(removed=removed)
+
+    # -- extensions ---------------------------------------------------------------------------
+
+    async def ListExtensions(
+        self, request: pb.ListExtensionsRequest, context: Context
+    ) -> pb.ListExtensionsResponse:
+        extensions = await self._other_half(context)
+        return await extensions.ListExtensions(request, context)
+
+    async def AddExtension(
+        self, request: pb.AddExtensionRequest, context: Context
+    ) -> pb.AddExtensionResponse:
+        extensions = await self._other_half(context)
+        return await extensions.AddExtension(request, context)
+
+    async def RemoveExtension(
+        self, request: pb.RemoveExtensionRequest, context: Context
+    ) -> pb.RemoveExtensionResponse:
+        extensions = await self._other_half(context)
+        return await extensions.RemoveExtension(request, context)
+
+    async def _other_half(self, context: Context) -> ExtensionsRegistry:
+        if self._extensions is None:
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED, "this presence service has no extensions"
+            )
+            raise AssertionError("abort always raises")
+        return self._extensions
 
 
 def _notifier(plugin: Plugin) -> pb.RegisteredNotifier:

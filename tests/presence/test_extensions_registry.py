@@ -19,6 +19,10 @@ from tests.presence.test_tellers import kept_up
 from tests.waiting import until
 
 
+class Face(ExtensionsRegistry, registry_pb2_grpc.RegistryServiceServicer):
+    """The calls about extensions; there are no others."""
+
+
 class Registry:
     """The registry of a stage, whose etcd is the stage's dict."""
 
@@ -29,9 +33,7 @@ class Registry:
     @asynccontextmanager
     async def serving(self):
         server = Server("127.0.0.1:0", SECRET, [])
-        servicer = ExtensionsRegistry(
-            self.stage.store, self.stage.workers.tellers, self._keep, self._forget
-        )
+        servicer = Face(self.stage.store, self.stage.workers.tellers, self._keep, self._forget)
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(servicer, server.grpc)
         await server.start()
         async with open_channel(f"127.0.0.1:{server.port}", SECRET) as channel:
