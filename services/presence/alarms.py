@@ -13,6 +13,7 @@ NAMES = (
     "PLUGIN_BREAKER_OPEN",
     "PLUGIN_NOT_SERVING",
     "NO_PLUGIN_FOR_CHANNEL",
+    "EXTENSION_FAILS",
     "DEAD_LETTERS",
     "STORE_FULL",
     "CLAIM_REFUSED",
@@ -45,10 +46,24 @@ class PluginFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtensionFacts:
+    """What can be wrong with an extension."""
+
+    name: str
+    address: str
+    # For how many seconds it has taken nothing though it was to; 0: it takes what it is told.
+    failing_s: float
+    fault: str = ""
+    # Happenings that it has not acknowledged.
+    behind: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What can be wrong with presence."""
 
     plugins: Sequence[PluginFacts] = ()
+    extensions: Sequence[ExtensionFacts] = ()
     # Channels of deliveries that are due, which no plugin serves.
     unserved: Sequence[str] = ()
     dead: int = 0
@@ -70,6 +85,14 @@ class Facts:
 def raised(facts: Facts) -> dict[str, str]:
     """The alarms: name to sentence."""
     alarms = _of_plugins(facts)
+    failing = [one for one in facts.extensions if one.failing_s >= AWAY_S]
+    if failing:
+        told = "; ".join(
+            f"{one.name} at {one.address}: {one.fault}, {one.behind} behind" for one in failing
+        )
+        alarms["EXTENSION_FAILS"] = (
+            f"An extension takes nothing, and is told it later; see its log. {told}."
+        )
     if facts.dead:
         alarms["DEAD_LETTERS"] = (
             f"{facts.dead} deliveries were given up, after too many tries or by the fault of a "

@@ -21,6 +21,7 @@ from services.presence.notifications import (
     RemoveEndpoint,
 )
 from services.presence.plan import Priority
+from services.presence.recording import Recording
 from services.presence.render_worker import Failure
 from services.presence.store import Attempt, Transaction
 from services.presence.wording import Telling, Told, Words
@@ -159,14 +160,17 @@ def ended(attempt: Attempt, answer: Answer, now: float) -> Attempt:
 def write(tx: Transaction, effects: Sequence[Effect]) -> None:
     """Write what `notifications.settle` returned."""
     tx.put_deliveries([one.delivery for one in effects if isinstance(one, PutDelivery)])
+    recording = Recording(tx)
     for effect in effects:
         match effect:
             case PutDelivery():
                 pass  # Written above, all at once; none of the others is of its row.
             case RemoveEndpoint(user, uri, before):
-                tx.remove_gone_endpoint(user, uri, before)
+                if tx.remove_gone_endpoint(user, uri, before):
+                    recording.gone(user, uri)
             case OptOut(user, uri):
                 tx.opt_out(user, uri)
+    recording.write()
 
 
 def kept_text(text: str) -> str:

@@ -105,6 +105,38 @@ graces = Counter("onward_presence_graces_total", "Graces that ended without a re
 dead_edge_clients = Counter(
     "onward_presence_dead_edge_clients_total", "Sessions found at an edge that was gone"
 )
+happenings = Counter(
+    "onward_presence_happenings_total",
+    "Happenings recorded for extensions, by kind; none while no extension is registered",
+    ["kind"],
+)
+extension_calls = Counter(
+    "onward_presence_extension_calls_total",
+    "Calls to extensions, by what they tell and the status they ended with",
+    ["extension", "call", "status"],
+)
+extension_calls_now = Gauge(
+    "onward_presence_extension_calls_under_way", "Calls to an extension under way", ["extension"]
+)
+extension_told = Counter(
+    "onward_presence_extension_told_total",
+    "Happenings that extensions have acknowledged, by kind; those in a gap too",
+    ["extension", "kind"],
+)
+extension_seconds = Histogram(
+    "onward_presence_extension_seconds",
+    "Time of a call to an extension",
+    ["extension"],
+    buckets=_SECONDS,
+)
+extension_connected = Gauge(
+    "onward_presence_extension_connected", "1 while an extension answers", ["extension"]
+)
+extension_behind = Gauge(
+    "onward_presence_extension_behind",
+    "Happenings that an extension has not acknowledged, in all partitions",
+    ["extension"],
+)
 partitions_held = Gauge("onward_presence_partitions_held", "Partitions held")
 
 

@@ -229,6 +229,31 @@ class Settings(SharedSettings):
         doc="seconds that a client without follows and external tokens is remembered; events of "
         "its former sessions must not come later than that",
     )
+    extension_deadline_s: float = setting(
+        30.0,
+        least=0.05,
+        most=600,
+        doc="seconds that an extension has for one call; then it is told the same again",
+    )
+    extension_calls_max: int = setting(
+        16,
+        least=1,
+        most=1_000,
+        doc="calls of one extension at a time, each of another partition; more catch up sooner and "
+        "ask more of it",
+    )
+    retain_extension_s: float = setting(
+        604_800.0,
+        least=60,
+        doc="seconds that what an extension was not told yet is kept; one that stays away for "
+        "longer is told the gap",
+    )
+    retain_extension_max: int = setting(
+        10_000_000,
+        least=1_000,
+        doc="the same, counted for each partition: more of what no extension has acknowledged is "
+        "not kept",
+    )
     drain_s: float = setting(
         3.0, least=0, most=60, doc="seconds that calls under way have to end at a stop"
     )

@@ -75,6 +75,9 @@ CHANNELS = [b for b in BLOCKS if b.page == "docs/channels.md"]
 NOTIFIER_PAGE = [b for b in BLOCKS if b.page == "docs/writing-a-notifier.md"]
 GUIDE = [b for b in NOTIFIER_PAGE if b.language == "sh"]
 
+# tests/docs/test_writing_an_extension.py runs them, and the program of that page.
+EXTENSION = [b for b in BLOCKS if b.page == "docs/writing-an-extension.md" and b.language == "sh"]
+
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
@@ -109,7 +112,9 @@ def output(block: Block, suite: Suite) -> str:
 
 
 def test_every_block_is_taken() -> None:
-    shells = TOUR + OPERATING + NOTIFYING + MAKES + SYSTEMD + DEPLOYING + CHANNELS + GUIDE
+    shells = (
+        TOUR + OPERATING + NOTIFYING + MAKES + SYSTEMD + DEPLOYING + CHANNELS + GUIDE + EXTENSION
+    )
     taken = {
         "sh": shells,
         "js": CHANNELS,

@@ -91,7 +91,7 @@ CORES = {
     "services/coordinator": ["partition", "registers", "effects", "early_requests"],
     "services/presence": ["state", "events", "handover", "sending", "cover", "change", "decision",
                           "notifications", "breaker", "alarms", "wording", "sandbox", "templates",
-                          "receipts",
+                          "receipts", "happenings", "telling",
                           "plan", "profile", "patterns", "routing", "placing", "escalation"],
     "services/notifier": ["email_rendering", "email_address", "smtp_verdicts", "wording",
                           "http_answers", "apns_verdicts", "sms_verdicts",
