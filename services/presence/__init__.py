@@ -15,7 +15,8 @@ breaker, answers        when a plugin may be called; what its answers mean
 entitlement             the hook that is asked before content leaves
 templates, wording      what a notification says (sandbox: the language of templates)
 log_reader, contents    the log through a coordinator; what a notification is about
-explain                 the story of each message, in sentences
+explain, audience       the story of each message, in sentences; who is there
+users, wishes, backend  what backends and users change (backend: a core)
 owner, succession       partitions under a lease in etcd, the term and its fence in the store; what
                         a term that is over left to send
 """
