@@ -192,6 +192,10 @@ class Client:
         positions = [entry_pb2.Position(subject="/" + name, seq=seq) for name, seq in acked.items()]
         self._write(disconnected=entry_pb2.PresenceEvent.Disconnected(clean=clean, acked=positions))
 
+    def follow(self, subject: str, start: int = 0) -> None:
+        start_at = entry_pb2.FollowStart(subject=subject, start=start)
+        self._write(followed=entry_pb2.PresenceEvent.Followed(follows=[start_at]), round=1)
+
     def unfollow(self, subject: str, acked: int) -> None:
         position = entry_pb2.Position(subject=subject, seq=acked)
         self._write(unfollowed=entry_pb2.PresenceEvent.Unfollowed(acked=[position]))
