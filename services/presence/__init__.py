@@ -10,7 +10,8 @@
       plugins ◀══Notify══ dispatch ─▶ claims ─▶ sending   (core: the check at send)
 
 state, change, cover    rows of a user and questions about them
-breaker, answers        when a plugin may be called; what its answers mean
+plugins, registry       who is called for which channel; breaker: when; answers: what they mean
+receipts, dead_letters  what is learnt of deliveries later, what became of those given up
 log_reader, contents    the log through a coordinator; what a notification is about
 explain                 the story of each message, in sentences
 owner, succession       partitions under a lease in etcd, the term and its fence in the store; what
