@@ -95,6 +95,8 @@ SHOWN_BY = {
     "notifier_webpush_connections": 'onward_notifier_http_under_way{channel="webpush"}',
     "notifier_batch_max": "onward_notifier_batch",
     "notifier_calls_max": "onward_notifier_under_way",
+    "presence_extension_calls_max": "onward_presence_extension_calls_under_way",
+    "presence_retain_extension_max": "onward_presence_extension_told_total",
 }
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "explain": "services.cli.explain",
     "status": "services.cli.status",
     "drain": "services.cli.drain",
+    "conformance": "services.cli.conformance",
     "send-test": "services.cli.send_test",
 }
 

@@ -8,12 +8,14 @@
           timers, handovers, fanouts, upkeep: what comes due later; each a loop on the store
                                 │
       plugins ◀══Notify══ dispatch ─▶ claims ─▶ sending   (core: the check at send)
+                              └─▶ calls ─▶ rendering ─▶ render_worker ══▶ render_process
 
 state, change, cover    rows of a user and questions about them
 plugins, registry       who is called for which channel; breaker: when; answers: what they mean
-receipts, dead_letters  what is learnt of deliveries later, what became of those given up
+receipts, dead_letters  what is learnt of deliveries later; what becomes of those given up
+entitlement             the hook that is asked before content leaves
+templates, wording      what a notification says (sandbox: the language of templates)
 log_reader, contents    the log through a coordinator; what a notification is about
 explain                 the story of each message, in sentences
-owner, succession       partitions under a lease in etcd, the term and its fence in the store; what
-                        a term that is over left to send
+owner, succession       partitions under a lease, the term and its fence; what a former term left
 """

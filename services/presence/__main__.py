@@ -21,6 +21,8 @@ from services.chassis.ownership import Member, Ownership, Placement
 from services.chassis.server import Server
 from services.chassis.settings import load
 from services.chassis.tls import Trust, trust_of
+from services.presence.extensions import EXTENSIONS
+from services.presence.extensions_registry import ExtensionsRegistry
 from services.presence.owner import Owner
 from services.presence.postgres_store import PostgresStore
 from services.presence.registry import NOTIFIERS, Registration, decode
@@ -143,8 +145,10 @@ class Presence:
             edge_is_alive=self._edge_is_alive,
             is_member=self._is_member,
             drain=self._drain,
+            extensions=lambda: directory.registered(EXTENSIONS),
         )
         self._directory = directory
+        self._store = store
         directory.on_change(self._changed)
         self._read_registry()
         self.server = self._served(trust)
@@ -173,7 +177,10 @@ class Presence:
         deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server(
             self.workers.delivery_servicer, server.grpc
         )
-        registry = RegistryServicer(self.workers.plugins, self._etcd, self._keys, trust)
+        extensions = ExtensionsRegistry(
+            self._store, self.workers.tellers, self._keep_extension, self._forget_extension
+        )
+        registry = RegistryServicer(self.workers.plugins, self._etcd, self._keys, trust, extensions)
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(registry, server.grpc)
         return server
 
@@ -214,6 +221,12 @@ class Presence:
         found = await self._etcd.get(self._keys.presence(name))
         return found is not None and found.lease == term
 
+    async def _keep_extension(self, name: str, value: str) -> None:
+        await self._etcd.put(self._keys.registered(EXTENSIONS, name), value)
+
+    async def _forget_extension(self, name: str) -> None:
+        await self._etcd.delete(self._keys.registered(EXTENSIONS, name))
+
     def _drain(self) -> float:
         self._stop.set()
         return 2 * self._settings.drain_s  # for calls to plugins, then for calls from others
@@ -223,6 +236,8 @@ class Presence:
             self.workers.sweep_soon()
         if change.presences:
             self.workers.members_changed()
+        if EXTENSIONS in change.registered:
+            self.workers.extensions_changed()
         if NOTIFIERS in change.registered:
             self._read_registry()
 

@@ -13,6 +13,7 @@ NAMES = (
     "PLUGIN_BREAKER_OPEN",
     "PLUGIN_NOT_SERVING",
     "NO_PLUGIN_FOR_CHANNEL",
+    "EXTENSION_FAILS",
     "DEAD_LETTERS",
     "STORE_FULL",
     "CLAIM_REFUSED",
@@ -20,10 +21,13 @@ NAMES = (
     "LOG_REPLACED",
     "LOG_UNREADABLE",
     "ROUTING_REFUSED",
+    "TEMPLATE_FAILED",
+    "ENTITLEMENT_UNREACHABLE",
 )
 # A plugin that is away for less is starting, or being started again.
 AWAY_S = 3.0
 _PARTITIONS_TOLD = 5
+_TEMPLATES_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +46,31 @@ class PluginFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtensionFacts:
+    """What can be wrong with an extension."""
+
+    name: str
+    address: str
+    # For how many seconds it has taken nothing though it was to; 0: it takes what it is told.
+    failing_s: float
+    fault: str = ""
+    # Happenings that it has not acknowledged.
+    behind: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What can be wrong with presence."""
 
     plugins: Sequence[PluginFacts] = ()
+    extensions: Sequence[ExtensionFacts] = ()
     # Channels of deliveries that are due, which no plugin serves.
     unserved: Sequence[str] = ()
     dead: int = 0
+    # Names of templates that failed lately.
+    failing_templates: Sequence[str] = ()
+    # What the entitlement hook failed with; empty: it answers, or there is none.
+    entitlement_fault: str = ""
     store_full: bool = False
     # Partitions whose entries were reported and cannot take effect.
     blocked: Sequence[int] = ()
@@ -63,10 +85,18 @@ class Facts:
 def raised(facts: Facts) -> dict[str, str]:
     """The alarms: name to sentence."""
     alarms = _of_plugins(facts)
+    failing = [one for one in facts.extensions if one.failing_s >= AWAY_S]
+    if failing:
+        told = "; ".join(
+            f"{one.name} at {one.address}: {one.fault}, {one.behind} behind" for one in failing
+        )
+        alarms["EXTENSION_FAILS"] = (
+            f"An extension takes nothing, and is told it later; see its log. {told}."
+        )
     if facts.dead:
         alarms["DEAD_LETTERS"] = (
-            f"{facts.dead} deliveries were given up after too many tries; `onward dead-letters` "
-            "shows them, sends them again, or drops them."
+            f"{facts.dead} deliveries were given up, after too many tries or by the fault of a "
+            "template; `onward dead-letters` shows them, sends them again, or drops them."
         )
     if facts.store_full:
         alarms["STORE_FULL"] = (
@@ -99,6 +129,24 @@ def raised(facts: Facts) -> dict[str, str]:
         alarms["ROUTING_REFUSED"] = (
             "The routing file has changed and cannot be taken; the one before holds. "
             f"{facts.routing}"
+        )
+    return alarms | _before_sending(facts)
+
+
+def _before_sending(facts: Facts) -> dict[str, str]:
+    """What keeps deliveries from being handed to a plugin that could send them."""
+    alarms: dict[str, str] = {}
+    if facts.failing_templates:
+        names = ", ".join(facts.failing_templates[:_TEMPLATES_TOLD])
+        more = ", …" if len(facts.failing_templates) > _TEMPLATES_TOLD else ""
+        alarms["TEMPLATE_FAILED"] = (
+            f"Templates failed, looped, or are not in the routing file any more: {names}{more}; "
+            "what they were for was not sent. Mend them there, then replay the dead letters."
+        )
+    if facts.entitlement_fault:
+        alarms["ENTITLEMENT_UNREACHABLE"] = (
+            "The entitlement hook gives no verdicts, and what needs them waits; see whether it "
+            f"runs at ONWARD_PRESENCE_ENTITLEMENT: {facts.entitlement_fault}."
         )
     return alarms
 

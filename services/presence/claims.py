@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from services.presence import metrics
 from services.presence.cover import first_unacknowledged, voices
 from services.presence.decision import Later, Suppressed, recheck
+from services.presence.entitlement import Judged, entitled
 from services.presence.escalation import hastened, is_settled
 from services.presence.notifications import (
     NOTHING_SENT,
@@ -84,10 +85,14 @@ class _Rows:
 
 
 def claim_deliveries(
-    tx: Transaction, deliveries: Sequence[Delivery], description: Description, rules: ClaimRules
+    tx: Transaction,
+    deliveries: Sequence[Delivery],
+    description: Description,
+    rules: ClaimRules,
+    judged: Judged | None = None,
 ) -> list[Claimed]:
     """Claim those of the deliveries, as this transaction has read them, that are due and may be
-    sent."""
+    sent. `judged`: who is entitled; None: nobody is asked."""
     now = tx.now()
     due = [one for one in deliveries if one.due_at is not None and one.due_at <= now]
     if not due:
@@ -96,7 +101,7 @@ def claim_deliveries(
     claimed: list[Claimed] = []
     ended: list[Delivery] = []
     for delivery in due:
-        found = _judge(tx, delivery, rows, rules)
+        found = _judge(tx, delivery, rows, rules, judged)
         if isinstance(found, Delivery):
             ended.append(found)
         elif found:
@@ -154,7 +159,7 @@ def _read(tx: Transaction, deliveries: Sequence[Delivery], routing: Routing) -> 
 
 
 def _judge(
-    tx: Transaction, delivery: Delivery, rows: _Rows, rules: ClaimRules
+    tx: Transaction, delivery: Delivery, rows: _Rows, rules: ClaimRules, judged: Judged | None
 ) -> Delivery | tuple[Span, ...]:
     """What of the delivery may be sent now; the delivery as it has ended, or is put off; or, if it
     is held, nothing: that has been written."""
@@ -176,6 +181,8 @@ def _judge(
     holds = _holds(tx, state_now, notification)
     match may_send(state_now, messages, holds, tx.now(), rules.hold_max_s):
         case Send(left, acknowledged):
+            if (refused := entitled(tx, delivery, judged)) is not None:
+                return refused
             if (put_off := _restrained(tx, delivery, notification.plan, rows)) is not None:
                 return put_off
             if policy is Policy.USER:

@@ -25,6 +25,7 @@ from dataclasses import replace
 from onward.types.v1 import entry_pb2
 
 from services.presence.change import Change
+from services.presence.happenings import info_text
 from services.presence.state import (
     DropRegister,
     Effect,
@@ -222,7 +223,13 @@ def _connected(
     change: Change, register: Register, event: entry_pb2.PresenceEvent, pos: int, now: float
 ) -> None:
     connected = event.connected
-    register = replace(register, connected=True, acknowledges=connected.acknowledges)
+    register = replace(
+        register,
+        connected=True,
+        acknowledges=connected.acknowledges,
+        connected_at=now,
+        info=info_text(connected.info),
+    )
     if not connected.acknowledges:
         # An observer is offline from the start: it silences nobody, and messages of subjects that
         # its client goes on following are decided as if it were not there.

@@ -28,6 +28,7 @@ _SUPPRESSED = {
     "OPTED_OUT": "Not sent: none of the user's external tokens takes notifications.",
     "UNSUBSCRIBED": "Not sent: the user had unsubscribed.",
     "TRIMMED": "Not sent: the log had trimmed it before it was decided.",
+    "NOT_ENTITLED": "Not sent: the user may not read the subject any more.",
     "ENDPOINT_REMOVED": "Not sent: the external token was removed before.",
     "ENDPOINT_MOVED": "Not sent: another user registered the external token before.",
     "ENDPOINT_GONE": "Not sent: the provider had reported the external token gone.",
@@ -38,14 +39,13 @@ _SUPPRESSED = {
     "QUIET_HOURS": "Not sent: it came in the user's quiet hours, and is dropped then.",
     "RATE_CAPPED": "Not sent: the user had as many notifications on the channel as the cap allows.",
     "RECEIPTED": "Not sent on this channel: it had arrived on another before.",
-    "NOT_ENTITLED": "Not sent: the user may not read the subject any more.",
     "REVOKED": "Not sent: the user may not read the subject any more.",
 }
 # Why a delivery that was never tried waits, by its reason.
 _DEFERRED = {
     "QUIET_HOURS": "the user's quiet hours",
     "RATE_CAPPED": "the cap on how many the user gets there",
-    "NOT_ENTITLED": "the entitlement hook, which gave no word",
+    "ENTITLEMENT_UNKNOWN": "the entitlement hook, which gave no word",
 }
 
 

@@ -60,6 +60,10 @@ class Outcome(Enum):
     CALL_BROKEN = "CALL_BROKEN"
     # The plugin took the call and did not answer in time: it may well have been sent.
     CALL_TIMED_OUT = "CALL_TIMED_OUT"
+    # Its template gave it no words, so the plugin was not called: nothing was sent.
+    TEMPLATE_FAILED = "TEMPLATE_FAILED"
+    # Its template could not be run now, by no fault of its own: nothing was sent.
+    NOT_RENDERED = "NOT_RENDERED"
 
 
 # Outcomes that speak of the plugin and not of the delivery: they open its breaker.
@@ -84,8 +88,12 @@ NOTHING_SENT = frozenset(
         Outcome.PROVIDER_UNAVAILABLE,
         Outcome.EXPIRED,
         Outcome.CALL_REFUSED,
+        Outcome.TEMPLATE_FAILED,
+        Outcome.NOT_RENDERED,
     )
 )
+# Outcomes of deliveries that the plugin was not called with.
+NOT_CALLED = frozenset({Outcome.TEMPLATE_FAILED, Outcome.NOT_RENDERED})
 # Outcomes that show that the plugin and its provider do their work.
 PLUGIN_WORKS = frozenset(
     {
@@ -318,6 +326,12 @@ def settle(
             ]
         case Outcome.RETRY:
             return [_again(delivery, DeliveryState.RETRY, answer, now, chance, limits)]
+        case Outcome.TEMPLATE_FAILED:
+            # Other words would tell what the template may be there to hide.
+            return [_end(delivery, DeliveryState.DEAD, "TEMPLATE_FAILED")]
+        case Outcome.NOT_RENDERED:
+            wait_s = retry_delay_s(delivery.attempts, chance, limits)
+            return [_wait_for_plugin(delivery, DeliveryState.RETRY, answer.outcome, now + wait_s)]
         case Outcome.MISCONFIGURED | Outcome.PROVIDER_UNAVAILABLE if works:
             # No breaker spares the plugin this one, so it waits by itself.
             wait_s = retry_delay_s(delivery.attempts, chance, limits)

@@ -16,6 +16,7 @@ from services.chassis.cluster import Keys
 from services.chassis.errors import Fault, SettingError
 from services.chassis.etcd import Etcd
 from services.chassis.tls import Trust
+from services.presence.extensions_registry import ExtensionsRegistry
 from services.presence.plugins import Plugin, Plugins
 from services.presence.registry import (
     NOTIFIERS,
@@ -44,7 +45,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         etcd: Etcd,
         keys: Keys,
         trust: Trust | str,
-        extensions: registry_pb2_grpc.RegistryServiceServicer | None = None,
+        extensions: ExtensionsRegistry | None = None,
     ) -> None:
         self._extensions = extensions
         self._plugins = plugins
@@ -110,28 +111,26 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: pb.ListExtensionsRequest, context: Context
     ) -> pb.ListExtensionsResponse:
         extensions = await self._other_half(context)
-        answer: pb.ListExtensionsResponse = await extensions.ListExtensions(request, context)
-        return answer
+        return await extensions.ListExtensions(request, context)
 
     async def AddExtension(
         self, request: pb.AddExtensionRequest, context: Context
     ) -> pb.AddExtensionResponse:
         extensions = await self._other_half(context)
-        answer: pb.AddExtensionResponse = await extensions.AddExtension(request, context)
-        return answer
+        return await extensions.AddExtension(request, context)
 
     async def RemoveExtension(
         self, request: pb.RemoveExtensionRequest, context: Context
     ) -> pb.RemoveExtensionResponse:
         extensions = await self._other_half(context)
-        answer: pb.RemoveExtensionResponse = await extensions.RemoveExtension(request, context)
-        return answer
+        return await extensions.RemoveExtension(request, context)
 
-    async def _other_half(self, context: Context) -> Any:
+    async def _other_half(self, context: Context) -> ExtensionsRegistry:
         if self._extensions is None:
             await context.abort(
                 grpc.StatusCode.UNIMPLEMENTED, "this presence service has no extensions"
             )
+            raise AssertionError("abort always raises")
         return self._extensions
 
 

@@ -7,7 +7,7 @@ when their causes do; `response()` looks anew.
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from onward.presence.v1 import presence_pb2 as pb
@@ -16,10 +16,12 @@ from services.chassis import logs
 from services.chassis.alarms import Alarms
 from services.chassis.errors import Fault
 from services.presence import alarms, metrics
+from services.presence.extensions import Extension
 from services.presence.log_reader import LogReader
 from services.presence.plugins import Lane, Plugin, Plugins
 from services.presence.servicer import PresenceServicer
 from services.presence.store import Counts, Cursor, Store, Transaction
+from services.presence.tellers import Tellers
 
 log = logs.get(__name__)
 
@@ -37,6 +39,8 @@ class _Rows:
     # Due deliveries by plugin and channel.
     queues: dict[tuple[Plugin, str], int]
     unserved: list[str]
+    # By extension, how many happenings it has not acknowledged.
+    behind: Mapping[str, int]
 
 
 class Status:
@@ -49,7 +53,10 @@ class Status:
         plugins: Plugins,
         reports: PresenceServicer,
         reader: LogReader,
+        tellers: Tellers,
         routing_fault: Callable[[], str] = lambda: "",
+        failing_templates: Callable[[], Sequence[str]] = lambda: (),
+        entitlement_fault: Callable[[], str] = lambda: "",
     ) -> None:
         # Partitions that the store would not have this process own; told by its owner.
         self.refused: Collection[int] = ()
@@ -60,6 +67,9 @@ class Status:
         self._plugins = plugins
         self._reports = reports
         self._reader = reader
+        self._tellers = tellers
+        self._failing_templates = failing_templates
+        self._entitlement_fault = entitlement_fault
         self._alarms = Alarms()
 
     async def run(self) -> None:
@@ -108,7 +118,8 @@ class Status:
             for lane in tuple(plugin.lanes.values())
         }
         unserved = [one for one in schemes if self._plugins.lane_for(one) is None]
-        return _Rows(tx.counts(), dict(tx.cursors()), queues, unserved)
+        behind = tx.extensions_behind()
+        return _Rows(tx.counts(), dict(tx.cursors()), queues, unserved, behind)
 
     def _look(self, rows: _Rows) -> None:
         """Raise and end alarms, and set the gauges."""
@@ -118,6 +129,9 @@ class Status:
         for name in alarms.NAMES:
             metrics.alarm.labels(name).set(name in raised)
         _gauge(rows.counts)
+        metrics.extension_behind.clear()
+        for name, behind in rows.behind.items():
+            metrics.extension_behind.labels(name).set(behind)
         for (plugin, channel), queue in rows.queues.items():
             if plugin not in self._plugins.list:
                 continue  # It was removed meanwhile, and with it what is told of it.
@@ -133,9 +147,15 @@ class Status:
             )
         return alarms.Facts(
             plugins=[_facts(plugin) for plugin in self._plugins.list],
+            extensions=[
+                _extension(one, rows.behind.get(name, 0))
+                for name, one in sorted(self._tellers.extensions.items())
+            ],
             # A plugin that has not said yet what it serves may serve them.
             unserved=rows.unserved if self._plugins.routes() else [],
             dead=rows.counts.deliveries.get("dead", 0),
+            failing_templates=self._failing_templates(),
+            entitlement_fault=self._entitlement_fault(),
             store_full=self._store.full_since is not None,
             blocked=self._reports.blocked,
             log_replaced=self._reports.log_replaced,
@@ -156,6 +176,11 @@ def _facts(plugin: Plugin) -> alarms.PluginFacts:
         fault=broken[0].fault if broken else "",
         unwell_s=0.0 if plugin.serving else time.monotonic() - plugin.unwell_since,
     )
+
+
+def _extension(one: Extension, behind: int) -> alarms.ExtensionFacts:
+    address = one.registration.address
+    return alarms.ExtensionFacts(one.name, address, one.failing_s, one.fault, behind)
 
 
 def _broken(plugin: Plugin) -> list[Lane]:

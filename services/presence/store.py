@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from services.presence import state
+from services.presence.happenings import HappeningRows
 from services.presence.notifications import Delivery, Notification, Span
 from services.presence.plan import DEFAULT_PLAN, Plan
 from services.presence.profile import Profile
@@ -116,6 +117,8 @@ class Touched:
     users: set[str] = field(default_factory=set)
     # Whose cursors moved.
     partitions: set[int] = field(default_factory=set)
+    # To which extensions may have to be told something.
+    happenings: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +374,7 @@ class TermRows(Protocol):
         """Delete closed terms that have left nothing."""
 
 
-class Transaction(UserRows, OutboxRows, HandedRows, ProfileRows, TermRows, Protocol):
+class Transaction(UserRows, OutboxRows, HandedRows, ProfileRows, HappeningRows, TermRows, Protocol):
     """One transaction: all of it, or nothing."""
 
     @property
@@ -397,8 +400,8 @@ class Transaction(UserRows, OutboxRows, HandedRows, ProfileRows, TermRows, Proto
         """The rows belong to this log from now on. Only while there is none."""
 
     def read_in_advance(self, partitions: Sequence[int], subjects: Sequence[str]) -> None:
-        """Read at once what will be asked for: cursors, and whether anybody waits for the
-        subjects, as it is now. Each of them once in its list."""
+        """Read at once what will be asked for: cursors, whether anybody waits for the
+        subjects, and whether there are extensions, as it is now. Each of them once in its list."""
 
     def read_users_in_advance(self, users: Sequence[str]) -> None:
         """Read the users with all of their rows at once, for `load_user`. After they were

@@ -7,7 +7,8 @@ term ends, and `taken()` whenever partitions were claimed; `drain()` first if it
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from services.chassis.tasks import lasting
 from services.chassis.tls import Trust
@@ -17,8 +18,10 @@ from services.presence.contents import Contents
 from services.presence.dead_letters import DeadLetters
 from services.presence.delivery_servicer import DeliveryServicer
 from services.presence.dispatch import Dispatcher, DispatchSettings
+from services.presence.entitlement import Entitlement
 from services.presence.fanouts import FanOuts
 from services.presence.handovers import Handovers
+from services.presence.happening_contents import HappeningContents
 from services.presence.log_reader import LogReader
 from services.presence.outbox import News, Outbox
 from services.presence.plugins import Plugins
@@ -26,6 +29,7 @@ from services.presence.processing import Processing
 from services.presence.query_servicer import PresenceQueryServicer
 from services.presence.receiving import Receiving
 from services.presence.registry import Registration
+from services.presence.rendering import Rendering
 from services.presence.router import Router
 from services.presence.routing import Routing
 from services.presence.servicer import PresenceServicer
@@ -34,6 +38,8 @@ from services.presence.status import Status
 from services.presence.store import Store
 from services.presence.stories import Stories
 from services.presence.succession import Succession
+from services.presence.teller import TellerSettings
+from services.presence.tellers import Tellers
 from services.presence.timers import Timers, TimerSettings
 from services.presence.trial import Trial
 from services.presence.upkeep import Keeps, Upkeep
@@ -44,7 +50,8 @@ class Workers:
 
     `coordinators()` tells where the log can be read; `live_edges()` is what the directory knows,
     None while it knows nothing; `edge_is_alive(id)` and `is_member(name, term)` ask etcd. `drain()`
-    begins the end of this process, and tells how many seconds that may take.
+    begins the end of this process, and tells how many seconds that may take. `extensions()`: those
+    that etcd names, with what their keys hold.
     """
 
     def __init__(
@@ -58,6 +65,7 @@ class Workers:
         edge_is_alive: Callable[[int], Awaitable[bool]],
         is_member: Callable[[str, int], Awaitable[bool]],
         drain: Callable[[], float],
+        extensions: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
     ) -> None:
         limits = settings.limits()
         self._store = store
@@ -68,6 +76,10 @@ class Workers:
         )
         contents = Contents(self._reader)
         self._router = Router(settings.routing)
+        self._rendering = Rendering(settings.render_deadline_s, settings.render_budget_s)
+        self._rendering.use(self._router.templates)
+        self._router.on_change(lambda: self._rendering.use(self._router.templates))
+        self._entitlement = _entitlement(settings, trust)
         outbox = Outbox(limits, settings.suppression_window_s)
         processing = Processing(outbox, settings.graces(), settings.fanout_users_max, self._routing)
         self._dispatcher = Dispatcher(
@@ -79,6 +91,21 @@ class Workers:
                 ClaimRules(settings.hold_max_s, settings.hold_check_s, self._routing),
                 settings.notify_deadline_s,
                 settings.plugin_bytes_max,
+            ),
+            random.random,
+            self._rendering,
+            self._entitlement,
+            lambda: self._handovers.wake(),
+        )
+        self.tellers = Tellers(
+            store,
+            HappeningContents(self._reader),
+            extensions,
+            trust,
+            TellerSettings(
+                settings.breaker_limits(),
+                settings.extension_deadline_s,
+                settings.extension_calls_max,
             ),
             random.random,
         )
@@ -127,11 +154,17 @@ class Workers:
             edge_is_alive,
             self._tell,
         )
-        self._upkeep = Upkeep(
+        self.upkeep = Upkeep(
             store,
             self._reader,
             outbox,
-            Keeps(settings.records_keep_s, settings.follows_keep_s, settings.clients_keep_s),
+            Keeps(
+                settings.records_keep_s,
+                settings.follows_keep_s,
+                settings.clients_keep_s,
+                settings.retain_extension_s,
+                settings.retain_extension_max,
+            ),
             live_edges,
             self._tell,
         )
@@ -154,6 +187,7 @@ class Workers:
             settings.report_entries_max,
             self._dispatcher,
             self._tell,
+            self.tellers.remember,
         )
         self._stories = Stories(
             store,
@@ -169,7 +203,10 @@ class Workers:
             self.plugins,
             self.servicer,
             self._reader,
+            self.tellers,
             lambda: self._router.fault,
+            self._rendering.failing,
+            lambda: "" if self._entitlement is None else self._entitlement.fault,
         )
         self.query_servicer = PresenceQueryServicer(store, self._stories, self._status, drain)
         receiving = Receiving(store, self._dispatcher.wake)
@@ -200,8 +237,9 @@ class Workers:
                 self._handovers,
                 self._fanouts,
                 self._timers,
-                self._upkeep,
+                self.upkeep,
                 self._succession,
+                self.tellers,
             ):
                 group.create_task(lasting(part.run()))
 
@@ -214,10 +252,15 @@ class Workers:
         self._handovers.wake()
         self._fanouts.wake()
         self._succession.wake()
+        self.tellers.changed()
 
     def members_changed(self) -> None:
         """Presence services came or went."""
         self._succession.wake()
+
+    def extensions_changed(self) -> None:
+        """Extensions were registered or removed."""
+        self.tellers.changed()
 
     def sweep_soon(self) -> None:
         """Edges have changed."""
@@ -226,12 +269,17 @@ class Workers:
     async def drain(self) -> None:
         """Begin no more calls to plugins; give those under way their time to end."""
         self._stories.end()
-        await self._dispatcher.drain(self._drain_s)
+        await asyncio.gather(
+            self._dispatcher.drain(self._drain_s), self.tellers.drain(self._drain_s)
+        )
 
     async def close(self) -> None:
         """After the last run. Watches end here at the latest."""
         self._stories.end()
         await self._reader.close()
+        await self._rendering.close()
+        if self._entitlement is not None:
+            await self._entitlement.close()
 
     def _routing(self) -> Routing:
         return self._router.routing
@@ -247,3 +295,15 @@ class Workers:
             self._handovers.wake()
         if news.fanouts:
             self._fanouts.wake()
+
+
+def _entitlement(settings: Settings, trust: Trust) -> Entitlement | None:
+    if not settings.entitlement:
+        return None
+    return Entitlement(
+        settings.entitlement,
+        trust,
+        settings.entitlement_deadline_s,
+        settings.entitlement_cache_s,
+        random.random,
+    )

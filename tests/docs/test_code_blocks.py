@@ -21,6 +21,7 @@ from onward.client.v1 import client_pb2
 from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 
 from services.chassis.channel import credentials
+from services.cli.conformance_rules import RULES
 from tests.path.stack import Suite, base_environ, ended, free_port
 from tests.waiting import wait_for
 
@@ -65,9 +66,17 @@ NOTIFYING = [b for b in BLOCKS if b.page == "docs/notifications.md" and b.langua
 YAML = [b for b in BLOCKS if b.page == "docs/notifications.md" and b.language == "yaml"]
 # tests/docs/test_deploying.py runs those that need no container engine, and reads the others.
 DEPLOYING = [b for b in BLOCKS if b.page == "docs/deploying.md" and b.language == "sh"]
+# tests/presence/test_templates.py renders them.
+TEMPLATES = [b for b in BLOCKS if b.page == "docs/templates.md" and b.language == "yaml"]
 
 # tests/docs/test_channels.py takes them, and tests/browser/test_web_push.py what a browser runs.
 CHANNELS = [b for b in BLOCKS if b.page == "docs/channels.md"]
+# tests/plugins/test_guide.py follows it, in `make test-plugins`.
+NOTIFIER_PAGE = [b for b in BLOCKS if b.page == "docs/writing-a-notifier.md"]
+GUIDE = [b for b in NOTIFIER_PAGE if b.language == "sh"]
+
+# tests/docs/test_writing_an_extension.py runs them, and the program of that page.
+EXTENSION = [b for b in BLOCKS if b.page == "docs/writing-an-extension.md" and b.language == "sh"]
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +112,16 @@ def output(block: Block, suite: Suite) -> str:
 
 
 def test_every_block_is_taken() -> None:
+    shells = (
+        TOUR + OPERATING + NOTIFYING + MAKES + SYSTEMD + DEPLOYING + CHANNELS + GUIDE + EXTENSION
+    )
     taken = {
-        "sh": TOUR + OPERATING + NOTIFYING + MAKES + SYSTEMD + DEPLOYING + CHANNELS,
+        "sh": shells,
         "js": CHANNELS,
         "python": PYTHON,
         "json": JSON,
-        "yaml": YAML,
+        "yaml": YAML + TEMPLATES,
+        "go": NOTIFIER_PAGE,
     }
     for block in BLOCKS:
         assert block in taken.get(block.language, []), block
@@ -173,7 +186,7 @@ def test_the_program_of_the_readme_publishes(suite: Suite, tmp_path: Path) -> No
 
 
 def test_the_plugin_of_the_guide_sends(tmp_path: Path) -> None:
-    (block,) = [b for b in PYTHON if b.page == "docs/plugins.md"]
+    (block,) = [b for b in PYTHON if "services.notifier.harness" in b.text]
     port, secret = free_port(), "0123456789abcdef"
     script = tmp_path / "plugin.py"
     script.write_text(block.text.replace("7500", str(port)))
@@ -197,6 +210,14 @@ def test_the_plugin_of_the_guide_sends(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_guide_to_notifiers_names_every_rule_that_plugins_are_examined_by() -> None:
+    rows = [
+        line for line in (ROOT / NOTIFIER_PAGE[0].page).read_text().splitlines() if "| `" in line
+    ]
+    named = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row.split("|")[1])}
+    assert {rule.name for rule in RULES} <= named
 
 
 @pytest.mark.parametrize("block", JSON, ids=lambda block: block.page)

@@ -156,12 +156,17 @@ def test_what_has_expired_is_not_sent(run: Any) -> None:
     async def body() -> None:
         carrier = Carrier(accept)
         async with served(carrier) as stub:
-            late, early = pigeon("late"), pigeon("early")
+            late, early, never = pigeon("late"), pigeon("early"), pigeon("never")
             late.expires_at.FromDatetime(datetime(2020, 1, 1, tzinfo=UTC))
             early.expires_at.FromDatetime(datetime(2100, 1, 1, tzinfo=UTC))
-            answers = await notify(stub, late, early)
-            assert outcomes(answers) == [("late", "EXPIRED"), ("early", "ACCEPTED")]
-            assert carrier.sent == ["early"]
+            never.expires_at.seconds = 2**62  # beyond what protobuf converts
+            answers = await notify(stub, late, early, never)
+            assert [outcome for _, outcome in outcomes(answers)] == [
+                "EXPIRED",
+                "ACCEPTED",
+                "ACCEPTED",
+            ]
+            assert sorted(carrier.sent) == ["early", "never"]
 
     run(body())
 

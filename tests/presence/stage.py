@@ -315,6 +315,7 @@ class Stage:
         self.log = log
         self.live_edges = {7}
         self.members: set[int] = set()  # terms of other presence services that are there
+        self.extensions: dict[str, dict[str, object]] = {}  # as etcd has them
         self.clock = StageClock()
         self._log_address = log_address
         self.epoch = 0
@@ -337,6 +338,7 @@ class Stage:
             edge_is_alive=self._is_alive,
             is_member=self._is_member,
             drain=lambda: 0.0,
+            extensions=lambda: self.extensions,
         )
         self._server = Server("127.0.0.1:0", SECRET, [])
         presence_pb2_grpc.add_PresenceServiceServicer_to_server(

@@ -54,3 +54,39 @@ def test_a_changed_file_is_read_and_a_bad_one_leaves_what_there_was(run, tmp_pat
             running.cancel()
 
     run(body())
+
+
+TEMPLATE = 'templates: {chat: {title: "%s"}}\nroutes: [{subject: /chat/*, template: %s}]\n'
+
+
+def test_templates_come_with_the_file_and_change_with_it(run, tmp_path):
+    path = tmp_path / "routing.yaml"
+    path.write_text(TEMPLATE % ("one", "chat"))
+    router = Router(str(path))
+    assert router.templates.find("chat", "mailto", "") == {"title": "one"}
+    changes = []
+    router.on_change(lambda: changes.append(router.templates.find("chat", "mailto", "")))
+
+    async def body():
+        running = asyncio.create_task(router.run())
+        try:
+            path.write_text(TEMPLATE % ("two", "chat"))
+            await until(lambda: changes == [{"title": "two"}])
+            path.write_text(TEMPLATE % ("{{ usr }}", "chat"))
+            await until(lambda: "no variable usr" in router.fault)
+            assert "Line 1: `templates.chat.title`: " in router.fault
+            assert router.templates.find("chat", "mailto", "") == {"title": "two"}
+        finally:
+            running.cancel()
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    "place", ["routes: [{subject: /a, template: x}]", "defaults: {template: x}"]
+)
+def test_a_template_that_a_route_names_must_be_there(tmp_path, place):
+    path = tmp_path / "routing.yaml"
+    path.write_text(f"templates: {{chat: {{title: t}}}}\n{place}\n")
+    with pytest.raises(StartError, match="Line 2: there is no template `x`; write it under"):
+        Router(str(path))

@@ -12,6 +12,7 @@ ONLY_IN = {
     "aetcd": ["services/chassis/etcd"],
     "aiosmtplib": ["services/notifier/"],
     "twilio": ["services/notifier/"],
+    "jinja2": ["services/presence/sandbox.py", "services/presence/render_process.py"],
     "jwt": ["services/edge/tokens.py", "services/notifier/"],
     "sqlite3": ["services/coordinator/", "services/presence/"],
     "psycopg": [
@@ -89,7 +90,9 @@ CORES = {
                       "crew"],
     "services/coordinator": ["partition", "registers", "effects", "early_requests"],
     "services/presence": ["state", "events", "handover", "sending", "cover", "change", "decision",
-                          "notifications", "breaker", "alarms", "receipts"],
+                          "notifications", "breaker", "alarms", "wording", "sandbox", "templates",
+                          "receipts", "happenings", "telling",
+                          "plan", "profile", "patterns", "routing", "placing", "escalation"],
     "services/notifier": ["email_rendering", "email_address", "smtp_verdicts", "wording",
                           "http_answers", "apns_verdicts", "sms_verdicts",
                           "retry_after", "fcm_verdicts", "fcm_rendering",
