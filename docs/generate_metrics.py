@@ -86,6 +86,8 @@ SHOWN_BY = {
     "presence_retry_tries_max": "onward_presence_attempts_total",
     "presence_plugin_bytes_max": "onward_presence_plugin_queue",
     "presence_watches_max": "onward_presence_watches",
+    "presence_backend_follows_max": 'onward_presence_users_refused_total{of="follows"}',
+    "presence_external_tokens_max": 'onward_presence_users_refused_total{of="external tokens"}',
     "presence_handovers_max": "onward_presence_handovers_running",
     "presence_handover_messages_max": "onward_presence_handovers_total",
     "presence_report_entries_max": "onward_presence_report_entries",

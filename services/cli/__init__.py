@@ -6,6 +6,7 @@
     subscribe   `onward subscribe`: follows subjects, recovers by itself, also after a kill
     history     `onward history`
     explain     `onward explain`: what became of messages for a user
+    follows, endpoints, profile, mute, erase, presence   users, and who is there
     status      `onward status`: how the cluster stands, and what is wrong with it
     conformance `onward conformance`: examines a notifier plugin, rule by rule
     options     the options that commands share

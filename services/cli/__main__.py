@@ -22,6 +22,11 @@ COMMANDS = {
     "subscribe": "services.cli.subscribe",
     "history": "services.cli.history",
     "explain": "services.cli.explain",
+    "presence": "services.cli.presence",
+    "mute": "services.cli.mute",
+    "unmute": "services.cli.mute",
+    "revoke": "services.cli.erase",
+    "erase": "services.cli.erase",
     "status": "services.cli.status",
     "drain": "services.cli.drain",
     "conformance": "services.cli.conformance",
@@ -39,30 +44,29 @@ class Group:
 
 # Listed behind the commands of one word.
 GROUPS: Mapping[str, Group] = {
+    "follows": Group(
+        "What users follow: add, remove, list.",
+        dict.fromkeys(("add", "remove", "list"), "services.cli.follows"),
+    ),
+    "endpoints": Group(
+        "External tokens of a user: add, remove, list.",
+        dict.fromkeys(("add", "remove", "list"), "services.cli.endpoints"),
+    ),
+    "profile": Group(
+        "What a user wants: language, quiet hours, preferences.",
+        dict.fromkeys(("get", "set"), "services.cli.profile"),
+    ),
     "notifiers": Group(
         "Plugins that send notifications.",
-        {
-            "list": "services.cli.notifiers",
-            "add": "services.cli.notifiers",
-            "remove": "services.cli.notifiers",
-        },
+        dict.fromkeys(("list", "add", "remove"), "services.cli.notifiers"),
     ),
     "dead-letters": Group(
         "Deliveries that were given up.",
-        {
-            "list": "services.cli.dead_letters",
-            "show": "services.cli.dead_letters",
-            "replay": "services.cli.dead_letters",
-            "drop": "services.cli.dead_letters",
-        },
+        dict.fromkeys(("list", "show", "replay", "drop"), "services.cli.dead_letters"),
     ),
     "extensions": Group(
         "Programs that are told who comes and goes, and what is published.",
-        {
-            "list": "services.cli.extensions",
-            "add": "services.cli.extensions",
-            "remove": "services.cli.extensions",
-        },
+        dict.fromkeys(("list", "add", "remove"), "services.cli.extensions"),
     ),
 }
 

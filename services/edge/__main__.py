@@ -171,6 +171,7 @@ def _http_api(
         callbacks=CallbackLimits(
             settings.public_url, RateLimits(settings.callback_rate, settings.callback_burst)
         ),
+        link_key=settings.link_key(),
     )
 
 

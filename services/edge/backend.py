@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from google.protobuf.message import Message
 from onward.client.v1 import client_pb2
 from onward.presence.v1 import presence_pb2
 from onward.types.v1 import entry_pb2, refusal_pb2
@@ -79,6 +80,20 @@ class Backend(Protocol):
     async def ask_deliveries(self, method: str, request: Any) -> Any:
         """Calls a method of presence's `DeliveryService`; its answer, a refusal, or None: there is
         no such thing as is asked for."""
+
+    async def presence(
+        self, request: presence_pb2.GetPresenceRequest
+    ) -> presence_pb2.GetPresenceResponse | refusal_pb2.Refusal:
+        """Asks presence who is there."""
+
+    def watch_presence(
+        self, request: presence_pb2.GetPresenceRequest
+    ) -> AsyncIterator[presence_pb2.GetPresenceResponse | refusal_pb2.Refusal]:
+        """Who is there now and after each change, likewise."""
+
+    async def users(self, method: str, user: str, request: Message) -> Any:
+        """The answer of a method of presence's `UserService`, or a refusal; `user` is whom it is
+        about most. Every one may be repeated."""
 
     async def picture(self) -> Picture:
         """What every member of the cluster says of itself now; nobody's silence makes it fail."""

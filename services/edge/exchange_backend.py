@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from google.protobuf.message import Message
 from onward.client.v1 import client_pb2
 from onward.presence.v1 import presence_pb2
 from onward.types.v1 import refusal_pb2
@@ -76,6 +77,19 @@ class ExchangeBackend:
 
     async def ask_deliveries(self, method: str, request: Any) -> Any:
         return await self._readers.ask_deliveries(method, request)
+
+    async def presence(
+        self, request: presence_pb2.GetPresenceRequest
+    ) -> presence_pb2.GetPresenceResponse | refusal_pb2.Refusal:
+        return await self._readers.presence(request)
+
+    def watch_presence(
+        self, request: presence_pb2.GetPresenceRequest
+    ) -> AsyncIterator[presence_pb2.GetPresenceResponse | refusal_pb2.Refusal]:
+        return self._readers.watch_presence(request)
+
+    async def users(self, method: str, user: str, request: Message) -> Any:
+        return await self._readers.users(method, user, request)
 
     async def picture(self) -> Picture:
         return await self._readers.members.picture()

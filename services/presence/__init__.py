@@ -11,11 +11,12 @@
                               └─▶ calls ─▶ rendering ─▶ render_worker ══▶ render_process
 
 state, change, cover    rows of a user and questions about them
-plugins, registry       who is called for which channel; breaker: when; answers: what they mean
-receipts, dead_letters  what is learnt of deliveries later; what becomes of those given up
+breaker, answers        when a plugin may be called; what its answers mean
 entitlement             the hook that is asked before content leaves
 templates, wording      what a notification says (sandbox: the language of templates)
 log_reader, contents    the log through a coordinator; what a notification is about
-explain                 the story of each message, in sentences
-owner, succession       partitions under a lease, the term and its fence; what a former term left
+explain, audience       the story of each message, in sentences; who is there
+users, wishes, backend  what backends and users change (backend: a core)
+owner, succession       partitions under a lease in etcd, the term and its fence in the store; what
+                        a term that is over left to send
 """

@@ -10,6 +10,8 @@ from onward.presence.v1 import (
     presence_pb2_grpc,
     registry_pb2,
     registry_pb2_grpc,
+    users_pb2,
+    users_pb2_grpc,
 )
 
 from services.chassis import logs, process
@@ -44,6 +46,7 @@ _SERVICES = [
         (presence_pb2.DESCRIPTOR, "PresenceQueryService"),
         (deliveries_pb2.DESCRIPTOR, "DeliveryService"),
         (registry_pb2.DESCRIPTOR, "RegistryService"),
+        (users_pb2.DESCRIPTOR, "UserService"),
     )
 ]
 
@@ -177,6 +180,7 @@ class Presence:
         deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server(
             self.workers.delivery_servicer, server.grpc
         )
+        users_pb2_grpc.add_UserServiceServicer_to_server(self.workers.user_servicer, server.grpc)
         extensions = ExtensionsRegistry(
             self._store, self.workers.tellers, self._keep_extension, self._forget_extension
         )

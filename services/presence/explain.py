@@ -27,6 +27,7 @@ _SUPPRESSED = {
     "NO_ENDPOINT": "Not sent: the user had no external token.",
     "OPTED_OUT": "Not sent: none of the user's external tokens takes notifications.",
     "UNSUBSCRIBED": "Not sent: the user had unsubscribed.",
+    "REVOKED": "Not sent: the user may not read the subject any more.",
     "TRIMMED": "Not sent: the log had trimmed it before it was decided.",
     "NOT_ENTITLED": "Not sent: the user may not read the subject any more.",
     "ENDPOINT_REMOVED": "Not sent: the external token was removed before.",
@@ -39,7 +40,6 @@ _SUPPRESSED = {
     "QUIET_HOURS": "Not sent: it came in the user's quiet hours, and is dropped then.",
     "RATE_CAPPED": "Not sent: the user had as many notifications on the channel as the cap allows.",
     "RECEIPTED": "Not sent on this channel: it had arrived on another before.",
-    "REVOKED": "Not sent: the user may not read the subject any more.",
 }
 # Why a delivery that was never tried waits, by its reason.
 _DEFERRED = {

@@ -29,6 +29,15 @@ store_reads_seconds = Histogram(
     "onward_presence_store_read_seconds", "Time of a read of the store", buckets=_SECONDS
 )
 watches = Gauge("onward_presence_watches", "Stories being watched")
+presence_watches = Gauge("onward_presence_presence_watches", "Who is there, being watched")
+backend_follows = Counter(
+    "onward_presence_backend_follows_total", "Follows that backends added or removed", ["change"]
+)
+users_refused = Counter(
+    "onward_presence_users_refused_total",
+    "Changes of users' data refused, by what there would have been too many of",
+    ["of"],
+)
 deliveries = Gauge("onward_presence_deliveries", "Deliveries, by state", ["state"])
 clients = Gauge("onward_presence_clients", "Clients: online, grace, waiting, known", ["state"])
 handovers_waiting = Gauge("onward_presence_handovers_waiting", "Handovers not at their end")

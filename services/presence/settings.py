@@ -7,6 +7,7 @@ from services.chassis.shared_settings import SharedSettings
 from services.presence.breaker import BreakerLimits
 from services.presence.notifications import Limits
 from services.presence.state import Graces
+from services.presence.user_data import UserLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +183,19 @@ class Settings(SharedSettings):
         100,
         least=0,
         doc="stories watched at a time, each at the cost of one read whenever its user or subject "
-        "is touched; more are refused",
+        "is touched, and as many watches of who is there; more are refused",
+    )
+    backend_follows_max: int = setting(
+        10_000,
+        least=1,
+        doc="subjects that backends may have one user follow; more are refused",
+    )
+    external_tokens_max: int = setting(
+        16,
+        least=1,
+        most=1_000,
+        doc="external tokens that a user may have when one is added without a client; more are "
+        "refused",
     )
     read_deadline_s: float = setting(
         2.0, least=0.05, doc="seconds that a coordinator has for a read of the log"
@@ -271,6 +284,10 @@ class Settings(SharedSettings):
             self.retry_longest_s,
             self.retry_tries_max,
         )
+
+    def user_limits(self) -> UserLimits:
+        """How much a backend may give one user."""
+        return UserLimits(self.backend_follows_max, self.external_tokens_max)
 
     def breaker_limits(self) -> BreakerLimits:
         """The bounds of a plugin's breaker."""

@@ -22,6 +22,7 @@ from services.presence.plan import DEFAULT_PLAN, Plan
 from services.presence.profile import Profile
 from services.presence.state import Handover, Hold, UserState
 from services.presence.store_deliveries import HandedRows
+from services.presence.user_data import UserDataRows
 
 T = TypeVar("T")
 
@@ -374,7 +375,16 @@ class TermRows(Protocol):
         """Delete closed terms that have left nothing."""
 
 
-class Transaction(UserRows, OutboxRows, HandedRows, ProfileRows, HappeningRows, TermRows, Protocol):
+class Transaction(
+    UserRows,
+    OutboxRows,
+    HandedRows,
+    ProfileRows,
+    UserDataRows,
+    HappeningRows,
+    TermRows,
+    Protocol,
+):
     """One transaction: all of it, or nothing."""
 
     @property

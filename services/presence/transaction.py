@@ -11,6 +11,7 @@ from services.presence.sql import Sql, listed
 from services.presence.state import Standing
 from services.presence.store import Counts, Cursor, Mine
 from services.presence.term_rows import TermTables
+from services.presence.user_data_rows import UserDataTables
 from services.presence.user_rows import OneUserRows
 
 
@@ -20,6 +21,7 @@ class SqlTransaction(
     OutboxTables,
     HandedTables,
     ProfileTables,
+    UserDataTables,
     HappeningTables,
     TermTables,
 ):

@@ -8,10 +8,13 @@ term ends, and `taken()` whenever partitions were claimed; `drain()` first if it
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from services.chassis.mute_tokens import MuteLink, mute_url
 from services.chassis.tasks import lasting
 from services.chassis.tls import Trust
+from services.presence.audience import Audience
 from services.presence.callbacks import Callbacks
 from services.presence.claims import ClaimRules
 from services.presence.contents import Contents
@@ -23,6 +26,7 @@ from services.presence.fanouts import FanOuts
 from services.presence.handovers import Handovers
 from services.presence.happening_contents import HappeningContents
 from services.presence.log_reader import LogReader
+from services.presence.notifications import Delivery
 from services.presence.outbox import News, Outbox
 from services.presence.plugins import Plugins
 from services.presence.processing import Processing
@@ -43,6 +47,11 @@ from services.presence.tellers import Tellers
 from services.presence.timers import Timers, TimerSettings
 from services.presence.trial import Trial
 from services.presence.upkeep import Keeps, Upkeep
+from services.presence.user_servicer import UserServicer
+from services.presence.users import Users
+
+# A link that mutes is good for so long after its notification has expired: mails are kept.
+_LINK_GOOD_S = 90 * 86_400.0
 
 
 class Workers:
@@ -96,6 +105,7 @@ class Workers:
             self._rendering,
             self._entitlement,
             lambda: self._handovers.wake(),
+            partial(_mute_url, settings),
         )
         self.tellers = Tellers(
             store,
@@ -113,7 +123,7 @@ class Workers:
         self._come_due(
             settings, contents, outbox, processing, partitions, live_edges, edge_is_alive
         )
-        self._answer(settings, contents, processing, partitions, drain)
+        self._answer(settings, contents, outbox, processing, partitions, drain)
 
     def _come_due(
         self,
@@ -173,6 +183,7 @@ class Workers:
         self,
         settings: Settings,
         contents: Contents,
+        outbox: Outbox,
         processing: Processing,
         partitions: int,
         drain: Callable[[], float],
@@ -208,7 +219,12 @@ class Workers:
             self._rendering.failing,
             lambda: "" if self._entitlement is None else self._entitlement.fault,
         )
-        self.query_servicer = PresenceQueryServicer(store, self._stories, self._status, drain)
+        self._audience = Audience(store, settings.watches_max)
+        self.query_servicer = PresenceQueryServicer(
+            store, self._stories, self._audience, self._status, drain
+        )
+        users = Users(store, self._reader, outbox, partitions, settings.user_limits(), self._tell)
+        self.user_servicer = UserServicer(store, users, self._categories)
         receiving = Receiving(store, self._dispatcher.wake)
         self.delivery_servicer = DeliveryServicer(
             receiving,
@@ -268,14 +284,14 @@ class Workers:
 
     async def drain(self) -> None:
         """Begin no more calls to plugins; give those under way their time to end."""
-        self._stories.end()
+        self._end_watches()
         await asyncio.gather(
             self._dispatcher.drain(self._drain_s), self.tellers.drain(self._drain_s)
         )
 
     async def close(self) -> None:
         """After the last run. Watches end here at the latest."""
-        self._stories.end()
+        self._end_watches()
         await self._reader.close()
         await self._rendering.close()
         if self._entitlement is not None:
@@ -283,6 +299,15 @@ class Workers:
 
     def _routing(self) -> Routing:
         return self._router.routing
+
+    def _categories(self) -> list[tuple[str, str, bool]]:
+        """Name, title, and whether it is notified of without a preference."""
+        known = self._router.routing.categories.values()
+        return [(one.name, one.title, one.allowed) for one in known]
+
+    def _end_watches(self) -> None:
+        self._stories.end()
+        self._audience.end()
 
     def _tell(self, news: News) -> None:
         if news.deliveries:
@@ -307,3 +332,12 @@ def _entitlement(settings: Settings, trust: Trust) -> Entitlement | None:
         settings.entitlement_cache_s,
         random.random,
     )
+
+
+def _mute_url(settings: Settings, delivery: Delivery) -> str:
+    """Where whoever is sent the delivery may mute its subject; empty: there are no such links."""
+    key = settings.link_key()
+    if not settings.public_url or not key:
+        return ""
+    until = delivery.expires_at + _LINK_GOOD_S
+    return mute_url(settings.public_url, key, MuteLink(delivery.user, delivery.subject), until)

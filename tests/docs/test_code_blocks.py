@@ -65,6 +65,7 @@ NOTIFYING = [b for b in BLOCKS if b.page == "docs/notifications.md" and b.langua
 # tests/docs/test_notifications.py reads it.
 YAML = [b for b in BLOCKS if b.page == "docs/notifications.md" and b.language == "yaml"]
 # tests/docs/test_deploying.py runs those that need no container engine, and reads the others.
+USERS = [b for b in BLOCKS if b.page == "docs/users.md" and b.language == "sh"]
 DEPLOYING = [b for b in BLOCKS if b.page == "docs/deploying.md" and b.language == "sh"]
 # tests/presence/test_templates.py renders them.
 TEMPLATES = [b for b in BLOCKS if b.page == "docs/templates.md" and b.language == "yaml"]
@@ -112,11 +113,9 @@ def output(block: Block, suite: Suite) -> str:
 
 
 def test_every_block_is_taken() -> None:
-    shells = (
-        TOUR + OPERATING + NOTIFYING + MAKES + SYSTEMD + DEPLOYING + CHANNELS + GUIDE + EXTENSION
-    )
+    shells = TOUR + OPERATING + NOTIFYING + MAKES + SYSTEMD + DEPLOYING + USERS
     taken = {
-        "sh": shells,
+        "sh": shells + CHANNELS + GUIDE + EXTENSION,
         "js": CHANNELS,
         "python": PYTHON,
         "json": JSON,
@@ -170,6 +169,24 @@ def test_a_publisher_says_what_the_file_leaves_open(suite: Suite) -> None:
 def test_the_status_is_shown_as_the_operators_guide_says(suite: Suite) -> None:
     (block,) = [block for block in OPERATING if block.starts("onward status")]
     assert output(block, suite).startswith(f"Onward at {suite.url}: all is well")
+
+
+def test_a_backend_looks_after_users_as_the_guide_says(suite: Suite) -> None:
+    first, commands, wants, profile, there, ends = USERS
+    assert '{"added":2}' in output(first, suite)
+    printed = wait_for(
+        lambda: next((line for line in suite.output.all if "/orders/7" in line), ""),
+        30, "the console notifier prints",
+    )  # fmt: skip
+    assert "It is on its way." in printed
+    listed = output(commands, suite)
+    assert "2 follows added" in listed and "1 follow removed" in listed
+    assert "mailto:ann@example.org" in listed
+    assert '"timeZone":"Europe/Berlin"' in output(wants, suite)
+    assert "22:00-07:00, days 1,2,3,4,5" in output(profile, suite)
+    assert "/orders/7: 0 there, 0 away" in output(there, suite)
+    output(ends, suite)
+    assert suite.get("/v1/users/ann/follows")["follows"] == []
 
 
 PYTHON = [block for block in BLOCKS if block.language == "python"]

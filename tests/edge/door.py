@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import uvloop
+from google.protobuf.message import Message
 from onward.client.v1 import client_pb2
-from onward.presence.v1 import presence_pb2
+from onward.presence.v1 import presence_pb2, users_pb2
 from onward.types.v1 import entry_pb2, refusal_pb2
 
 from services.edge import websocket
@@ -26,6 +27,7 @@ from services.edge.tokens import Authenticator
 T = TypeVar("T")
 KEY = base64.b64encode(bytes(range(16))).decode()
 SECRET = "a key of tests, thirty-two bytes at least"
+LINK_KEY = "a key of tests that signs links"
 
 
 def run_on_uvloop(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -103,6 +105,32 @@ class FakeBackend:
         # What each watch of a story tells; a watch waits for what is put in later.
         self.watches: list[asyncio.Queue[presence_pb2.ExplainResponse | refusal_pb2.Refusal]] = []
         self.watches_ended = 0
+        # What UserService was asked, and what it answers, by method; else an empty answer.
+        self.asked_users: list[tuple[str, str, Message]] = []
+        self.users_answers: dict[str, Message | refusal_pb2.Refusal] = {}
+        self.presence_asked: list[presence_pb2.GetPresenceRequest] = []
+        self.presences: list[presence_pb2.GetPresenceResponse | refusal_pb2.Refusal] = []
+
+    async def presence(
+        self, request: presence_pb2.GetPresenceRequest
+    ) -> presence_pb2.GetPresenceResponse | refusal_pb2.Refusal:
+        self._fail()
+        self.presence_asked.append(request)
+        return self.refusal or self.presences[0]
+
+    async def watch_presence(
+        self, request: presence_pb2.GetPresenceRequest
+    ) -> AsyncIterator[presence_pb2.GetPresenceResponse | refusal_pb2.Refusal]:
+        self.presence_asked.append(request)
+        for one in self.presences:
+            yield one
+        await asyncio.Event().wait()
+
+    async def users(self, method: str, user: str, request: Message) -> Any:
+        self._fail()
+        self.asked_users.append((method, user, request))
+        response = getattr(users_pb2, f"{method}Response")
+        return self.refusal or self.users_answers.get(method, response())
 
     async def publish(
         self, publisher: str, publish: client_pb2.Publish
@@ -209,6 +237,7 @@ class Door:
             page=page,
             stories=stories,
             callbacks=callbacks,
+            link_key=LINK_KEY,
         )
         self.gateway = Gateway(
             "127.0.0.1:0", self, self.sweep, api, limits, sockets, local_only=anonymous

@@ -15,6 +15,8 @@ from onward.presence.v1 import (
     presence_pb2_grpc,
     registry_pb2,
     registry_pb2_grpc,
+    users_pb2,
+    users_pb2_grpc,
 )
 
 from services.chassis.cluster import Directory
@@ -130,6 +132,86 @@ def test_a_watch_that_is_closed_leaves_presence(run: Run) -> None:
             async with aclosing(cast(Any, readers.watch_story(QUESTION))) as stories:
                 assert await anext(stories) == story("one")
             await until(lambda: presence.left == 1)
+
+    run(main())
+
+
+class Users(users_pb2_grpc.UserServiceServicer):
+    """Ends calls as `end` says; answers others."""
+
+    def __init__(self, end: grpc.StatusCode | None) -> None:
+        self.end = end
+        self.asked: list[Any] = []
+
+    async def AddEndpoint(self, request: Any, context: Any) -> users_pb2.AddEndpointResponse:
+        self.asked.append(request)
+        if self.end is not None:
+            await context.abort(self.end, "At most 16 of them.")
+        return users_pb2.AddEndpointResponse()
+
+    async def Mute(self, request: Any, context: Any) -> users_pb2.MuteResponse:
+        assert self.end is not None
+        await context.abort(self.end, "At most 500 of them.")
+        raise AssertionError
+
+
+@asynccontextmanager
+async def serving_users(*users: Users) -> AsyncIterator[Readers]:
+    """Replicas that serve users' data; the first owns every partition."""
+    servers = [Server("127.0.0.1:0", SECRET, []) for _ in users]
+    for server, one in zip(servers, users, strict=True):
+        users_pb2_grpc.add_UserServiceServicer_to_server(one, server.grpc)
+        await server.start()
+    readers = Readers(directory(*(f"127.0.0.1:{server.port}" for server in servers)), SECRET)
+    try:
+        yield readers
+    finally:
+        await readers.close()
+        for server in servers:
+            await server.drain(0)
+
+
+ADD = users_pb2.AddEndpointRequest(user="ann", uri="fcm:1")
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, Code.ARGUMENT_INVALID),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, Code.TOO_MANY_EXTERNAL_TOKENS),
+    ],
+)
+def test_what_every_replica_would_refuse_is_told_in_its_words_and_asked_once(
+    run: Run, end: grpc.StatusCode, code: Any
+) -> None:
+    async def main() -> None:
+        first, second = Users(end), Users(None)
+        async with serving_users(first, second) as readers:
+            refusal = await readers.users("AddEndpoint", "ann", ADD)
+            assert (refusal.code, refusal.message) == (code, "At most 16 of them.")
+            assert (first.asked, second.asked) == ([ADD], [])
+            mute = await readers.users("Mute", "ann", users_pb2.MuteRequest(user="ann"))
+            assert (mute.code, mute.message) == (Code.ARGUMENT_INVALID, "At most 500 of them.")
+
+    run(main())
+
+
+def test_a_change_that_one_replica_cannot_make_is_asked_of_another(run: Run) -> None:
+    async def main() -> None:
+        first, second = Users(grpc.StatusCode.UNAVAILABLE), Users(None)
+        async with serving_users(first, second) as readers:
+            answer = await readers.users("AddEndpoint", "ann", ADD)
+            assert answer == users_pb2.AddEndpointResponse()
+            assert (first.asked, second.asked) == ([ADD], [ADD])
+
+    run(main())
+
+
+def test_a_change_that_nobody_can_make_is_unavailable(run: Run) -> None:
+    async def main() -> None:
+        async with serving_users(Users(grpc.StatusCode.UNAVAILABLE)) as readers:
+            refusal = await readers.users("AddEndpoint", "ann", ADD)
+            assert refusal.code == Code.UNAVAILABLE
 
     run(main())
 

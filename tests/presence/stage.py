@@ -18,7 +18,12 @@ import grpc.aio
 from grpc_health.v1 import health_pb2_grpc
 from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
 from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
-from onward.presence.v1 import deliveries_pb2_grpc, presence_pb2, presence_pb2_grpc
+from onward.presence.v1 import (
+    deliveries_pb2_grpc,
+    presence_pb2,
+    presence_pb2_grpc,
+    users_pb2_grpc,
+)
 from onward.types.v1 import entry_pb2
 
 from services.chassis.channel import open_channel
@@ -48,6 +53,8 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self.floors: dict[str, int] = defaultdict(int)
         self.reads = 0
         self.messages_down = False
+        # Called once, when the next read of messages has been answered.
+        self.after_read: Callable[[], None] | None = None
         self._server = Server("127.0.0.1:0", SECRET, ["onward.coordinator.v1.CoordinatorService"])
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(self, self._server.grpc)
 
@@ -112,7 +119,7 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
         log = self.subjects[request.subject]
         floor = self.floors[request.subject]
         after = max(request.after_seq, floor)
-        return coordinator_pb2.ReadMessagesResponse(
+        response = coordinator_pb2.ReadMessagesResponse(
             messages=[
                 coordinator_pb2.Delivery(pos=pos, message=message)
                 for pos, message in log[after : after + request.limit]
@@ -121,6 +128,10 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
             floor=floor,
             log_id=self.log_id,
         )
+        if self.after_read is not None:
+            then, self.after_read = self.after_read, None
+            then()
+        return response
 
     async def ReadTails(self, request, context):
         return coordinator_pb2.ReadTailsResponse(
@@ -350,6 +361,9 @@ class Stage:
         deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server(
             self.workers.delivery_servicer, self._server.grpc
         )
+        users_pb2_grpc.add_UserServiceServicer_to_server(
+            self.workers.user_servicer, self._server.grpc
+        )
         await self._server.start()
         self.address = f"127.0.0.1:{self._server.port}"
         self.workers.reached_at(self.address)
@@ -357,6 +371,7 @@ class Stage:
         self.deliveries = deliveries_pb2_grpc.DeliveryServiceStub(self._channel)
         self.presence = presence_pb2_grpc.PresenceServiceStub(self._channel)
         self.query = presence_pb2_grpc.PresenceQueryServiceStub(self._channel)
+        self.users = users_pb2_grpc.UserServiceStub(self._channel)
         await self._begin(partitions)
         self._running = asyncio.create_task(self.workers.run())
 
