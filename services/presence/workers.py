@@ -112,11 +112,7 @@ class Workers:
             HappeningContents(self._reader),
             extensions,
             trust,
-            TellerSettings(
-                settings.breaker_limits(),
-                settings.extension_deadline_s,
-                settings.extension_calls_max,
-            ),
+            _teller_settings(settings),
             random.random,
         )
         self._succession = Succession(store, is_member, self._dispatcher.wake)
@@ -320,6 +316,12 @@ class Workers:
             self._handovers.wake()
         if news.fanouts:
             self._fanouts.wake()
+
+
+def _teller_settings(settings: Settings) -> TellerSettings:
+    return TellerSettings(
+        settings.breaker_limits(), settings.extension_deadline_s, settings.extension_calls_max
+    )
 
 
 def _entitlement(settings: Settings, trust: Trust) -> Entitlement | None:
