@@ -8,6 +8,7 @@
           timers, handovers, fanouts, upkeep: what comes due later; each a loop on the store
                                 │
       plugins ◀══Notify══ dispatch ─▶ claims ─▶ sending   (core: the check at send)
+   extensions ◀══════════ tellers ─▶ telling ─▶ happenings, written by recording
 
 state, change, cover    rows of a user and questions about them
 breaker, answers        when a plugin may be called; what its answers mean
