@@ -9,6 +9,7 @@
                                 │
       plugins ◀══Notify══ dispatch ─▶ claims ─▶ sending   (core: the check at send)
                               └─▶ calls ─▶ rendering ─▶ render_worker ══▶ render_process
+   extensions ◀══════════ tellers ─▶ telling ─▶ happenings, written by recording
 
 state, change, cover    rows of a user and questions about them
 plugins, registry       who is called for which channel; breaker: when
