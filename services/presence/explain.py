@@ -15,7 +15,7 @@ from services.presence import cover
 from services.presence.notifications import Delivery, DeliveryState
 from services.presence.plan import DEFAULT_PLAN, Plan, Policy
 from services.presence.receipts import Kind, Receipt
-from services.presence.state import Follow, Message, Standing, UserState
+from services.presence.state import Follow, Message, Register, Standing, UserState
 from services.presence.store import Attempt, Decided
 
 State = pb.Outcome.State
@@ -180,6 +180,7 @@ def _of_row(facts: Facts, row: Decided) -> pb.Outcome:
         text = f"{text} Told together with {_count(others, 'other message', 'other messages')}."
     outcome = _outcome(span.from_seq, span.to_seq, state, reason, text, row.at)
     outcome.notification_id = row.notification_id
+    outcome.plan.CopyFrom(_plan(facts, row.notification_id))
     outcome.deliveries.extend(_delivery(facts, delivery) for delivery in deliveries)
     return outcome
 
@@ -258,11 +259,7 @@ def _waiting_sentence(
     facts: Facts, delivery: Delivery, channel: str, attempts: Sequence[Attempt]
 ) -> str:
     if delivery.held:
-        names = _names(
-            follow
-            for follow in facts.state.follows.values()
-            if not follow.ended and _stands(facts.state, follow) is not Standing.OFFLINE
-        )
+        names = _names(_holding(facts, delivery))
         return f"Held back from {channel}, because {names or 'a client'} answers for it."
     if not facts.is_served(delivery.scheme):
         return f"Waiting: no plugin serves {channel}."
@@ -283,6 +280,19 @@ def _waiting_sentence(
     return f"To be tried again by {channel} from {due} on, after {tried}: {delivery.reason}."
 
 
+def _holding(facts: Facts, delivery: Delivery) -> Iterable[Follow]:
+    """The follows whose clients may hold the delivery back."""
+    plan = facts.plans.get(delivery.notification_id, DEFAULT_PLAN)
+    endpoint = facts.state.endpoints.get(delivery.uri)
+    heard = cover.voices(facts.state, plan.policy, endpoint.clients if endpoint else ())
+    for follow in _by_client(heard):
+        register = heard.registers.get(follow.client_id)
+        if register is None or register.standing is Standing.OFFLINE:
+            continue
+        if not follow.ended and not register.away:
+            yield follow
+
+
 def _receipt(facts: Facts, delivery: Delivery, *kinds: Kind) -> Receipt | None:
     """The first receipt of one of these kinds."""
     receipts = facts.receipts.get(delivery.id, ())
@@ -299,6 +309,22 @@ def _outcome(
     if at is not None:
         outcome.at.FromNanoseconds(int(at * 1e9))
     return outcome
+
+
+def _plan(facts: Facts, notification_id: str) -> pb.PlanStory:
+    plan = facts.plans.get(notification_id, DEFAULT_PLAN)
+    told = pb.PlanStory(
+        policy=plan.policy.value,
+        category=plan.category,
+        priority=plan.priority.name.lower(),
+        quiet_hours=plan.quiet.value,
+        template=plan.template,
+    )
+    for delivery in facts.deliveries.get(notification_id, ()):
+        # All of a notification have the same.
+        told.expires_at.FromNanoseconds(int(delivery.expires_at * 1e9))
+        break
+    return told
 
 
 def _delivery(facts: Facts, delivery: Delivery) -> pb.DeliveryStory:
@@ -337,6 +363,7 @@ def _standing(state: UserState, follow: Follow) -> pb.ClientStanding:
         acked=follow.acked,
         ended=follow.ended,
         active=register is not None and register.active,
+        away=_is_away(register),
         since=_timestamp(register.since) if register else None,
         grace_until=_timestamp(register.grace_until)
         if register and register.standing is Standing.GRACE
@@ -347,6 +374,10 @@ def _standing(state: UserState, follow: Follow) -> pb.ClientStanding:
 def _stands(state: UserState, follow: Follow) -> Standing:
     register = state.registers.get(follow.client_id)
     return register.standing if register else Standing.OFFLINE
+
+
+def _is_away(register: Register | None) -> bool:
+    return register is not None and register.away
 
 
 def _who(state: UserState, follow: Follow) -> str:
