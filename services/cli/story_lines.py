@@ -99,7 +99,8 @@ def _deliveries(deliveries: Sequence[Story], decided_at: str, width: int) -> lis
 
 def _delivery(delivery: Story, channels: int, decided_at: str, width: int) -> list[str]:
     head = f"  {delivery.get('channel', '')!s:<{channels}}  "
-    parts = [str(delivery.get("state", ""))]
+    reason = f" ({delivery['reason']})" if delivery.get("reason") else ""
+    parts = [f"{delivery.get('state', '')}{reason}"]
     if delivery.get("dueAt"):
         parts.append(f"due {moment(delivery['dueAt'])}")
     if attempts := delivery.get("attempts"):

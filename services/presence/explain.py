@@ -39,7 +39,7 @@ _SUPPRESSED = {
     "PREFERENCE": "Not sent: the user does not want this category on any channel there is.",
     "QUIET_HOURS": "Not sent: it came in the user's quiet hours, and is dropped then.",
     "RATE_CAPPED": "Not sent: the user had as many notifications on the channel as the cap allows.",
-    "RECEIPTED": "Not sent on this channel: it had arrived on another before.",
+    "RECEIPTED": "Not sent: it had arrived on another channel before.",
 }
 # Why a delivery that was never tried waits, by its reason.
 _DEFERRED = {
@@ -83,7 +83,7 @@ def story(facts: Facts) -> pb.ExplainResponse:
     """The outcomes in order of seq, and how each client stands."""
     return pb.ExplainResponse(
         outcomes=[*_outcomes(facts)],
-        clients=[_standing(facts.state, follow) for follow in _newest_follows(facts.state)],
+        clients=[_standing(facts, follow) for follow in _newest_follows(facts.state)],
     )
 
 
@@ -165,7 +165,10 @@ def _of_row(facts: Facts, row: Decided) -> pb.Outcome:
             return _outcome(span.from_seq, span.to_seq, State.ACKNOWLEDGED, "", text, row.at)
         text = _SUPPRESSED.get(row.reason, f"Not sent: {row.reason}.")
         return _outcome(span.from_seq, span.to_seq, State.SUPPRESSED, row.reason, text, row.at)
-    deliveries = facts.deliveries.get(row.notification_id, ())
+    # In the order in which they are used.
+    deliveries = sorted(
+        facts.deliveries.get(row.notification_id, ()), key=lambda one: (one.step, one.scheme)
+    )
     state, reason, text = _notified(facts, deliveries)
     last = Message(facts.subject, span.to_seq, span.pos)
     acked_by = _names(f for f in _by_client(facts.state) if cover.covers(facts.state, f, last))
@@ -245,7 +248,8 @@ def _fate(facts: Facts, delivery: Delivery) -> str:
         case DeliveryState.CANCELLED if delivery.reason == "ACKNOWLEDGED":
             return f"Not sent by {channel}: acknowledged before."
         case DeliveryState.CANCELLED:
-            return _SUPPRESSED.get(delivery.reason, f"Not sent by {channel}: {delivery.reason}.")
+            told = _SUPPRESSED.get(delivery.reason, f"Not sent: {delivery.reason}.")
+            return told.replace("Not sent", f"Not sent by {channel}", 1)
         case DeliveryState.UNKNOWN if delivery.due_at is None:
             return f"It is unknown whether it was sent by {channel}; it is not repeated there."
     return _waiting_sentence(facts, delivery, channel, attempts)
@@ -329,7 +333,11 @@ def _plan(facts: Facts, notification_id: str) -> pb.PlanStory:
 
 def _delivery(facts: Facts, delivery: Delivery) -> pb.DeliveryStory:
     told = pb.DeliveryStory(
-        delivery_id=delivery.id, channel=delivery.scheme, state=delivery.state.value
+        delivery_id=delivery.id,
+        channel=delivery.scheme,
+        state=delivery.state.value,
+        # An early word is not a reason yet.
+        reason="" if delivery.state is DeliveryState.SENDING else delivery.reason,
     )
     if delivery.due_at is not None:
         told.due_at.FromNanoseconds(int(delivery.due_at * 1e9))
@@ -353,14 +361,21 @@ def _newest_follows(state: UserState) -> list[Follow]:
     return [newest[client_id] for client_id in sorted(newest)]
 
 
-def _standing(state: UserState, follow: Follow) -> pb.ClientStanding:
+def _standing(facts: Facts, follow: Follow) -> pb.ClientStanding:
+    state = facts.state
+    # Of what a mark alone speaks for, only positions are known: those of the messages told of.
+    marked = (
+        seq
+        for seq, pos in facts.positions.items()
+        if cover.covers(state, follow, Message(facts.subject, seq, pos))
+    )
     register = state.registers.get(follow.client_id)
     return pb.ClientStanding(
         client_id=follow.client_id,
         state=_stands(state, follow).value,
         generation=register.generation if register else 0,
         base=follow.base,
-        acked=follow.acked,
+        acked=max((follow.acked, *marked)),
         ended=follow.ended,
         active=register is not None and register.active,
         away=_is_away(register),

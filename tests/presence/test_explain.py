@@ -8,7 +8,7 @@ from onward.presence.v1 import presence_pb2
 from services.presence.explain import Facts, story
 from services.presence.notifications import Delivery, DeliveryState, Span
 from services.presence.plan import DEFAULT_PLAN, Plan, Policy, Priority, Quiet
-from services.presence.state import Endpoint, Follow, Handover, Register, Standing, UserState
+from services.presence.state import Endpoint, Follow, Handover, Mark, Register, Standing, UserState
 from services.presence.store import Attempt, Decided
 
 NAME = presence_pb2.Outcome.State.Name
@@ -275,7 +275,7 @@ def test_an_acknowledgement_is_no_answer_where_it_silences_nobody():
         "ENDPOINT_MOVED",
         "ENDPOINT_GONE",
         "RECEIPTED",
-    ],  # fmt: skip
+    ],
 )
 def test_every_suppression_has_a_sentence_of_its_own(reason):
     [(*_, state, text)] = told(decided=[Decided(Span(1, 1, 10), "", reason, 50.0)])
@@ -302,3 +302,24 @@ def test_each_client_stands_with_its_newest_follow():
     facts = Facts("/a", state, 1, 0, {}, 0, [], {}, {})
     [client] = story(facts).clients
     assert (client.base, client.acked, client.ended, client.state) == (5, 8, False, "offline")
+
+
+def test_what_a_mark_speaks_for_is_acknowledged_in_the_standing_too():
+    state = user(Standing.ONLINE)
+    [(key, follow)] = state.follows.items()
+    state = replace(
+        state,
+        follows={key: replace(follow, session_id="s", round=1)},
+        marks={(7, "/a"): Mark(round=2, pos=20)},
+    )
+    facts = Facts("/a", state, 1, 3, {1: 10, 2: 20, 3: 30}, 100, [], {}, {})
+    [client] = story(facts).clients
+    assert client.acked == 2
+
+
+def test_deliveries_are_told_in_the_order_in_which_they_are_used():
+    second = sent(DeliveryState.PENDING, id="a", uri="apns:1", due_at=90.0, step=1)
+    first = sent(DeliveryState.ACCEPTED, id="z", uri="fcm:1")
+    facts = Facts("/a", user(), 1, 1, {1: 10}, 100, [NOTIFIED], {"n": [second, first]}, {})
+    [outcome] = story(facts).outcomes
+    assert [one.channel for one in outcome.deliveries] == ["fcm", "apns"]

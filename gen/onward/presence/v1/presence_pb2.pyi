@@ -418,12 +418,17 @@ class DeliveryStory(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     DUE_AT_FIELD_NUMBER: _builtins.int
     RECEIPTS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
     """What the plugin was given, on every try."""
     channel: _builtins.str
     """The channel (`mailto`, …); never the whole token."""
     state: _builtins.str
     """pending, sending, retry, accepted, delivered, failed, unknown, dead, expired, cancelled."""
+    reason: _builtins.str
+    """A word for why it waits, or ended as it did: RETRY, RECEIPTED, TRIES_EXHAUSTED, …; empty: it
+    has none.
+    """
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptStory]:
         """Every try."""
@@ -445,10 +450,11 @@ class DeliveryStory(_message.Message):
         attempts: _abc.Iterable[Global___AttemptStory] | None = ...,
         due_at: _timestamp_pb2.Timestamp | None = ...,
         receipts: _abc.Iterable[Global___ReceiptStory] | None = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "channel", b"channel", "delivery_id", b"delivery_id", "due_at", b"due_at", "receipts", b"receipts", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "channel", b"channel", "delivery_id", b"delivery_id", "due_at", b"due_at", "reason", b"reason", "receipts", b"receipts", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
