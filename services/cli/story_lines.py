@@ -99,8 +99,9 @@ def _deliveries(deliveries: Sequence[Story], decided_at: str, width: int) -> lis
 
 def _delivery(delivery: Story, channels: int, decided_at: str, width: int) -> list[str]:
     head = f"  {delivery.get('channel', '')!s:<{channels}}  "
-    reason = f" ({delivery['reason']})" if delivery.get("reason") else ""
-    parts = [f"{delivery.get('state', '')}{reason}"]
+    state, reason = str(delivery.get("state", "")), str(delivery.get("reason") or "")
+    # Some states say all that there is to say.
+    parts = [f"{state} ({reason})" if reason and reason.lower() != state else state]
     if delivery.get("dueAt"):
         parts.append(f"due {moment(delivery['dueAt'])}")
     if attempts := delivery.get("attempts"):

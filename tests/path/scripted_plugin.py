@@ -7,9 +7,11 @@ is a list of events as JSON. Ids of all deliveries handed over are kept.
 """
 
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
@@ -25,6 +27,16 @@ NAME = "scripted"
 DETAIL = "the provider is busy"
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How fast it is: deliveries in a call, calls at a time (0: as many as the caller wants), and
+    how long a call takes."""
+
+    batch_max: int = 0
+    calls_max: int = 0
+    call_s: float = 0.0
+
+
 class ScriptedPlugin(notifier_pb2_grpc.NotifierServiceServicer):
     """Serves these channels at `address`, with the block. Those of `once` are never repeated;
     those of `always` are answered with their word, whatever the token is."""
@@ -34,9 +46,11 @@ class ScriptedPlugin(notifier_pb2_grpc.NotifierServiceServicer):
         channels: tuple[str, ...],
         once: tuple[str, ...] = (),
         always: Mapping[str, str] | None = None,
+        pace: Pace = Pace(),
     ) -> None:
         self.handed: list[tuple[str, str]] = []  # (user, delivery id)
         self._channels, self._once, self._always = channels, once, always or {}
+        self._pace = pace
         self._tries: Counter[str] = Counter()
         self._lock = Lock()
         self._server = grpc.server(ThreadPoolExecutor(16))
@@ -58,14 +72,21 @@ class ScriptedPlugin(notifier_pb2_grpc.NotifierServiceServicer):
             )
             for scheme in (*self._channels, *self._once, *self._always)
         ]
-        return notifier_pb2.DescribeResponse(name=NAME, channels=channels, callbacks=True)
+        return notifier_pb2.DescribeResponse(
+            name=NAME,
+            channels=channels,
+            callbacks=True,
+            batch_max=self._pace.batch_max,
+            concurrency_max=self._pace.calls_max,
+        )
 
     def Notify(self, request: Any, context: Any) -> notifier_pb2.NotifyResponse:
         with self._lock:
             self.handed += [(one.user, one.delivery_id) for one in request.deliveries]
-            return notifier_pb2.NotifyResponse(
-                results=[self._result(one) for one in request.deliveries]
-            )
+            results = [self._result(one) for one in request.deliveries]
+        # Known as handed over before it is answered, as with a provider.
+        time.sleep(self._pace.call_s)
+        return notifier_pb2.NotifyResponse(results=results)
 
     def _result(self, one: notifier_pb2.Delivery) -> notifier_pb2.Result:
         scheme, _, rest = one.endpoint.partition(":")
