@@ -11,9 +11,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from onward.presence.v1 import presence_pb2
 from typer.testing import CliRunner
 
 from services.cli.__main__ import app
+from services.presence.explain import _SUPPRESSED
 from tests.path.explain_cases import CASES, ROUTING, SETTINGS, Case, arrived_before, plain
 from tests.path.explain_stage import CONTENT, TOKEN, Stage
 from tests.path.scripted_plugin import ScriptedPlugin
@@ -70,6 +72,17 @@ def test_every_outcome_is_told_in_one_screen_and_as_json(suite: Suite, case: Cas
         assert " ".join(words.split()) in flowing, screen
     for secret in (CONTENT, TOKEN):
         assert secret not in screen + line
+
+
+def test_no_state_and_no_suppression_is_left_out() -> None:
+    states = set(presence_pb2.Outcome.State.keys())
+    told = {case.state for case in CASES}
+    # Presence is hardly ever behind for long enough to be asked.
+    assert states - told == {"STATE_UNSPECIFIED", "NOT_YET"}
+    suppressed = {case.reason for case in CASES if case.state == "SUPPRESSED"}
+    # The log of a running suite keeps everything for ten minutes; and what arrived by another
+    # channel is no suppression of the whole.
+    assert _SUPPRESSED.keys() - suppressed == {"TRIMMED", "RECEIPTED"}
 
 
 def test_a_message_that_had_arrived_spares_the_next_channel(suite: Suite) -> None:

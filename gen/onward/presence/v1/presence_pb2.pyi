@@ -679,6 +679,7 @@ class PresentClient(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     ACTIVE_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
+    AWAY_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """Whose it is."""
     client_id: _builtins.str
@@ -687,6 +688,8 @@ class PresentClient(_message.Message):
     """online, grace, offline."""
     active: _builtins.bool
     """Whether a person looks at it, as it said last; false while it is not online."""
+    away: _builtins.bool
+    """Online, but nobody has looked at it for so long that it answers for nothing."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Since when it has been online, in its grace, or offline; or since `active` changed, if that
@@ -701,10 +704,11 @@ class PresentClient(_message.Message):
         state: _builtins.str = ...,
         active: _builtins.bool = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
+        away: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "client_id", b"client_id", "since", b"since", "state", b"state", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "away", b"away", "client_id", b"client_id", "since", b"since", "state", b"state", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
