@@ -100,6 +100,7 @@ def delivery_message(
         priority=_PRIORITIES[claimed.plan.priority],
         locale=claimed.profile.locale,
         mute_url=mute_url,
+        templated=bool(claimed.plan.template),
     )
     message.expires_at.FromNanoseconds(int(delivery.expires_at * 1e9))
     return message

@@ -103,8 +103,9 @@ class Owner:
             await asyncio.wait([working])
             if not working.cancelled():
                 working.result()
-        if self._bug is not None:
-            raise self._bug
+        bug, self._bug = self._bug, None
+        if bug is not None:
+            raise bug
 
     def gives_way(self) -> bool:
         since = self._store.unanswered_since
