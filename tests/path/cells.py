@@ -18,7 +18,15 @@ from tests.notifier.provider import LOST, Reply
 from tests.path.mail_double import LOST as MAIL_LOST
 from tests.path.mail_double import Reply as MailReply
 
-LONG = f"{CANARY} " + "wörter " * 4_000
+# Of this, notifications of the route would hold all that a channel has room for.
+WHOLE = {"text": f"{CANARY} " + "wörter " * 4_000, "headers": {"told": "whole"}}
+ROUTING = """
+templates:
+  whole: {title: "{{ newest.publisher }}", body: "{{ newest.text }}"}
+routes:
+  - {subject: /cells/*, headers: {told: whole}, template: whole}
+"""
+TRIES_MAX = 5  # as the suite is set up
 _PAGE = b"<html><body>Bad gateway</body></html>"
 _HTML = {"content-type": "text/html"}
 _PAST_MS, _FUTURE_MS = 1_000_000_000_000, 4_102_444_800_000
@@ -67,6 +75,14 @@ def retried(channel: str, name: str, said: Any, **more: Any) -> Cell:
     """Refused twice for now, then sent."""
     outcome = more.get("taken", "ACCEPTED")
     return Cell(channel, name, (said, said), tries=("RETRY", "RETRY", outcome), **more)
+
+
+def given_up(channel: str, name: str, said: Any, **more: Any) -> Cell:
+    """Refused for now at every try there is: a dead letter; the endpoint stays."""
+    return Cell(
+        channel, name, (said,) * TRIES_MAX, tries=("RETRY",) * TRIES_MAX, state="FAILED",
+        reason="TRIES_EXHAUSTED", **more,
+    )  # fmt: skip
 
 
 def waits(channel: str, name: str, said: Any, due_in_s: tuple[float, float]) -> Cell:
@@ -124,7 +140,7 @@ _QUOTA = error(429, "RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED"))
 
 FCM = [
     taken("fcm", "accepted"),
-    taken("fcm", "a long message within 4,096 bytes", fields={"text": LONG}),
+    taken("fcm", "a long message within 4,096 bytes", fields=WHOLE),
     gone("fcm", "404 UNREGISTERED", error(404, "NOT_FOUND", fcm_error("UNREGISTERED"))),
     gone("fcm", "400 that names the token",
          error(400, "INVALID_ARGUMENT", violation("message.token"))),
@@ -148,6 +164,7 @@ FCM = [
     refused("fcm", "400 without details", error(400, "INVALID_ARGUMENT")),
     refused("fcm", "400 with HTML", _page(400)),
     repeated("fcm", "no answer", Reply(LOST)),
+    given_up("fcm", "500 for good", error(500, "INTERNAL")),
 ]  # fmt: skip
 
 APNS = [
@@ -156,7 +173,7 @@ APNS = [
     wrong("apns", "DeviceTokenNotForTopic, and nothing was ever accepted",
           refusal(400, "DeviceTokenNotForTopic"), phase=Phase.FIRST),
     taken("apns", "accepted"),
-    taken("apns", "a long message within 4,096 bytes", fields={"text": LONG}),
+    taken("apns", "a long message within 4,096 bytes", fields=WHOLE),
     gone("apns", "410 Unregistered", refusal(410, "Unregistered")),
     gone("apns", "410 Unregistered after it was registered",
          refusal(410, "Unregistered", timestamp=_FUTURE_MS)),
@@ -183,11 +200,12 @@ APNS = [
     wrong("apns", "403 ExpiredProviderToken again", refusal(403, "ExpiredProviderToken"),
           phase=Phase.ALONE),
     repeated("apns", "no answer", Answer(cut=True), phase=Phase.ALONE),
+    given_up("apns", "503 for good", refusal(503, "ServiceUnavailable")),
 ]  # fmt: skip
 
 WEB_PUSH = [
     taken("webpush", "accepted"),
-    taken("webpush", "a long message within 2,700 bytes", fields={"text": LONG}),
+    taken("webpush", "a long message within 2,700 bytes", fields=WHOLE),
     gone("webpush", "404", Reply(404)),
     gone("webpush", "410", Reply(410)),
     retried("webpush", "429", Reply(429)),
@@ -202,6 +220,7 @@ WEB_PUSH = [
     refused("webpush", "a redirect, which is not followed",
             Reply(307, headers={"location": "/wpush/v2/browser-1"})),
     repeated("webpush", "no answer", Reply(LOST)),
+    given_up("webpush", "503 for good", Reply(503)),
     taken("webpush, not listed", "accepted"),
     gone("webpush, not listed", "410", Reply(410)),
     retried("webpush, not listed", "503", Reply(503)),
@@ -210,7 +229,7 @@ WEB_PUSH = [
 
 E_MAIL = [
     taken("e-mail", "accepted"),
-    taken("e-mail", "a long message", fields={"text": LONG}),
+    taken("e-mail", "a long message", fields=WHOLE),
     gone("e-mail", "5.1.1 at RCPT", MailReply("550 5.1.1 no such user")),
     gone("e-mail", "5.1.1 after DATA", MailReply("550 5.1.1 no such user", "DATA")),
     gone("e-mail", "5.1.10", MailReply("556 5.1.10 the domain takes no mail")),
@@ -225,13 +244,14 @@ E_MAIL = [
     refused("e-mail", "550 without a code of its own", MailReply("550 no")),
     refused("e-mail", "552 too large", MailReply("552 5.3.4 too big", "DATA")),
     repeated("e-mail", "connection lost after DATA", MAIL_LOST),
+    given_up("e-mail", "451 for good", MailReply("451 4.3.0 try again later")),
 ]  # fmt: skip
 
 _QUEUE = twilio_error(429, 20429)
 
 SMS = [
     taken("sms", "accepted"),
-    taken("sms", "a long message within 1,600 characters", fields={"text": LONG}),
+    taken("sms", "a long message within 1,600 characters", fields=WHOLE),
     gone("sms", "21211", twilio_error(400, 21211)),
     gone("sms", "21614", twilio_error(400, 21614)),
     gone("sms", "30006", twilio_error(400, 30006)),
@@ -245,6 +265,7 @@ SMS = [
     refused("sms", "21617 too long", twilio_error(400, 21617)),
     Cell("sms", "21610 STOP", (twilio_error(400, 21610),), tries=("OPTED_OUT",), state="FAILED",
          reason="OPTED_OUT", next_state="SUPPRESSED", next_reason="OPTED_OUT"),
+    given_up("sms", "20429 for good", _later(_QUEUE, 0)),
     # The library would post each of these again.
     never_repeated("sms", "500 of something in between", Answer(500, _PAGE, _HTML)),
     never_repeated("sms", "502 with HTML", Answer(502, _PAGE, _HTML)),
@@ -257,7 +278,7 @@ _ARRIVED = {"taken": "DELIVERED"}
 
 WEBHOOK = [
     taken("webhook", "accepted", **_ARRIVED),
-    taken("webhook", "a long message within 20,000 bytes", fields={"text": LONG}, **_ARRIVED),
+    taken("webhook", "a long message within 20,000 bytes", fields=WHOLE, **_ARRIVED),
     gone("webhook", "410", Answer(410), **_ARRIVED),
     retried("webhook", "429 with Retry-After", _later(Answer(429), 1), apart_s=1, **_ARRIVED),
     retried("webhook", "502 with HTML", Answer(502, _PAGE, _HTML), **_ARRIVED),
@@ -271,6 +292,7 @@ WEBHOOK = [
     wrong("webhook", "400", Answer(400), **_ARRIVED),
     wrong("webhook", "401", Answer(401), **_ARRIVED),
     wrong("webhook", "404", Answer(404), **_ARRIVED),
+    given_up("webhook", "503 for good", Answer(503), **_ARRIVED),
     refused("webhook", "413", Answer(413), **_ARRIVED),
     taken("webhook, former secret", "accepted", **_ARRIVED),
 ]  # fmt: skip
@@ -280,6 +302,7 @@ APPRISE = [
     retried("apprise", "500", Answer(500)),
     retried("apprise", "404, which is no word of an endpoint", Answer(404)),
     retried("apprise", "410, which is no word of an endpoint", Answer(410)),
+    given_up("apprise", "500 for good", Answer(500)),
 ]
 
 CELLS = [*FCM, *APNS, *WEB_PUSH, *E_MAIL, *SMS, *WEBHOOK, *APPRISE]

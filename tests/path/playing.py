@@ -98,59 +98,69 @@ def _play_channel(up: Suite, players: Sequence[Played]) -> None:
 def _play_together(up: Suite, players: Sequence[Played]) -> None:
     for one in players:
         one.line.scripts.say(one.key, *one.cell.said, stands=one.cell.stands)
-        with Socket(up, one.user) as client:
-            client.ask(connect=_connect(one, externalTokens=[{"uri": one.endpoint}]))
+        leave(up, one)
     for one in players:
-        _publish(up, one, 1)
+        publish(up, one, 1)
     standing = [one for one in players if one.cell.stands]
-    for one, story in zip(standing, _watch(up, standing, 1, _was_tried_twice), strict=True):
-        one.waiting, one.listed_waiting = story, _listed(up, one)
+    for one, story in zip(standing, watch(up, standing, 1, was_tried_twice), strict=True):
+        one.waiting, one.listed_waiting = story, listed(up, one)
     for one in standing:
         one.line.scripts.mend(one.key)
-    for one, story in zip(players, _watch(up, players, 1, _has_ended), strict=True):
+    for one, story in zip(players, watch(up, players, 1, has_ended), strict=True):
         one.ended = story
         one.requests = one.line.scripts.asked[one.key]
-        one.listed = _listed(up, one)
+        one.listed = listed(up, one)
         one.told_first = _return(up, one)
     for one in players:
-        _publish(up, one, 2)
-    for one, story in zip(players, _watch(up, players, 2, _has_ended), strict=True):
+        publish(up, one, 2)
+    for one, story in zip(players, watch(up, players, 2, has_ended), strict=True):
         one.next = story
         one.told_later = _return(up, one)
 
 
-def _connect(one: Played, **more: Any) -> dict[str, Any]:
+def leave(up: Suite, one: Played) -> None:
+    """Register the endpoint, follow the subject, and go."""
+    with Socket(up, one.user) as client:
+        client.ask(connect=connect(one, externalTokens=[{"uri": one.endpoint}]))
+
+
+def connect(one: Played, **more: Any) -> dict[str, Any]:
+    """The connect frame of the user's client."""
     return connecting(one.user, {"subject": one.subject}, **more)
 
 
 def _return(up: Suite, one: Played) -> list[str]:
     """Come back, and leave again: what is told of endpoints that are gone."""
     with Socket(up, one.user) as client:
-        return list(client.ask(connect=_connect(one))["connected"].get("endpointsGone", []))
+        return list(client.ask(connect=connect(one))["connected"].get("endpointsGone", []))
 
 
-def _listed(up: Suite, one: Played) -> list[str]:
+def listed(up: Suite, one: Played) -> list[str]:
+    """The user's endpoints."""
     return [found["uri"] for found in up.get(f"/v1/users/{one.user}/endpoints")["endpoints"]]
 
 
-def _publish(up: Suite, one: Played, number: int) -> None:
+def publish(up: Suite, one: Played, number: int) -> None:
+    """Publish the message that is the subject's `number`th."""
     fields = {"text": f"{CANARY} {number}", **(one.cell.fields if number == 1 else {})}
     up.publish(one.subject, user=f"author-{one.number}", **fields)
 
 
-def _was_tried_twice(story: Story, _: Cell) -> bool:
+def was_tried_twice(story: Story, _: Cell) -> bool:
+    """It failed twice, and waits."""
     waits = not any(one["state"] == "sending" for one in story.get("deliveries", []))
     return story["state"] == "PENDING" and waits and len(tries_of(story)) >= 2
 
 
-def _has_ended(story: Story, cell: Cell) -> bool:
+def has_ended(story: Story, cell: Cell) -> bool:
+    """Nothing more comes of it, or not before a time that its cell names."""
     if cell.due_in_s and int(story["fromSeq"]) == 1:
         return bool(tries_of(story))
     sending = any(one["state"] == "sending" for one in story.get("deliveries", []))
     return story["state"] not in _OPEN and not sending
 
 
-def _watch(
+def watch(
     up: Suite, players: Sequence[Played], seq: int, condition: Callable[[Story, Cell], bool]
 ) -> list[Story]:
     """The first story of each of which it is true; of one of which it never is, the last."""
