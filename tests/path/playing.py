@@ -110,12 +110,12 @@ def _play_together(up: Suite, players: Sequence[Played]) -> None:
         one.ended = story
         one.requests = one.line.scripts.asked[one.key]
         one.listed = listed(up, one)
-        one.told_first = _return(up, one)
+        one.told_first = come_back(up, one)
     for one in players:
         publish(up, one, 2)
     for one, story in zip(players, watch(up, players, 2, has_ended), strict=True):
         one.next = story
-        one.told_later = _return(up, one)
+        one.told_later = come_back(up, one)
 
 
 def leave(up: Suite, one: Played) -> None:
@@ -129,7 +129,7 @@ def connect(one: Played, **more: Any) -> dict[str, Any]:
     return connecting(one.user, {"subject": one.subject}, **more)
 
 
-def _return(up: Suite, one: Played) -> list[str]:
+def come_back(up: Suite, one: Played) -> list[str]:
     """Come back, and leave again: what is told of endpoints that are gone."""
     with Socket(up, one.user) as client:
         return list(client.ask(connect=connect(one))["connected"].get("endpointsGone", []))
