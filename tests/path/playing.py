@@ -20,7 +20,8 @@ from tests.path.doubles import Line
 from tests.path.socket_client import Socket, connecting
 from tests.path.stack import Suite
 
-PATIENCE_S = 60.0
+PATIENCE_S = 60.0  # with one step; after the first that lasts so long, hardly any
+_NO_PATIENCE_S = 2.0
 _LOOK_EVERY_S = 0.15
 _OPEN = ("PENDING", "NOT_YET", "HELD", "ANSWERED_FOR", "DEFERRED")
 
@@ -160,18 +161,23 @@ def has_ended(story: Story, cell: Cell) -> bool:
     return story["state"] not in _OPEN and not sending
 
 
+_out_of_patience: set[str] = set()  # channels, by scheme
+
+
 def watch(
     up: Suite, players: Sequence[Played], seq: int, condition: Callable[[Story, Cell], bool]
 ) -> list[Story]:
     """The first story of each of which it is true; of one of which it never is, the last."""
     stories: list[Story] = [{} for _ in players]
     left = list(enumerate(players))
-    end = time.monotonic() + PATIENCE_S
+    schemes = {one.line.scheme for one in players}
+    end = time.monotonic() + (_NO_PATIENCE_S if schemes & _out_of_patience else PATIENCE_S)
     while left:
         for number, one in left:
             stories[number] = up.explain(one.user, one.subject, seq)
         left = [pair for pair in left if not condition(stories[pair[0]], pair[1].cell)]
         if left and time.monotonic() >= end:
+            _out_of_patience.update(schemes)
             break
         if left:
             time.sleep(_LOOK_EVERY_S)
