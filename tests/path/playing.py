@@ -20,12 +20,20 @@ from tests.path.doubles import Line
 from tests.path.socket_client import Socket, connecting
 from tests.path.stack import Suite
 
-PATIENCE_S = 60.0  # with one step; after the first that lasts so long, hardly any
-_NO_PATIENCE_S = 2.0
 _LOOK_EVERY_S = 0.15
 _OPEN = ("PENDING", "NOT_YET", "HELD", "ANSWERED_FOR", "DEFERRED")
 
 Story = Mapping[str, Any]
+
+
+@dataclass
+class Patience:
+    """How long a step may last. After one that lasted too long, the others get hardly any."""
+
+    step_s: float = 60.0
+
+    def lose(self) -> None:
+        self.step_s = 2.0
 
 
 @dataclass
@@ -35,6 +43,7 @@ class Played:
     cell: Cell
     line: Line
     number: int
+    patience: Patience = field(default_factory=Patience)  # shared within a channel
     waiting: Story = field(default_factory=dict)  # before it was mended
     listed_waiting: Sequence[str] = ()  # endpoints then
     ended: Story = field(default_factory=dict)
@@ -90,6 +99,9 @@ def play(up: Suite, lines: Mapping[str, Line], cells: Sequence[Cell]) -> dict[st
 
 
 def _play_channel(up: Suite, players: Sequence[Played]) -> None:
+    patience = Patience()
+    for one in players:
+        one.patience = patience
     for phase in Phase:
         chosen = [one for one in players if one.cell.phase is phase]
         for some in [[one] for one in chosen] if phase is Phase.ALONE else [chosen]:
@@ -161,23 +173,20 @@ def has_ended(story: Story, cell: Cell) -> bool:
     return story["state"] not in _OPEN and not sending
 
 
-_out_of_patience: set[str] = set()  # channels, by scheme
-
-
 def watch(
     up: Suite, players: Sequence[Played], seq: int, condition: Callable[[Story, Cell], bool]
 ) -> list[Story]:
     """The first story of each of which it is true; of one of which it never is, the last."""
     stories: list[Story] = [{} for _ in players]
     left = list(enumerate(players))
-    schemes = {one.line.scheme for one in players}
-    end = time.monotonic() + (_NO_PATIENCE_S if schemes & _out_of_patience else PATIENCE_S)
+    end = time.monotonic() + min((one.patience.step_s for one in players), default=0.0)
     while left:
         for number, one in left:
             stories[number] = up.explain(one.user, one.subject, seq)
         left = [pair for pair in left if not condition(stories[pair[0]], pair[1].cell)]
         if left and time.monotonic() >= end:
-            _out_of_patience.update(schemes)
+            for one in players:
+                one.patience.lose()
             break
         if left:
             time.sleep(_LOOK_EVERY_S)

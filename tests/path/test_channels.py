@@ -36,6 +36,9 @@ from tests.path.playing import (
 from tests.path.socket_client import Socket
 from tests.path.stack import QUICK, ROOT, Program, Suite, base_environ, ended, free_port
 
+# All cells are played before the first test, in half a minute; a slow machine may take longer.
+pytestmark = pytest.mark.timeout(300)
+
 PATIENT = {
     "ONWARD_PRESENCE_GRACE_S": "0.3",
     "ONWARD_PRESENCE_GRACE_CLEAN_S": "0.3",
