@@ -191,11 +191,23 @@ class Settings(SharedSettings):
         most=600,
         doc="seconds that one send may take, then its outcome is unknown",
     )
+    linger_s: float = setting(
+        2.0,
+        least=0.1,
+        most=600,
+        doc="seconds that a call waits for one send; what takes longer is unknown for now and "
+        "asked about again, so that one that never ends does not hold up those it came with; shorter costs "
+        "slow providers more calls; SMS are always waited for",
+    )
     batch_max: int = setting(
         100, least=1, most=1000, doc="deliveries that one call may carry; told to the caller"
     )
     calls_max: int = setting(
-        4, least=1, most=64, doc="calls that the caller should have under way; told to it"
+        16,
+        least=1,
+        most=64,
+        doc="calls that the caller should have under way; told to it; fewer than channels let slow "
+        "ones hold up the others",
     )
     drain_s: float = setting(
         3.0, least=0, most=60, doc="seconds that calls under way get when the process is stopped"
