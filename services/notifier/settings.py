@@ -196,8 +196,8 @@ class Settings(SharedSettings):
         least=0.1,
         most=600,
         doc="seconds that a call waits for one send; what takes longer is unknown for now and "
-        "asked about again, so that one that never ends does not hold up those it came with; shorter costs "
-        "slow providers more calls; SMS are always waited for",
+        "asked about again, so that one that never ends does not hold up those it came with; "
+        "shorter costs slow providers more calls; SMS are always waited for",
     )
     batch_max: int = setting(
         100, least=1, most=1000, doc="deliveries that one call may carry; told to the caller"
