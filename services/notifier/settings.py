@@ -125,10 +125,10 @@ class Settings(SharedSettings):
         "by commas, while one is being replaced; empty: no webhooks",
     )
     webhook_hosts: tuple[str, ...] = setting(
-        ("*",),
+        (),
         doc="hosts of receivers that may hold up all webhooks by refusing one, parted by commas; "
         "*.example.org are those below it, * is all. Where another refuses, that one notification "
-        "fails",
+        "fails; so name only receivers of your own",
     )
     webhook_concurrency: int = setting(
         32, least=1, most=500, doc="webhooks under way at a time; a slow receiver holds one"

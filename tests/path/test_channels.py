@@ -98,6 +98,8 @@ def suite(
         "ONWARD_TWILIO_FROM": SENDER,
         "ONWARD_TWILIO_URL": channels["sms"].double.url,
         "ONWARD_WEBHOOK_SECRETS": SECRET,
+        # The receiver is the operator's own.
+        "ONWARD_NOTIFIER_WEBHOOK_HOSTS": "127.0.0.1",
     }
     up = Suite(tmp_path_factory.mktemp("data"), QUICK | PATIENT | providers | mailbox.settings)
     with ended(up):
