@@ -206,13 +206,18 @@ class Caller:
         self, lane: Lane, claimed: Sequence[Claimed], results: Mapping[str, Answer]
     ) -> bool:
         works = any(answer.outcome in PLUGIN_WORKS for answer in results.values())
-        faults = [answer for answer in results.values() if answer.outcome in PLUGIN_FAULTS]
-        if all(answer.outcome in NOT_CALLED for answer in results.values()):
+        lane.proven |= works
+        misfits = lane.misfits
+        misfits.learn([one.delivery for one in claimed], results, lane.proven)
+        telling = [answer for own_id, answer in results.items() if own_id not in misfits]
+        faults = [answer for answer in telling if answer.outcome in PLUGIN_FAULTS]
+        if all(answer.outcome in NOT_CALLED for answer in telling):
             lane.breaker = lane.breaker.release()  # Nothing was learnt of the plugin.
         elif works or not faults:
             lane.breaker = lane.breaker.succeed()
             lane.fault = ""
         else:
+            lane.proven = False
             now = asyncio.get_running_loop().time()
             lane.breaker = lane.breaker.fail(now, self._chance())
             lane.open_until = time.time() + lane.breaker.open_until - now
@@ -241,7 +246,8 @@ class Caller:
             for one in claimed:
                 own_id = one.delivery.id
                 answer = results[own_id]
-                settled = settle(one.delivery, answer, now, chances[own_id], self._limits, works)
+                alone = works or own_id in misfits
+                settled = settle(one.delivery, answer, now, chances[own_id], self._limits, alone)
                 effects += receipts.after_answer(settled, words.get(own_id, ""))
                 attempts.append(answers.ended(one.attempt, answer, now))
             answers.write(tx, effects)

@@ -36,6 +36,7 @@ from services.presence.descriptions import (
     lane_calls_max,
     route,
 )
+from services.presence.misfits import Misfits
 from services.presence.registry import Registration, of_setting, shown_to
 
 __all__ = ["ANY", "Description", "Lane", "Plugin", "Plugins"]
@@ -67,6 +68,9 @@ class Lane:
         self.looking = False
         # More may be due than was claimed when it was last looked at.
         self.hungry = False
+        # Something was served since the channel last failed as a whole; and who fails all the same.
+        self.proven = False
+        self.misfits = Misfits()
         # What the channel failed with as a whole, last; empty: nothing since it last worked.
         self.fault = ""
 
