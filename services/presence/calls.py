@@ -205,6 +205,48 @@ class Caller:
     async def _settle(
         self, lane: Lane, claimed: Sequence[Claimed], results: Mapping[str, Answer]
     ) -> bool:
+        alone = self._learn(lane, claimed, results)
+        for answer in results.values():
+            metrics.attempts.labels(lane.plugin.label, lane.channel, answer.outcome.value).inc()
+        chances = {own_id: self._chance() for own_id in results}
+
+        def record(tx: Transaction) -> bool:
+            tx.lock({one.delivery.user for one in claimed})
+            effects: list[Effect] = []
+            attempts: list[Attempt] = []
+            now = tx.now()
+            # Receipts may have overtaken the answer.
+            words = tx.early_words([one.delivery.id for one in claimed])
+            for one in claimed:
+                own_id = one.delivery.id
+                answer = results[own_id]
+                chance, others_work = chances[own_id], own_id in alone
+                settled = settle(one.delivery, answer, now, chance, self._limits, others_work)
+                effects += receipts.after_answer(settled, words.get(own_id, ""))
+                attempts.append(answers.ended(one.attempt, answer, now))
+            answers.write(tx, effects)
+            tx.put_attempts(attempts)
+            _go_on(tx, claimed, effects)
+            return any(
+                isinstance(e, PutDelivery) and e.delivery.due_at is not None for e in effects
+            )
+
+        while True:
+            try:
+                return await self._store.write(record)
+            except (StoreFull, Unavailable) as fault:
+                # What the plugin said must not be lost: without it the delivery is unknown. Where
+                # it is not known whether it was recorded, the claim of the store has ended with
+                # that, and the next try is refused.
+                log.error(
+                    "answers_unrecorded", plugin=lane.plugin.label, fault=type(fault).__name__
+                )
+                await asyncio.sleep(_FAULT_PAUSE_S)
+
+    def _learn(
+        self, lane: Lane, claimed: Sequence[Claimed], results: Mapping[str, Answer]
+    ) -> frozenset[str]:
+        """What the answers say of the channel; returns whose faults are no fault of the channel."""
         works = any(answer.outcome in PLUGIN_WORKS for answer in results.values())
         lane.proven |= works
         misfits = lane.misfits
@@ -232,42 +274,7 @@ class Caller:
         metrics.breaker_open.labels(lane.plugin.label, lane.channel).set(
             0 if lane.breaker.closed else 1
         )
-        for answer in results.values():
-            metrics.attempts.labels(lane.plugin.label, lane.channel, answer.outcome.value).inc()
-        chances = {own_id: self._chance() for own_id in results}
-
-        def record(tx: Transaction) -> bool:
-            tx.lock({one.delivery.user for one in claimed})
-            effects: list[Effect] = []
-            attempts: list[Attempt] = []
-            now = tx.now()
-            # Receipts may have overtaken the answer.
-            words = tx.early_words([one.delivery.id for one in claimed])
-            for one in claimed:
-                own_id = one.delivery.id
-                answer = results[own_id]
-                alone = works or own_id in misfits
-                settled = settle(one.delivery, answer, now, chances[own_id], self._limits, alone)
-                effects += receipts.after_answer(settled, words.get(own_id, ""))
-                attempts.append(answers.ended(one.attempt, answer, now))
-            answers.write(tx, effects)
-            tx.put_attempts(attempts)
-            _go_on(tx, claimed, effects)
-            return any(
-                isinstance(e, PutDelivery) and e.delivery.due_at is not None for e in effects
-            )
-
-        while True:
-            try:
-                return await self._store.write(record)
-            except (StoreFull, Unavailable) as fault:
-                # What the plugin said must not be lost: without it the delivery is unknown. Where
-                # it is not known whether it was recorded, the claim of the store has ended with
-                # that, and the next try is refused.
-                log.error(
-                    "answers_unrecorded", plugin=lane.plugin.label, fault=type(fault).__name__
-                )
-                await asyncio.sleep(_FAULT_PAUSE_S)
+        return frozenset(results if works else (one for one in results if one in misfits))
 
 
 def _go_on(tx: Transaction, claimed: Sequence[Claimed], effects: Sequence[Effect]) -> None:
