@@ -153,8 +153,10 @@ FCM = [
     retried("fcm", "502 with HTML", _page(502)),
     wrong("fcm", "404 without the detail", error(404, "NOT_FOUND")),
     wrong("fcm", "404 with HTML", _page(404)),
-    wrong("fcm", "403 SENDER_ID_MISMATCH",
-          error(403, "PERMISSION_DENIED", fcm_error("SENDER_ID_MISMATCH"))),
+    wrong("fcm", "403 SENDER_ID_MISMATCH, and nothing was ever accepted",
+          error(403, "PERMISSION_DENIED", fcm_error("SENDER_ID_MISMATCH")), phase=Phase.FIRST),
+    refused("fcm", "403 SENDER_ID_MISMATCH of one token alone",
+            error(403, "PERMISSION_DENIED", fcm_error("SENDER_ID_MISMATCH")), phase=Phase.ALONE),
     wrong("fcm", "401 for Apple's credentials",
           error(401, "UNAUTHENTICATED", fcm_error("THIRD_PARTY_AUTH_ERROR"))),
     # Each time with a new access token, in vain: not without others' noticing.

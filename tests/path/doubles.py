@@ -126,6 +126,8 @@ class Doubles:
             "ONWARD_TWILIO_FROM": SENDER,
             "ONWARD_TWILIO_URL": self.twilio.url,
             "ONWARD_WEBHOOK_SECRETS": f"{NEW},{OLD}",
+            # The receiver is the operator's own, and believed.
+            "ONWARD_NOTIFIER_WEBHOOK_HOSTS": "127.0.0.1",
         }
 
     def targets_file(self) -> Path:

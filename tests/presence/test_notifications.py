@@ -81,8 +81,9 @@ def test_a_retry_waits_for_the_jittered_time():
     ]
 
 
-def test_retry_after_is_a_floor():
-    [put] = settled(Outcome.RETRY, sending(), retry_after_s=60.0)
+@pytest.mark.parametrize("outcome", [Outcome.RETRY, Outcome.UNKNOWN])
+def test_retry_after_is_a_floor(outcome):
+    [put] = settled(outcome, sending(), retry_after_s=60.0)
     assert put.delivery.due_at == 260.0
 
 

@@ -915,7 +915,8 @@ type Result struct {
 	DeliveryId string `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
 	// Required.
 	Outcome Result_Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=onward.notifier.v1.Result_Outcome" json:"outcome,omitempty"`
-	// With RETRY: the provider's wish; absent: none.
+	// With RETRY, and with UNKNOWN that is repeated: not before that, by the provider's wish or the
+	// plugin's; absent: none.
 	RetryAfter *durationpb.Duration `protobuf:"bytes,3,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	// With ENDPOINT_GONE: since when; absent: since now.
 	GoneSince *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=gone_since,json=goneSince,proto3" json:"gone_since,omitempty"`
