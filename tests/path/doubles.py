@@ -128,6 +128,8 @@ class Doubles:
             "ONWARD_WEBHOOK_SECRETS": f"{NEW},{OLD}",
             # The receiver is the operator's own, and believed.
             "ONWARD_NOTIFIER_WEBHOOK_HOSTS": "127.0.0.1",
+            # What lingers is waited for here: it is the channels' own patience that is looked at.
+            "ONWARD_NOTIFIER_LINGER_S": "15",
         }
 
     def targets_file(self) -> Path:
