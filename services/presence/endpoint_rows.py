@@ -78,10 +78,28 @@ class EndpointRows(Rows):
 
     def _cancel_deliveries(self, user: str, uri: str, reason: str) -> None:
         self.touch([user])
-        self.db.execute(
+        cancelled = self.db.rows(
             "UPDATE deliveries SET state = 'cancelled', due_at = NULL, held = 0, reason = ?"
-            " WHERE user = ? AND uri = ? AND due_at IS NOT NULL",
+            " WHERE user = ? AND uri = ? AND due_at IS NOT NULL RETURNING notification_id",
             (reason, user, uri),
+        )
+        if cancelled:
+            self._hasten([row[0] for row in cancelled])
+
+    def _hasten(self, notification_ids: Sequence[str]) -> None:
+        """Where no delivery of a former step was sent or will be, the next step of an escalation
+        is due when its notification is: `escalation.hastened`, in one statement."""
+        now = self.now()
+        self.db.execute(
+            "UPDATE deliveries SET due_at = (SELECT CASE WHEN n.due_at > ? THEN n.due_at ELSE ? END"
+            " FROM notifications AS n WHERE n.id = deliveries.notification_id)"
+            " WHERE notification_id IN (SELECT value FROM each_text(?)) AND step > 0"
+            " AND state = 'pending' AND attempts = 0 AND held = 0 AND reason = '' AND due_at > ?"
+            " AND NOT EXISTS (SELECT 1 FROM deliveries AS former"
+            " WHERE former.notification_id = deliveries.notification_id"
+            " AND former.step < deliveries.step"
+            " AND former.state NOT IN ('failed', 'dead', 'expired', 'cancelled'))",
+            (now, now, listed(notification_ids), now),
         )
 
     def gone_endpoints(self, user: str, client_id: str) -> Sequence[str]:
