@@ -12,7 +12,7 @@ SEEDS ?= 1000
 ORDERS ?= all
 BIN := .venv/bin
 
-.PHONY: up test faults edge-death faults-selection faults-page mutations upgrade deploy-runs simulate bench setup protos lint types buf lock settings metrics
+.PHONY: up test faults edge-death faults-selection faults-page mutations upgrade deploy-runs simulate notifications bench setup protos lint types buf lock settings metrics
 
 up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
 	@exec $(BIN)/onward up $(ARGS)
@@ -50,6 +50,11 @@ deploy-runs: setup  ## images, chart and databases of deploy/, as far as no cont
 
 simulate: setup  ## a thousand stories of faults in virtual time, in two or three minutes; more: make simulate SEEDS=5000
 	@SIMULATION_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/simulation/test_seeds.py $(ARGS)
+
+notifications: SEEDS := $(if $(filter file,$(origin SEEDS)),200,$(SEEDS))
+notifications: setup  ## two hundred stories of notifications, and all mistakes, in two or three minutes; more: SEEDS=2000
+	@NOTIFICATION_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/notifications/test_seeds.py \
+	  tests/notifications/test_mistakes.py $(ARGS)
 
 bench: setup  ## what it costs and how fast it is, in 5 minutes; options in ARGS, e.g. ARGS="fanout"
 	@$(BIN)/python -m bench $(ARGS)

@@ -1,4 +1,4 @@
-"""The presence store of a story: real SQLite, one file that all replicas have open, in its own time.
+"""The presence store of a story: real SQLite, a file that all replicas have open, in its own time.
 
 Each replica has a `StoryStore` on the one connection of `Database`: the real statements, terms and
 fence. Works of a replica come one after the other; each takes a little of the story's time before

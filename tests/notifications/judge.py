@@ -2,7 +2,8 @@
 
 The history is a list of records in the order of what happened, each with `event` and `at`, the time
 of day. It imports nothing of the services; who stands how is `standing`'s to tell, what a plan or a
-wish means `wanted`'s, and what may become of deliveries `deliveries`'. Records:
+wish means `wanted`'s, what may become of deliveries `deliveries`', when they may be sent `claims`'.
+Records:
 
     settings(…)          routing(routing): the file is so now; routed: every service has read it
     message(partition, pos, subject, seq, publisher, headers)    accepted
@@ -35,9 +36,10 @@ from typing import Any
 
 from tests.notifications.deliveries import Deliveries
 from tests.notifications.standing import NO, YES, People
-from tests.notifications.wanted import Plan, objection, plan_of, channel_of, wants
+from tests.notifications.wanted import Plan, channel_of, objection, plan_of, wants
 
 Record = Mapping[str, Any]
+_BEYOND = 1 << 62  # every position
 # Reasons that are `wanted.objection`'s to confirm.
 _OBJECTIONS = frozenset({"EXPIRED", "MUTED", "NO_ROUTE", "PREFERENCE", "QUIET_HOURS"})
 
@@ -67,6 +69,8 @@ class Row:
     notification: str
     reason: str
     plans: frozenset[Plan] = field(default_factory=frozenset)
+    # It may be a piece of the rest of a long backlog, of which only the last position is known.
+    rest: bool = False
 
 
 class Judge:
@@ -83,6 +87,8 @@ class Judge:
         self._read = 0  # every service has read this routing, or a later one
         self._by_pos: dict[tuple[int, int], Record] = {}
         self._applied: Counter[int] = Counter()
+        self._before: Counter[int] = Counter()  # as it was before this commit
+        self._cursors: dict[int, int] = {}  # as this commit moves them
         self._acks: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
         self._floors: Counter[str] = Counter()
         self.rows: dict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -147,16 +153,14 @@ class Judge:
     def _on_answered(self, r: Record) -> None:
         self.deliveries.answered(r)
 
-    def _on_mood(self, _: Record) -> None:
-        self.deliveries.moody = True
-
     def _on_explained(self, r: Record) -> None:
         self._explained.append(r)
 
     def _on_commit(self, r: Record) -> None:
         notes = r["notes"]
         self.people.left.clear()
-        cursors = {p: pos for kind, *of in notes if kind == "cursor" for p, pos in [of]}
+        self._before = self._applied.copy()
+        self._cursors = {p: pos for kind, *of in notes if kind == "cursor" for p, pos in [of]}
         for kind, *values in notes:
             if kind == "cursor":
                 self._advance(*values)
@@ -165,7 +169,7 @@ class Judge:
             elif kind == "revoked":
                 self.people.revoke(*values)
             elif kind == "decided":
-                self._catch_up(values[1], values[3], cursors)
+                self._catch_up(values[1], values[3])
                 self._decided(*values)
             elif kind == "taken_out":
                 self._taken_out(*values)
@@ -173,12 +177,12 @@ class Judge:
                 self.deliveries.note(kind, values)
         self.deliveries.committed()
 
-    def _catch_up(self, subject: str, last: int, cursors: Mapping[int, int]) -> None:
+    def _catch_up(self, subject: str, last: int) -> None:
         """A live message is decided when the entries before it have taken effect, and its cursor
         is written with those behind it."""
         message = self.messages[subject, last]
         partition = self.people.partitions[subject]
-        if self._applied[partition] < message.pos <= cursors.get(partition, 0):
+        if self._applied[partition] < message.pos <= self._cursors.get(partition, 0):
             self._advance(partition, message.pos)
 
     def _advance(self, partition: int, pos: int) -> None:
@@ -188,17 +192,22 @@ class Judge:
 
     # -- decisions ----------------------------------------------------------------------------
 
-    def plans(self, subject: str, first: int, last: int) -> frozenset[Plan]:
+    def plans(self, subject: str, first: int, last: int, rest: bool) -> frozenset[Plan]:
         """How these messages may be to be notified, by the routing files that may be asked."""
         message = self.messages[subject, last]
         headers = [message.headers] if first == last else []
-        if first < last or message.rest:
+        if rest:
             headers.append({})
         return frozenset(
             plan_of(routing, subject, one)
             for routing in self.routings[message.routing :]
             for one in headers
         )
+
+    def pos(self, subject: str, row: Row, sure: bool) -> int:
+        """The position of the row's last message; for what is sure, above all marks if presence
+        does not know it."""
+        return _BEYOND if sure and row.rest else self.messages[subject, row.last].pos
 
     def wanted(self, user: str, plan: Plan) -> set[str]:
         """The endpoints at which the user wants it."""
@@ -216,7 +225,13 @@ class Judge:
     ) -> None:
         self.checked["decided" if notification else reason] += 1
         rows = self.rows[user, subject]
-        row = Row(first, last, notification, reason, self.plans(subject, first, last))
+        message = self.messages[subject, last]
+        partition = self.people.partitions[subject]
+        # Else from a backlog, which may reach beyond what has taken effect.
+        live = self._before[partition] < message.pos <= self._cursors.get(partition, 0)
+        rest = first < last or (message.rest and not live)
+        plans = self.plans(subject, first, last, rest)
+        row = Row(first, last, notification, reason, plans, rest)
         what = f"{first}–{last} of {subject} for {user}"
         if any(one.first <= last and first <= one.last for one in rows):
             self.break_("N1", f"{what} was decided twice")
@@ -229,8 +244,7 @@ class Judge:
     def _notified(self, user: str, row: Row, subject: str, what: str) -> None:
         people, seq = self.people, row.last
         message = self.messages[subject, seq]
-        own = message.publisher == user and row.first == row.last and not message.rest
-        if own:
+        if message.publisher == user and not row.rest:
             self.break_("N1", f"{what} is the user's own, and is notified")
         if not people.is_followed(user, subject, seq):
             self.break_("N1", f"{what} is notified, and not followed")
@@ -240,7 +254,7 @@ class Judge:
         if not uris or all(against):
             self.break_("N1", f"{what} is notified against {against or 'no endpoint'}")
         if all(plan.policy == "user" for plan in row.plans):
-            if people.acknowledged(user, subject, seq, message.pos, sure=True):
+            if people.acknowledged(user, subject, seq, self.pos(subject, row, True), sure=True):
                 self.break_("N1", f"{what} is notified, and was known to be acknowledged")
             if people.answers(user, subject, seq) == YES:
                 self.break_("N1", f"{what} is notified, while a client answers for it")
@@ -307,7 +321,7 @@ class Judge:
             for follow in people.follows(user, subject, seq)
             if follow.ended is None or follow.ended > message.place
         ]
-        policies = {plan.policy for plan in self.plans(subject, seq, seq)}
+        policies = {plan.policy for plan in self.plans(subject, seq, seq, message.rest)}
         still = any(follow.ended is None for follow in had)
         # Under other policies than `user` an open follow is enough.
         excused = "user" in policies or not still

@@ -88,9 +88,7 @@ class Log:
 
     def _append(self, key: str, **body: Any) -> entry_pb2.Entry:
         partition = partition_of(key, PARTITIONS)
-        entry = entry_pb2.Entry(
-            partition=partition, pos=self.tail(partition) + 1, epoch=1, **body
-        )
+        entry = entry_pb2.Entry(partition=partition, pos=self.tail(partition) + 1, epoch=1, **body)
         self.entries[partition].append(entry)
         return entry
 
@@ -154,9 +152,7 @@ class Log:
                 after = max(0, after - random.randint(1, 6))
             entries = self.entries[partition][after : after + random.randint(3, _ENTRIES_MAX)]
             request.partitions.add(partition=partition, epoch=1, entries=entries)
-        stub = presence_pb2_grpc.PresenceServiceStub(
-            self._scene.switchboard.open_channel(address)
-        )
+        stub = presence_pb2_grpc.PresenceServiceStub(self._scene.switchboard.open_channel(address))
         try:
             response = await stub.Report(request, timeout=1.0)
         except grpc.aio.AioRpcError:

@@ -204,11 +204,11 @@ class Cast:
             return
         self._asked_at[partition] = now + 0.4
         for one in there:
-            if one is not target and partition in one.store.mine.partitions:
-                # Else it is taken from who has it, whose term ends with that.
-                if self._random.random() < 0.9:
-                    one.process.spawn(one.let_go([partition]))
-                    return
+            has_it = one is not target and partition in one.store.mine.partitions
+            # Else it is taken from who has it, whose term ends with that.
+            if has_it and self._random.random() < 0.9:
+                one.process.spawn(one.let_go([partition]))
+                return
         self._epochs += 1
         if not target.process.halted:
             target.process.spawn(target.take({partition: self._epochs}))

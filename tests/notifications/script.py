@@ -9,6 +9,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from services.chassis.subjects import partition_of
 from services.presence.events import revoke
 from services.presence.store import Transaction
 from tests.notifications import wishes
@@ -16,7 +17,6 @@ from tests.notifications.log import PARTITIONS
 from tests.notifications.people import Client
 from tests.notifications.plugins import MOODS
 from tests.notifications.replica import REPLICAS
-from services.chassis.subjects import partition_of
 
 USERS = ("ann", "bea", "cem", "dov")
 _CROWD = 14
@@ -85,7 +85,8 @@ class Script:
         client, random, edges = client or self._some(), self._random, self._scene.edges
         count = random.randint(1, 3)
         subjects = random.sample(wishes.SUBJECTS, count)
-        uris = [self._uri(client)] if random.random() < 0.5 else []
+        uris = [self._uri(client) for _ in range(random.choice((0, 1, 1, 2)))]
+        uris = [*dict.fromkeys(uris)]
         client.connect(random.choice(sorted(edges.live)), subjects, uris)
 
     def _uri(self, client: Client) -> str:
@@ -139,7 +140,9 @@ class Script:
 
     def _wish(self) -> None:
         user, random = self._some().user, self._random
-        wish = wishes.wish_of(random, self._scene.clock()) if random.random() < 0.8 else {}
+        scene, wish = self._scene, {}
+        if random.random() < 0.8:
+            wish = wishes.wish_of(random, scene.clock(), scene.home)
         self._have(user, self._change_wish(user, wish))
 
     def _change_wish(self, user: str, wish: dict[str, Any]) -> Callable[[Transaction], None]:

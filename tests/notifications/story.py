@@ -35,9 +35,10 @@ from tests.simulation.network import Network
 from tests.simulation.own_time import in_its_own_time
 from tests.simulation.virtual_time import StalledError, VirtualLoop
 
-STORY_S = 14.0
+STORY_S = 18.0
 _SETTLED_S = 40.0  # after it everything must be done, but for what waits for a time of day
 _LEAPS_MAX = 80
+_READ_S = 6.0  # longer than a service may be stopped, and look away
 _AWAY_S = 3.0
 # A disk in memory spares the flush of each commit; what is lost with power is not tried here.
 _MEMORY = Path("/dev/shm")
@@ -70,7 +71,7 @@ class Story:
         self.loop = VirtualLoop()
         self.network = Network(self.loop, Random(seed * 3 + 1))
         self.switchboard = Switchboard(self.network)
-        self._began_at = wishes.moment_of(self.random)
+        self._began_at, self.home = wishes.moment_of(self.random)
         self._leapt_s = 0.0
         self._traps: list[tuple[str, str, int, Callable[[], None]]] = []
         self.database = Database(directory, self._commit, self.clock)
@@ -78,7 +79,8 @@ class Story:
         routing = wishes.routing_of(self.random)
         self.rates = routing.get("rates", {})
         self._file = directory / "routing.yaml"
-        settings = {name: self._settings(name, bool(routing)) for name in REPLICAS}
+        self._routed, self._routings = bool(routing), 0
+        settings = {name: self._settings(name) for name in REPLICAS}
         self._tell_settings(settings[REPLICAS[0]])
         self.write_routing(routing)
         self.edges = Edges(self)
@@ -88,12 +90,12 @@ class Story:
         self.log.holders = self.cast.addresses
         self.script = Script(self, Random(seed * 11 + 4), STORY_S)
 
-    def _settings(self, name: str, routed: bool) -> Settings:
+    def _settings(self, name: str) -> Settings:
         random = self.random
         return Settings(
             name=name,
             plugins=plugins.ADDRESSES,
-            routing=str(self._file) if routed else "",
+            routing=str(self._file) if self._routed else "",
             grace_s=0.8, grace_clean_s=0.3, grace_dead_edge_s=1.2, returns_per_s=20,
             away_after_s=_AWAY_S, hold_max_s=4.0, hold_check_s=0.3, collapse_s=1.0,
             retry_first_s=0.2, retry_longest_s=1.0, retry_tries_max=5,
@@ -108,7 +110,9 @@ class Story:
             "collapse_s", "expiry_s", "retry_tries_max", "handover_messages_max",
         )  # fmt: skip
         self.record(
-            "settings", channels=plugins.CHANNELS, **{name: getattr(settings, name) for name in names}
+            "settings",
+            channels=plugins.CHANNELS,
+            **{name: getattr(settings, name) for name in names},
         )
 
     # What parts ask for.
@@ -122,8 +126,7 @@ class Story:
 
     def _commit(self, event: str, notes: list[tuple[Any, ...]], **fields: Any) -> None:
         told = [
-            (*note, self.script.wish_said(note[1])) if note[0] == "wish" else note
-            for note in notes
+            (*note, self.script.wish_said(note[1])) if note[0] == "wish" else note for note in notes
         ]
         self.record(event, notes=told, **fields)
 
@@ -132,10 +135,18 @@ class Story:
         self.record("leapt", seconds=seconds)
 
     def write_routing(self, routing: dict[str, Any]) -> None:
-        """A new routing file; none is taken away once there is one."""
-        if routing:
-            self._file.write_text(wishes.yaml_of(routing))
+        """A new routing file, where there is one; every service has read it a little later."""
+        number = self._routings = self._routings + 1
+        if number > 1 and not self._routed:
+            return
+        self._file.write_text(wishes.yaml_of(routing))
         self.record("routing", routing=routing)
+
+        def read() -> None:
+            if number == self._routings:
+                self.record("routed")
+
+        self.network.later(_READ_S, read)
 
     def lose_edge(self, edge: int) -> None:
         """An edge dies, and another begins; a little later the directory knows."""
@@ -219,11 +230,11 @@ class Story:
             self.record("broken", who="after all", fault=what + due)
 
     def _left(self) -> list[tuple[str, float | None]]:
-        behind = [
-            (f"presence is at {self.database.cursor(p)} of {p}, which ends at {self.log.tail(p)}", None)
-            for p in range(PARTITIONS)
-            if self.database.cursor(p) < self.log.tail(p)
-        ]
+        behind: list[tuple[str, float | None]] = []
+        for partition in range(PARTITIONS):
+            at, tail = self.database.cursor(partition), self.log.tail(partition)
+            if at < tail:
+                behind.append((f"presence is at {at} of {partition}, which ends at {tail}", None))
         return [*behind, *self.database.left()]
 
     async def _explain(self) -> None:
@@ -261,7 +272,9 @@ def tell(record: dict[str, Any]) -> str:
     fields = {name: value for name, value in record.items() if name not in ("event", "at")}
     at = record["at"] % 100_000
     if record["event"] == "commit":
-        return "\n".join(f"{at:10.3f} {fields['who']}: {' '.join(map(str, note))}" for note in fields["notes"])
+        return "\n".join(
+            f"{at:10.3f} {fields['who']}: {' '.join(map(str, note))}" for note in fields["notes"]
+        )
     return f"{at:10.3f} {record['event']:8} " + " ".join(f"{k}={v}" for k, v in fields.items())
 
 

@@ -17,19 +17,27 @@ from services.presence.profile import Mute, Preference, Profile, QuietHours
 SUBJECTS = ("/chat/1", "/chat/2", "/news/a", "/desk")
 CATEGORIES = ("talk", "news")
 CHANNELS = ("fcm", "webpush", "mailto", "tel")
-# Nights of a clock change lie near these, and ordinary ones.
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "")
+# When stories begin, and where most of their users live: in nights of a clock change, and others.
 MOMENTS = (
-    "2026-10-24T23:20:00+00:00", "2026-10-25T00:40:00+00:00", "2026-10-25T01:50:00+00:00",
-    "2026-03-29T00:30:00+00:00", "2026-03-28T21:50:00+00:00", "2026-11-01T05:10:00+00:00",
-    "2026-11-01T06:45:00+00:00", "2026-04-04T14:20:00+00:00", "2026-10-03T15:10:00+00:00",
-    "2026-06-10T12:00:00+00:00", "2026-12-31T22:59:30+00:00",
-)  # fmt: skip
+    ("2026-10-24T23:20:00+00:00", "Europe/Berlin"),
+    ("2026-10-25T00:40:00+00:00", "Europe/Berlin"),
+    ("2026-10-24T22:20:00+00:00", "Europe/Berlin"),
+    ("2026-03-29T00:30:00+00:00", "Europe/Berlin"),
+    ("2026-03-28T23:50:00+00:00", "Europe/Berlin"),
+    ("2026-11-01T05:10:00+00:00", "America/New_York"),
+    ("2026-11-01T06:45:00+00:00", "America/New_York"),
+    ("2026-04-04T14:20:00+00:00", "Australia/Lord_Howe"),
+    ("2026-10-03T15:10:00+00:00", "Australia/Lord_Howe"),
+    ("2026-06-10T12:00:00+00:00", "Asia/Kolkata"),
+    ("2026-12-31T22:59:30+00:00", ""),
+)
 
 
-def moment_of(random: Random) -> float:
-    """When a story begins: an hour around one of `MOMENTS`."""
-    return datetime.fromisoformat(random.choice(MOMENTS)).timestamp() + random.uniform(-1800, 1800)
+def moment_of(random: Random) -> tuple[float, str]:
+    """When a story begins, an hour around one of `MOMENTS`, and where it is at home."""
+    moment, zone = random.choice(MOMENTS)
+    return datetime.fromisoformat(moment).timestamp() + random.uniform(-1800, 1800), zone
 
 
 def routing_of(random: Random, rates: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -116,15 +124,15 @@ def headers_of(random: Random, now: float) -> dict[str, str]:
     return headers
 
 
-def wish_of(random: Random, now: float) -> dict[str, Any]:
+def wish_of(random: Random, now: float, home: str) -> dict[str, Any]:
     """A profile as plain data; what is not said is missing."""
     wish: dict[str, Any] = {}
-    if random.random() < 0.6:
-        zone = random.choice(ZONES)
+    if random.random() < 0.75:
+        zone = home if random.random() < 0.6 else random.choice(ZONES)
         local = datetime.fromtimestamp(now, ZoneInfo(zone or "UTC"))
         minute = local.hour * 60 + local.minute
         begin = (minute + random.randint(-60, 20)) % 1_440
-        end = (begin + random.choice((1, 30, 90, 240, 600, 1_440))) % 1_440
+        end = (begin + random.choice((1, 30, 90, 150, 240, 600, 1_440))) % 1_440
         day = local.isoweekday()
         days = random.choice(([1, 2, 3, 4, 5, 6, 7], [day], [(day - 2) % 7 + 1], [day % 7 + 1]))
         wish["zone"] = zone
