@@ -11,8 +11,9 @@ MISTAKE ?= all
 SEEDS ?= 1000
 ORDERS ?= all
 BIN := .venv/bin
+comma := ,
 
-.PHONY: up test faults edge-death faults-selection faults-page mutations upgrade deploy-runs test-plugins simulate bench setup protos lint types buf lock settings metrics
+.PHONY: up test faults edge-death faults-selection faults-page mutations upgrade deploy-runs test-plugins simulate notifications notifications-real bench setup protos lint types buf lock settings metrics
 
 up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
 	@exec $(BIN)/onward up $(ARGS)
@@ -53,6 +54,15 @@ test-plugins: setup  ## builds and tests the notifier templates in five language
 
 simulate: setup  ## a thousand stories of faults in virtual time, in two or three minutes; more: make simulate SEEDS=5000
 	@SIMULATION_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/simulation/test_seeds.py $(ARGS)
+
+notifications: SEEDS := $(if $(filter file,$(origin SEEDS)),200,$(SEEDS))
+notifications: setup  ## two hundred stories of notifications, and all mistakes, in two or three minutes; more: SEEDS=2000
+	@NOTIFICATION_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/notifications/test_seeds.py \
+	  tests/notifications/test_mistakes.py $(ARGS)
+
+notifications-real: setup  ## five such stories with the real processes, half a minute each; one: make notifications-real SEED=4
+	@NOTIFICATION_REAL=$(if $(filter file,$(origin SEED)),1$(comma)2$(comma)3$(comma)4$(comma)5,$(SEED)) \
+	  $(BIN)/python -m pytest tests/notifications/test_real.py -rP $(ARGS)
 
 bench: setup  ## what it costs and how fast it is, in 5 minutes; options in ARGS, e.g. ARGS="fanout"
 	@$(BIN)/python -m bench $(ARGS)

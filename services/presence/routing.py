@@ -16,6 +16,8 @@ from services.presence.patterns import covers
 from services.presence.plan import DEFAULT_PLAN, Plan, Policy, Priority
 
 _CATEGORY_MAX = 64
+# Parts of a cap's time do not add up to it exactly.
+_ROUNDING_S = 1e-3
 ANY_CHANNEL = "*"
 _NOTHING: Mapping[str, str] = {}
 
@@ -42,7 +44,7 @@ class Cap:
 
     def allows(self, used_up_to: float, now: float) -> bool:
         """Whether one more is within the cap; `used_up_to` as `after` returned it, or 0."""
-        return self.after(used_up_to, now) <= now + self.per_s
+        return self.after(used_up_to, now) <= now + self.per_s + _ROUNDING_S
 
     def after(self, used_up_to: float, now: float) -> float:
         """What the cap is used up to after one more: the n-th of n at once uses all of `per_s`."""

@@ -98,3 +98,15 @@ def test_a_cap_that_was_not_used_is_whole_again():
     used = cap.after(cap.after(0.0, 0.0), 0.0)
     later = 1_000.0
     assert cap.allows(cap.after(used, later), later)
+
+
+def test_as_many_as_a_cap_allows_go_at_once():
+    """Whatever becomes of thirds of its time when they are added up."""
+    for at_most in range(1, 50):
+        for now in (0.0, 1.0, 1_791_046_643.8547647):
+            cap = Cap(at_most, 5.0)
+            used = 0.0
+            for _ in range(at_most):
+                assert cap.allows(used, now), (at_most, now)
+                used = cap.after(used, now)
+            assert not cap.allows(used, now), (at_most, now)
