@@ -298,6 +298,7 @@ def test_the_facts_asked_for_are_those_that_are_needed() -> None:
         {publication_key("/a", "bob", "p1")},
         {EventKey("s1", 1)},
         {("ann", "c"), ("eve", "d")},
+        set(),
     )
 
 

@@ -22,9 +22,17 @@ async def follow(stage: Stage, *subjects: str, users=("ann",)) -> int:
     return (await stage.users.AddFollows(request, timeout=20)).added
 
 
+async def reported(stage: Stage, call):
+    """What the call answers, while the log is reported as it grows."""
+    answer = asyncio.ensure_future(call)
+    while not (await asyncio.wait([answer], timeout=0.01))[0]:
+        await stage.report()
+    return await answer
+
+
 async def unfollow(stage: Stage, *subjects: str, users=("ann",), everywhere=False) -> int:
     request = pb.RemoveFollowsRequest(users=users, subjects=subjects, everywhere=everywhere)
-    return (await stage.users.RemoveFollows(request, timeout=20)).removed
+    return (await reported(stage, stage.users.RemoveFollows(request, timeout=20))).removed
 
 
 async def add_endpoint(stage: Stage, uri: str = MAIL, user: str = "ann") -> None:
@@ -363,7 +371,7 @@ def test_too_many_mutes_are_refused_by_the_name_of_the_bound(run, tmp_path):
 
 async def revoke(stage: Stage, subject: str = "") -> int:
     request = pb.RevokeRequest(user="ann", subject=subject)
-    return (await stage.users.Revoke(request, timeout=20)).ended
+    return (await reported(stage, stage.users.Revoke(request, timeout=20))).ended
 
 
 def test_a_revocation_cancels_what_was_to_be_sent_of_the_subject(run, tmp_path, store_settings):
