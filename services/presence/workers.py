@@ -58,9 +58,10 @@ _LINK_GOOD_S = 90 * 86_400.0
 class Workers:
     """The parts of the service on one store.
 
-    `coordinators()` tells where the log can be read, `owner_of(partition)` who writes it; `live_edges()` is what the directory knows,
-    None while it knows nothing; `edge_is_alive(id)` and `is_member(name, term)` ask etcd. `drain()`
-    begins the end of this process, and tells how many seconds that may take. `extensions()`: those
+    `coordinators()` tells where the log can be read, `owner_of(partition)` who writes it;
+    `live_edges()` is what the directory knows, None while it knows nothing; `edge_is_alive(id)` and
+    `is_member(name, term)` ask etcd. `drain()` begins the end of this process, and tells how many
+    seconds that may take. `extensions()`: those
     that etcd names, with what their keys hold.
     """
 
