@@ -1,10 +1,11 @@
 """`onward explain`: what became of messages for a user, and why, by plain HTTP.
 
 As JSON it prints each outcome as the server tells it (`Outcome` of `presence.proto`), and with it
-how the user's clients stand.
+how the user's clients stand. For people, one message fits a screen; `story_lines` writes it.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Annotated, Any
 
 import typer
@@ -14,8 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli import options
+from services.cli.local_times import localised
 from services.cli.outcome import run
 from services.cli.output import print_json, printable
+from services.cli.story_lines import client_lines, message_lines, seqs
 
 Story = Mapping[str, Any]  # a message of presence.proto, as JSON
 
@@ -25,6 +28,7 @@ _STATE_STYLES = {
     "NOTIFIED": "cyan",
     "PENDING": "yellow",
     "HELD": "yellow",
+    "DEFERRED": "yellow",
     "NOT_YET": "yellow",
     "FAILED": "red",
     "UNKNOWN": "red",
@@ -59,65 +63,55 @@ def explain(
 
 def _show(user: str, subject: str, outcomes: Sequence[Story], clients: Sequence[Story]) -> None:
     console = Console(highlight=False)
+    whose = f"{printable(subject)} for {printable(user)}"
     if not outcomes:
-        console.print(Text(f"There is nothing to tell of {subject} for {user}."))
+        console.print(Text(f"There is nothing to tell of {whose}."))
+    elif len(outcomes) == 1:
+        first, *lines = message_lines(whose, outcomes[0], console.width)
+        console.print(Text(first, style=f"bold {_style(outcomes[0])}"))
+        _print(console, lines)
     else:
-        table = Table(title=Text(f"{subject} for {user}"), title_justify="left")
-        for column in ("Seq", "State", "Why", "Deliveries"):
-            table.add_column(column, justify="right" if column == "Seq" else "left")
-        for outcome in outcomes:
-            table.add_row(_seqs(outcome), _state(outcome), _why(outcome), _deliveries(outcome))
-        console.print(table)
+        console.print(_table(whose, outcomes))
     if clients:
-        console.print(_clients_table(clients))
+        console.print()
+        _print(console, client_lines(clients, console.width))
 
 
-def _clients_table(clients: Sequence[Story]) -> Table:
-    table = Table(title="Clients", title_justify="left")
-    for column in ("Client", "State", "Session", "Follows since", "Acknowledged"):
-        table.add_column(column)
-    for client in clients:
-        state = str(client.get("state", ""))
-        if state == "online" and client.get("active") is False:
-            state = "online, in the background"
+def _print(console: Console, lines: Sequence[str]) -> None:
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+
+
+def _table(whose: str, outcomes: Sequence[Story]) -> Table:
+    """One row for each message, or for all in a row of which the same is told."""
+    table = Table(title=Text(whose), title_justify="left")
+    for column in ("Seq", "State", "Why", "Deliveries"):
+        table.add_column(column, justify="right" if column == "Seq" else "left")
+    for (state, reason, text, deliveries), group in groupby(outcomes, key=_told):
+        same = list(group)
+        why = ": ".join(part for part in (reason, localised(text)) if part)
         table.add_row(
-            Text(printable(client.get("clientId", ""))),
-            Text(f"{state}, follow ended" if client.get("ended") else state),
-            Text(str(client.get("generation", 0))),
-            Text(f"after {client.get('base', 0)}"),
-            Text(f"up to {client.get('acked', 0)}"),
+            Text(seqs({"fromSeq": same[0].get("fromSeq"), "toSeq": same[-1].get("toSeq")})),
+            Text(state, style=_style(same[0])),
+            Text(printable(why)),
+            Text(printable(deliveries)),
         )
     return table
 
 
-def _seqs(outcome: Story) -> Text:
-    first, last = outcome.get("fromSeq", 0), outcome.get("toSeq", 0)
-    return Text(str(first) if first == last else f"{first}–{last}")
-
-
-def _state(outcome: Story) -> Text:
-    state = str(outcome.get("state", ""))
-    return Text(state, style=_STATE_STYLES.get(state, ""))
-
-
-def _why(outcome: Story) -> Text:
-    parts = (outcome.get("reason", ""), outcome.get("text", ""))
-    return Text(printable(": ".join(part for part in parts if part)))
-
-
-def _deliveries(outcome: Story) -> Text:
-    lines = []
+def _told(outcome: Story) -> tuple[str, str, str, str]:
+    deliveries = []
     for delivery in outcome.get("deliveries") or ():
-        line = f"{delivery.get('channel', '')}: {delivery.get('state', '')}"
-        if delivery.get("dueAt"):
-            line += f", due {_time(delivery['dueAt'])}"
-        lines.append(line)
-        for attempt in delivery.get("attempts") or ():
-            detail = f" ({attempt['detail']})" if attempt.get("detail") else ""
-            lines.append(f"  {_time(attempt.get('at', ''))} {attempt.get('outcome', '')}{detail}")
-    return Text("\n".join(printable(line) for line in lines))
+        tries = len(delivery.get("attempts") or ())
+        retried = f", {tries} tries" if tries > 1 else ""
+        deliveries.append(f"{delivery.get('channel', '')} {delivery.get('state', '')}{retried}")
+    return (
+        str(outcome.get("state", "")),
+        str(outcome.get("reason", "")),
+        str(outcome.get("text", "")),
+        "; ".join(deliveries),
+    )
 
 
-def _time(timestamp: str) -> str:
-    """`2026-11-22T12:00:00.123456Z` as `12:00:00`, in UTC as it came."""
-    return timestamp[11:19]
+def _style(outcome: Story) -> str:
+    return _STATE_STYLES.get(str(outcome.get("state", "")), "")

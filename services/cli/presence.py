@@ -80,7 +80,9 @@ def _show(subject: str, user: str, found: Mapping[str, Any]) -> None:
         table.add_column(column)
     for one in clients:
         state = str(one.get("state", ""))
-        if state == "online" and one.get("active") is False:
+        if one.get("away"):
+            state = "online, away"
+        elif state == "online" and one.get("active") is False:
             state = "online, in the background"
         table.add_row(
             Text(printable(str(one.get("user", "")))),

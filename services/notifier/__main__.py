@@ -120,7 +120,10 @@ async def main(stop: asyncio.Event, environ: Mapping[str, str] = os.environ) -> 
         stop,
         name=channel_settings.process_name(settings),
         limits=harness.Limits(
-            batch_max=settings.batch_max, calls_max=settings.calls_max, send_s=settings.send_s
+            batch_max=settings.batch_max,
+            calls_max=settings.calls_max,
+            linger_s=settings.linger_s,
+            send_s=settings.send_s,
         ),
         drain_s=settings.drain_s,
     )

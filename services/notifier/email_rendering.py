@@ -1,8 +1,8 @@
 """Makes an e-mail of a delivery. Pure.
 
 It knows deliveries and RFC 5322; it must not know SMTP. The same delivery gives the same
-Message-ID on every try, so that a mailbox can drop a repeat. What to show is the delivery's own
-title, text and HTML, where it has them; else it is made from the messages. Whatever a user wrote
+Message-ID on every try, so that a mailbox can drop a repeat. What to show are the title, text and
+HTML of a template, where there is one; else it is made from the messages. Whatever a user wrote
 is taken for hostile: no control character reaches a header, and none but line ends and tabs reach
 the body. That what is in the HTML is escaped is up to whoever rendered it.
 
@@ -104,7 +104,7 @@ def _literal(text: str) -> str:
 def title(delivery: Delivery) -> str:
     """The subject line: the title given; else how many and where, or for one message its own
     `title`, if it has one."""
-    ready = header_text(delivery.title)
+    ready = header_text(delivery.title) if _is_worded(delivery) else ""
     if ready:
         return ready
     subject = header_text(delivery.subject)
@@ -117,7 +117,7 @@ def title(delivery: Delivery) -> str:
 def body(delivery: Delivery) -> str:
     """The text. The one given, if it says all there is to say: there is HTML beside it, it stands
     for one message, or it quotes all that are listed. Else the listed messages, below it."""
-    ready = _cut(_clean(delivery.body), BODY_CHARACTERS_MAX).strip()
+    ready = _cut(_clean(delivery.body), BODY_CHARACTERS_MAX).strip() if _is_worded(delivery) else ""
     texts = [_content(message) for message in delivery.messages]
     if ready and (delivery.html or delivery.count == 1 or all(text in ready for text in texts)):
         parts = [ready]
@@ -129,6 +129,11 @@ def body(delivery: Delivery) -> str:
     if delivery.url.startswith(("https://", "http://")) and delivery.url not in ready:
         parts.append(header_text(delivery.url))
     return "\n\n".join(parts) + "\n"
+
+
+def _is_worded(delivery: Delivery) -> bool:
+    """Whether its words were chosen for it; the usual ones are shorter than a mail may be."""
+    return delivery.templated or delivery.test
 
 
 def _digest(delivery: Delivery) -> str:

@@ -50,6 +50,8 @@ class Fcm:
     ) -> None:
         self._limits = limits or Limits()
         self._now = now
+        # Something was accepted: the project and its credentials are right.
+        self._proven = False
         self._url = f"{url.rstrip('/')}/v1/projects/{account.project}/messages:send"
         self.concurrency = self._limits.connections
         self._client = httpx.AsyncClient(
@@ -81,7 +83,10 @@ class Fcm:
             raise
         except Broken as error:
             return results.unknown(f"no answer after the request was sent ({error})")
-        return verdict(answer.status, answer.headers.get("retry-after"), answer.body, self._now())
+        after = answer.headers.get("retry-after")
+        result = verdict(answer.status, after, answer.body, self._now(), proven=self._proven)
+        self._proven |= result.outcome == Result.ACCEPTED
+        return result
 
     async def close(self) -> None:
         """Let go of connections."""

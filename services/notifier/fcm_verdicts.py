@@ -32,6 +32,8 @@ class Verdict:
     token_named: bool | None  # a violation names the token
     outcome: "Result.Outcome.ValueType"
     wait_s: float | None = None  # of a RETRY without Retry-After
+    # The outcome once FCM has accepted something; None: the same.
+    proven: "Result.Outcome.ValueType | None" = None
 
 
 def _one(status: int) -> range:
@@ -45,7 +47,15 @@ VERDICTS = (
     Verdict(_one(400), None, True, Result.ENDPOINT_GONE),
     Verdict(_one(400), None, None, Result.REJECTED_MESSAGE),
     Verdict(_one(401), None, None, Result.MISCONFIGURED),
-    # Also SENDER_ID_MISMATCH: the token is another project's, and the credentials may be wrong.
+    # The token is another project's. Either the credentials are, or, where they have been good for
+    # others, somebody registered it; that must not hold up those others.
+    Verdict(
+        _one(403),
+        "SENDER_ID_MISMATCH",
+        None,
+        Result.MISCONFIGURED,
+        proven=Result.REJECTED_MESSAGE,
+    ),
     Verdict(_one(403), None, None, Result.MISCONFIGURED),
     Verdict(_one(407), None, None, Result.MISCONFIGURED),  # the proxy wants to know who asks
     Verdict(_one(408), None, None, Result.RETRY),
@@ -57,8 +67,11 @@ VERDICTS = (
 )
 
 
-def verdict(status: int, retry_after: str | None, body: bytes, now: datetime) -> Result:
-    """The result of one send. `retry_after` is the header's value, if there is one."""
+def verdict(
+    status: int, retry_after: str | None, body: bytes, now: datetime, *, proven: bool
+) -> Result:
+    """The result of one send. `retry_after` is the header's value, if there is one. `proven`: FCM
+    accepted something before, so that the project and its credentials are right."""
     said = _object(body)
     if 200 <= status < 300:
         name = said.get("name")
@@ -77,7 +90,8 @@ def verdict(status: int, retry_after: str | None, body: bytes, now: datetime) ->
             if row.outcome == Result.RETRY:
                 asked_s = retry_after_s(retry_after, now)
                 return results.retry(detail, row.wait_s if asked_s is None else asked_s)
-            return results.build(row.outcome, detail)
+            outcome = row.proven if proven and row.proven is not None else row.outcome
+            return results.build(outcome, detail)
     return results.unknown(detail)
 
 

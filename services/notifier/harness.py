@@ -19,6 +19,9 @@ Its rules:
   a message.
 - The caller's deadline nears: what has begun is UNKNOWN and runs to its end; what waits is RETRY
   and is not begun.
+- A batch does not wait for a send that lingers, since anybody may register an endpoint that never
+  answers: it is UNKNOWN meanwhile, with the time after which to ask again. Where the channel does
+  not repeat what is unknown, it is waited for.
 - One delivery id is sent once, however often it comes: a repeat waits for the one under way, or
   is told what became of it. This memory is bounded and lost at a restart.
 - A provider's callback goes to the plugin that its URL names in `?channel=`. Raising is answered
@@ -28,7 +31,7 @@ Its rules:
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
@@ -56,6 +59,8 @@ SERVICE = "onward.notifier.v1.NotifierService"
 ANY_SCHEME = "*"
 # Taken off the caller's deadline, so that the answer arrives before it.
 ANSWER_MARGIN_S = 0.2
+# A send that lingers is asked about again no sooner than this; later, the longer it takes.
+ASK_AGAIN_S = 2.0
 _SENT = (Result.ACCEPTED, Result.DELIVERED)
 
 log = logs.get(__name__)
@@ -73,6 +78,9 @@ _send_seconds = Histogram(
 )
 _callbacks = Counter(
     "onward_notifier_callbacks", "Callbacks of providers, by the status answered.", ["status"]
+)
+_lingering = Counter(
+    "onward_notifier_lingering", "Sends that took longer than a call waits for one.", ["channel"]
 )
 _under_way = Gauge("onward_notifier_under_way", "Deliveries that wait for their turn, or run.")
 _remembered = Gauge("onward_notifier_remembered", "Ids of deliveries sent that are remembered.")
@@ -124,10 +132,11 @@ class Limits:
     """The bounds of a plugin process."""
 
     batch_max: int = 100  # deliveries in one Notify; more: INVALID_ARGUMENT
-    calls_max: int = 4  # Notify calls at a time, told to the caller in Describe
+    calls_max: int = 16  # Notify calls at a time, told to the caller in Describe
+    linger_s: float = 2.0  # how long a batch waits for one send; longer: UNKNOWN for now
     send_s: float = 30.0  # one send; longer: UNKNOWN
     under_way_max: int = 2_000  # deliveries waiting or being sent; more: RETRY
-    remembered_max: int = 10_000  # sent ids; beyond it the oldest are forgotten
+    remembered_max: int = 10_000  # ids and their results; beyond it the oldest are forgotten
     callback_s: float = 5.0  # one callback; longer: 500
 
 
@@ -146,7 +155,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         self._now = now
         self._channels = [channel for plugin in plugins for channel in plugin.channels]
         self._routes = {
-            channel.scheme: (plugin, asyncio.Semaphore(plugin.concurrency))
+            channel.scheme: _Route(plugin, channel, asyncio.Semaphore(plugin.concurrency))
             for plugin in plugins
             for channel in plugin.channels
         }
@@ -154,7 +163,8 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             raise SettingError("two plugins serve one scheme; leave one of them out")
         self._callbacks = {p.name: p for p in plugins if isinstance(p, TakesCallbacks)}
         self._under_way: dict[str, _Sending] = {}
-        self._sent: OrderedDict[str, Result] = OrderedDict()
+        # What was sent; and what failed after its caller was answered, until it is told.
+        self._ended: OrderedDict[str, Result] = OrderedDict()
 
     async def Describe(self, request: Any, context: Any) -> notifier_pb2.DescribeResponse:
         """What this process can do."""
@@ -182,12 +192,16 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         sendings = {delivery.delivery_id: self._begin(delivery) for delivery in deliveries}
         _under_way.set(len(self._under_way))
         try:
-            await asyncio.wait([sending.task for sending in sendings.values()], timeout=wait_s)
+            await asyncio.wait([sending.told for sending in sendings.values()], timeout=wait_s)
         finally:
             for sending in sendings.values():
                 sending.give_up_waiting()
+        told = {own_id: sending.result() for own_id, sending in sendings.items()}
+        for own_id, sending in sendings.items():
+            if sending.task.done():
+                self._forget_failure(own_id)
         return notifier_pb2.NotifyResponse(
-            results=[_named(d.delivery_id, sendings[d.delivery_id].result()) for d in deliveries]
+            results=[_named(one.delivery_id, told[one.delivery_id]) for one in deliveries]
         )
 
     async def HandleCallback(self, request: Callback, context: Any) -> CallbackAnswer:
@@ -218,13 +232,13 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         if delivery_id in self._under_way:
             return self._under_way[delivery_id]
         sending = _Sending()
-        sending.task = asyncio.create_task(self._answer(delivery, sending))
+        sending.run(self._answer(delivery, sending))
         if delivery_id:
             self._under_way[delivery_id] = sending
-            sending.task.add_done_callback(lambda _: self._ended(delivery_id))
+            sending.task.add_done_callback(lambda _: self._leave(delivery_id))
         return sending
 
-    def _ended(self, delivery_id: str) -> None:
+    def _leave(self, delivery_id: str) -> None:
         self._under_way.pop(delivery_id, None)
         _under_way.set(len(self._under_way))
 
@@ -235,16 +249,18 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             result = results.rejected_message("the delivery has no id")
         elif not scheme or channel not in self._routes:
             result = results.rejected_message("no channel here serves this scheme")
-        elif delivery.delivery_id in self._sent:
-            return self._sent[delivery.delivery_id]
+        elif delivery.delivery_id in self._ended:
+            return self._ended[delivery.delivery_id]
         elif len(self._under_way) > self._limits.under_way_max:
             result = results.retry("too many deliveries under way")
         else:
-            plugin, slots = self._routes[channel]
-            async with slots:
-                sending.begun = True
-                result = await self._send(plugin, delivery)
-        if result.outcome in _SENT:
+            route = self._routes[channel]
+            async with route.slots:
+                # Unknown is the end where it is not repeated, so the result is waited for.
+                repeated = route.channel.repeats_unknown
+                sending.begin(self._limits.linger_s if repeated else None, channel)
+                result = await self._send(route.plugin, delivery)
+        if result.outcome in _SENT or sending.untold:
             self._remember(delivery.delivery_id, result)
         _results.labels(channel, Result.Outcome.Name(result.outcome)).inc()
         return result
@@ -273,10 +289,17 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             _send_seconds.labels(plugin.name).observe(time.perf_counter() - began)
 
     def _remember(self, delivery_id: str, result: Result) -> None:
-        self._sent[delivery_id] = result
-        if len(self._sent) > self._limits.remembered_max:
-            self._sent.popitem(last=False)
-        _remembered.set(len(self._sent))
+        self._ended[delivery_id] = result
+        if len(self._ended) > self._limits.remembered_max:
+            self._ended.popitem(last=False)
+        _remembered.set(len(self._ended))
+
+    def _forget_failure(self, delivery_id: str) -> None:
+        """A failure is told once; who comes again wants it tried again."""
+        known = self._ended.get(delivery_id)
+        if known is not None and known.outcome not in _SENT:
+            del self._ended[delivery_id]
+            _remembered.set(len(self._ended))
 
 
 def _channel_of(url: str) -> str:
@@ -288,27 +311,70 @@ def _channel_of(url: str) -> str:
     return named[0] if len(named) == 1 else ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """Who sends on a channel, and how many at a time."""
+
+    plugin: Plugin
+    channel: Channel
+    slots: asyncio.Semaphore
+
+
 class _Sending:
     """One delivery id under way, and whether its plugin has been called."""
 
-    __slots__ = ("begun", "task")
+    __slots__ = ("_began_at", "_timer", "begun", "task", "told", "untold")
 
     task: asyncio.Task[Result]
 
     def __init__(self) -> None:
         self.begun = False
+        # Somebody was answered, or went away, before there was a result.
+        self.untold = False
+        # There is something to answer with: a result, or that it lingers.
+        self.told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._began_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> None:
+        """What is done for it; its result is this one's."""
+        self.task = asyncio.create_task(work)
+        self.task.add_done_callback(self._tell)
+
+    def begin(self, linger_s: float | None, channel: str) -> None:
+        """Its plugin is called now, and waited for so long; None: until there is a result."""
+        self.begun = True
+        loop = asyncio.get_running_loop()
+        self._began_at = loop.time()
+        if linger_s is not None:
+            self._timer = loop.call_later(linger_s, self._linger, channel)
 
     def give_up_waiting(self) -> None:
         """Nobody waits any more: do not begin; but let what has begun reach its end."""
         if not self.begun:
             self.task.cancel()
+        self.untold = not self.task.done()
 
     def result(self) -> Result:
         if self.task.done() and not self.task.cancelled():
             return self.task.result()
-        if self.begun:
-            return results.unknown("no answer from the provider within the deadline")
-        return results.retry("its turn did not come within the deadline")
+        if not self.begun:
+            return results.retry("its turn did not come within the deadline")
+        result = results.unknown("still being sent")
+        age_s = asyncio.get_running_loop().time() - self._began_at
+        result.retry_after.FromMilliseconds(int(1_000 * max(ASK_AGAIN_S, age_s)))
+        return result
+
+    def _linger(self, channel: str) -> None:
+        if not self.told.done():
+            _lingering.labels(channel).inc()
+            self.told.set_result(None)
+
+    def _tell(self, _: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.told.done():
+            self.told.set_result(None)
 
 
 def _seconds(delivery: Delivery) -> float:
@@ -348,7 +414,9 @@ async def serve(
     log.info("serving", name=name, port=server.port)
     started(server.port)
     await stop.wait()
+    drained_by = time.monotonic() + drain_s
     await server.drain(drain_s)
-    await notifier.finish(grace_s=0.5)
+    # Of those that linger no call waits any more.
+    await notifier.finish(grace_s=max(0.5, drained_by - time.monotonic()))
     for plugin in plugins:
         await plugin.close()

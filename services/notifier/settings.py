@@ -125,10 +125,10 @@ class Settings(SharedSettings):
         "by commas, while one is being replaced; empty: no webhooks",
     )
     webhook_hosts: tuple[str, ...] = setting(
-        ("*",),
+        (),
         doc="hosts of receivers that may hold up all webhooks by refusing one, parted by commas; "
         "*.example.org are those below it, * is all. Where another refuses, that one notification "
-        "fails",
+        "fails; so name only receivers of your own",
     )
     webhook_concurrency: int = setting(
         32, least=1, most=500, doc="webhooks under way at a time; a slow receiver holds one"
@@ -191,11 +191,23 @@ class Settings(SharedSettings):
         most=600,
         doc="seconds that one send may take, then its outcome is unknown",
     )
+    linger_s: float = setting(
+        2.0,
+        least=0.1,
+        most=600,
+        doc="seconds that a call waits for one send; what takes longer is unknown for now and "
+        "asked about again, so that one that never ends does not hold up those it came with; "
+        "shorter costs slow providers more calls; SMS are always waited for",
+    )
     batch_max: int = setting(
         100, least=1, most=1000, doc="deliveries that one call may carry; told to the caller"
     )
     calls_max: int = setting(
-        4, least=1, most=64, doc="calls that the caller should have under way; told to it"
+        16,
+        least=1,
+        most=64,
+        doc="calls that the caller should have under way; told to it; fewer than channels let slow "
+        "ones hold up the others",
     )
     drain_s: float = setting(
         3.0, least=0, most=60, doc="seconds that calls under way get when the process is stopped"

@@ -58,7 +58,7 @@ class Webhook:
         limits: Limits | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         tls: ssl.SSLContext | None = None,
-        believed: Sequence[str] = ("*",),
+        believed: Sequence[str] = (),
     ) -> None:
         """`secrets`: the newest first; while a secret is being replaced, both sign. `believed`:
         hosts, `*.…` for those below one and `*` for all, whose refusals are taken for ours."""

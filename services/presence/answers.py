@@ -100,6 +100,7 @@ def delivery_message(
         priority=_PRIORITIES[claimed.plan.priority],
         locale=claimed.profile.locale,
         mute_url=mute_url,
+        templated=bool(claimed.plan.template),
     )
     message.expires_at.FromNanoseconds(int(delivery.expires_at * 1e9))
     return message
@@ -157,10 +158,9 @@ def ended(attempt: Attempt, answer: Answer, now: float) -> Attempt:
     )
 
 
-def write(tx: Transaction, effects: Sequence[Effect]) -> None:
+def write(tx: Transaction, effects: Sequence[Effect], recording: Recording) -> None:
     """Write what `notifications.settle` returned."""
     tx.put_deliveries([one.delivery for one in effects if isinstance(one, PutDelivery)])
-    recording = Recording(tx)
     for effect in effects:
         match effect:
             case PutDelivery():
@@ -170,7 +170,6 @@ def write(tx: Transaction, effects: Sequence[Effect]) -> None:
                     recording.gone(user, uri)
             case OptOut(user, uri):
                 tx.opt_out(user, uri)
-    recording.write()
 
 
 def kept_text(text: str) -> str:

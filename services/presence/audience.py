@@ -169,6 +169,7 @@ def _client(user: str, register: Register) -> pb.PresentClient:
         client_id=register.client_id,
         state=register.standing.value,
         active=register.active,
+        away=register.away,
         since=timestamp(register.since),
     )
 
@@ -179,6 +180,7 @@ def _follower(one: Follower) -> pb.PresentClient:
         client_id=one.client_id,
         state=one.standing,
         active=one.active,
+        away=one.away,
         since=timestamp(one.since),
     )
 

@@ -33,6 +33,7 @@ from services.presence.notifications import (
     settle,
 )
 from services.presence.plugins import Lane
+from services.presence.recording import Recording
 from services.presence.render_worker import Failure
 from services.presence.rendering import Asked, Rendering
 from services.presence.store import Attempt, Store, Transaction
@@ -89,12 +90,18 @@ class Caller:
     async def read(
         self, lane: Lane, batch: Sequence[tuple[Delivery, Sequence[Span]]]
     ) -> dict[str, Sequence[entry_pb2.Message]]:
-        """The newest messages of each delivery, by its id; those beyond one call's bytes are left
-        out. Raises Unavailable, LogReplaced."""
+        """The newest messages of each delivery, by its id; those beyond one call's bytes, and those
+        behind one that cannot be read, are left out. Raises Unavailable, LogReplaced for the
+        first."""
         found: dict[str, Sequence[entry_pb2.Message]] = {}
         room = self._batch_bytes(lane)
         for delivery, spans in batch:
-            messages = await self._contents.newest(delivery.subject, spans)
+            try:
+                messages = await self._contents.newest(delivery.subject, spans)
+            except Fault:
+                if not found:
+                    raise
+                break
             room -= sum(message.ByteSize() for message in messages)
             if found and room < 0:
                 break
@@ -205,28 +212,7 @@ class Caller:
     async def _settle(
         self, lane: Lane, claimed: Sequence[Claimed], results: Mapping[str, Answer]
     ) -> bool:
-        works = any(answer.outcome in PLUGIN_WORKS for answer in results.values())
-        faults = [answer for answer in results.values() if answer.outcome in PLUGIN_FAULTS]
-        if all(answer.outcome in NOT_CALLED for answer in results.values()):
-            lane.breaker = lane.breaker.release()  # Nothing was learnt of the plugin.
-        elif works or not faults:
-            lane.breaker = lane.breaker.succeed()
-            lane.fault = ""
-        else:
-            now = asyncio.get_running_loop().time()
-            lane.breaker = lane.breaker.fail(now, self._chance())
-            lane.open_until = time.time() + lane.breaker.open_until - now
-            lane.fault = f"{faults[0].outcome.value} {faults[0].detail}".strip()
-            log.warning(
-                "plugin_left_alone",
-                plugin=lane.plugin.label,
-                channel=lane.channel,
-                outcome=faults[0].outcome.value,
-                failures=lane.breaker.failures,
-            )
-        metrics.breaker_open.labels(lane.plugin.label, lane.channel).set(
-            0 if lane.breaker.closed else 1
-        )
+        alone = self._learn(lane, claimed, results)
         for answer in results.values():
             metrics.attempts.labels(lane.plugin.label, lane.channel, answer.outcome.value).inc()
         chances = {own_id: self._chance() for own_id in results}
@@ -241,10 +227,13 @@ class Caller:
             for one in claimed:
                 own_id = one.delivery.id
                 answer = results[own_id]
-                settled = settle(one.delivery, answer, now, chances[own_id], self._limits, works)
+                chance, others_work = chances[own_id], own_id in alone
+                settled = settle(one.delivery, answer, now, chance, self._limits, others_work)
                 effects += receipts.after_answer(settled, words.get(own_id, ""))
                 attempts.append(answers.ended(one.attempt, answer, now))
-            answers.write(tx, effects)
+            recording = Recording(tx)
+            answers.write(tx, effects, recording)
+            recording.write()
             tx.put_attempts(attempts)
             _go_on(tx, claimed, effects)
             return any(
@@ -262,6 +251,39 @@ class Caller:
                     "answers_unrecorded", plugin=lane.plugin.label, fault=type(fault).__name__
                 )
                 await asyncio.sleep(_FAULT_PAUSE_S)
+
+    def _learn(
+        self, lane: Lane, claimed: Sequence[Claimed], results: Mapping[str, Answer]
+    ) -> frozenset[str]:
+        """What the answers say of the channel; returns whose faults are no fault of the channel."""
+        works = any(answer.outcome in PLUGIN_WORKS for answer in results.values())
+        lane.proven |= works
+        misfits = lane.misfits
+        misfits.learn([one.delivery for one in claimed], results, lane.proven)
+        telling = [answer for own_id, answer in results.items() if own_id not in misfits]
+        faults = [answer for answer in telling if answer.outcome in PLUGIN_FAULTS]
+        if all(answer.outcome in NOT_CALLED for answer in telling):
+            lane.breaker = lane.breaker.release()  # Nothing was learnt of the plugin.
+        elif works or not faults:
+            lane.breaker = lane.breaker.succeed()
+            lane.fault = ""
+        else:
+            lane.proven = False
+            now = asyncio.get_running_loop().time()
+            lane.breaker = lane.breaker.fail(now, self._chance())
+            lane.open_until = time.time() + lane.breaker.open_until - now
+            lane.fault = f"{faults[0].outcome.value} {faults[0].detail}".strip()
+            log.warning(
+                "plugin_left_alone",
+                plugin=lane.plugin.label,
+                channel=lane.channel,
+                outcome=faults[0].outcome.value,
+                failures=lane.breaker.failures,
+            )
+        metrics.breaker_open.labels(lane.plugin.label, lane.channel).set(
+            0 if lane.breaker.closed else 1
+        )
+        return frozenset(results if works else (one for one in results if one in misfits))
 
 
 def _go_on(tx: Transaction, claimed: Sequence[Claimed], effects: Sequence[Effect]) -> None:

@@ -75,5 +75,6 @@ def route(scheme: str, descriptions: Sequence[Description | None]) -> tuple[int,
 
 
 def lane_calls_max(calls_max: int, lanes: int) -> int:
-    """How many calls one lane of a plugin may have: all but one for each of the others."""
-    return max(1, calls_max - (lanes - 1))
+    """How many calls one lane of a plugin may have: all but one for each of the others, yet two,
+    as long as that leaves one: a single call that takes its time must not hold up its channel."""
+    return max(1, calls_max - (lanes - 1), min(2, calls_max - 1))

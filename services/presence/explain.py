@@ -15,7 +15,7 @@ from services.presence import cover
 from services.presence.notifications import Delivery, DeliveryState
 from services.presence.plan import DEFAULT_PLAN, Plan, Policy
 from services.presence.receipts import Kind, Receipt
-from services.presence.state import Follow, Message, Standing, UserState
+from services.presence.state import Follow, Message, Register, Standing, UserState
 from services.presence.store import Attempt, Decided
 
 State = pb.Outcome.State
@@ -39,7 +39,7 @@ _SUPPRESSED = {
     "PREFERENCE": "Not sent: the user does not want this category on any channel there is.",
     "QUIET_HOURS": "Not sent: it came in the user's quiet hours, and is dropped then.",
     "RATE_CAPPED": "Not sent: the user had as many notifications on the channel as the cap allows.",
-    "RECEIPTED": "Not sent on this channel: it had arrived on another before.",
+    "RECEIPTED": "Not sent: it had arrived on another channel before.",
 }
 # Why a delivery that was never tried waits, by its reason.
 _DEFERRED = {
@@ -83,7 +83,7 @@ def story(facts: Facts) -> pb.ExplainResponse:
     """The outcomes in order of seq, and how each client stands."""
     return pb.ExplainResponse(
         outcomes=[*_outcomes(facts)],
-        clients=[_standing(facts.state, follow) for follow in _newest_follows(facts.state)],
+        clients=[_standing(facts, follow) for follow in _newest_follows(facts.state)],
     )
 
 
@@ -165,7 +165,10 @@ def _of_row(facts: Facts, row: Decided) -> pb.Outcome:
             return _outcome(span.from_seq, span.to_seq, State.ACKNOWLEDGED, "", text, row.at)
         text = _SUPPRESSED.get(row.reason, f"Not sent: {row.reason}.")
         return _outcome(span.from_seq, span.to_seq, State.SUPPRESSED, row.reason, text, row.at)
-    deliveries = facts.deliveries.get(row.notification_id, ())
+    # In the order in which they are used.
+    deliveries = sorted(
+        facts.deliveries.get(row.notification_id, ()), key=lambda one: (one.step, one.scheme)
+    )
     state, reason, text = _notified(facts, deliveries)
     last = Message(facts.subject, span.to_seq, span.pos)
     acked_by = _names(f for f in _by_client(facts.state) if cover.covers(facts.state, f, last))
@@ -180,6 +183,7 @@ def _of_row(facts: Facts, row: Decided) -> pb.Outcome:
         text = f"{text} Told together with {_count(others, 'other message', 'other messages')}."
     outcome = _outcome(span.from_seq, span.to_seq, state, reason, text, row.at)
     outcome.notification_id = row.notification_id
+    outcome.plan.CopyFrom(_plan(facts, row.notification_id))
     outcome.deliveries.extend(_delivery(facts, delivery) for delivery in deliveries)
     return outcome
 
@@ -244,7 +248,8 @@ def _fate(facts: Facts, delivery: Delivery) -> str:
         case DeliveryState.CANCELLED if delivery.reason == "ACKNOWLEDGED":
             return f"Not sent by {channel}: acknowledged before."
         case DeliveryState.CANCELLED:
-            return _SUPPRESSED.get(delivery.reason, f"Not sent by {channel}: {delivery.reason}.")
+            told = _SUPPRESSED.get(delivery.reason, f"Not sent: {delivery.reason}.")
+            return told.replace("Not sent", f"Not sent by {channel}", 1)
         case DeliveryState.UNKNOWN if delivery.due_at is None:
             return f"It is unknown whether it was sent by {channel}; it is not repeated there."
     return _waiting_sentence(facts, delivery, channel, attempts)
@@ -258,11 +263,7 @@ def _waiting_sentence(
     facts: Facts, delivery: Delivery, channel: str, attempts: Sequence[Attempt]
 ) -> str:
     if delivery.held:
-        names = _names(
-            follow
-            for follow in facts.state.follows.values()
-            if not follow.ended and _stands(facts.state, follow) is not Standing.OFFLINE
-        )
+        names = _names(_holding(facts, delivery))
         return f"Held back from {channel}, because {names or 'a client'} answers for it."
     if not facts.is_served(delivery.scheme):
         return f"Waiting: no plugin serves {channel}."
@@ -283,6 +284,19 @@ def _waiting_sentence(
     return f"To be tried again by {channel} from {due} on, after {tried}: {delivery.reason}."
 
 
+def _holding(facts: Facts, delivery: Delivery) -> Iterable[Follow]:
+    """The follows whose clients may hold the delivery back."""
+    plan = facts.plans.get(delivery.notification_id, DEFAULT_PLAN)
+    endpoint = facts.state.endpoints.get(delivery.uri)
+    heard = cover.voices(facts.state, plan.policy, endpoint.clients if endpoint else ())
+    for follow in _by_client(heard):
+        register = heard.registers.get(follow.client_id)
+        if register is None or register.standing is Standing.OFFLINE:
+            continue
+        if not follow.ended and not register.away:
+            yield follow
+
+
 def _receipt(facts: Facts, delivery: Delivery, *kinds: Kind) -> Receipt | None:
     """The first receipt of one of these kinds."""
     receipts = facts.receipts.get(delivery.id, ())
@@ -301,9 +315,29 @@ def _outcome(
     return outcome
 
 
+def _plan(facts: Facts, notification_id: str) -> pb.PlanStory:
+    plan = facts.plans.get(notification_id, DEFAULT_PLAN)
+    told = pb.PlanStory(
+        policy=plan.policy.value,
+        category=plan.category,
+        priority=plan.priority.name.lower(),
+        quiet_hours=plan.quiet.value,
+        template=plan.template,
+    )
+    for delivery in facts.deliveries.get(notification_id, ()):
+        # All of a notification have the same.
+        told.expires_at.FromNanoseconds(int(delivery.expires_at * 1e9))
+        break
+    return told
+
+
 def _delivery(facts: Facts, delivery: Delivery) -> pb.DeliveryStory:
     told = pb.DeliveryStory(
-        delivery_id=delivery.id, channel=delivery.scheme, state=delivery.state.value
+        delivery_id=delivery.id,
+        channel=delivery.scheme,
+        state=delivery.state.value,
+        # An early word is not a reason yet.
+        reason="" if delivery.state is DeliveryState.SENDING else delivery.reason,
     )
     if delivery.due_at is not None:
         told.due_at.FromNanoseconds(int(delivery.due_at * 1e9))
@@ -327,16 +361,24 @@ def _newest_follows(state: UserState) -> list[Follow]:
     return [newest[client_id] for client_id in sorted(newest)]
 
 
-def _standing(state: UserState, follow: Follow) -> pb.ClientStanding:
+def _standing(facts: Facts, follow: Follow) -> pb.ClientStanding:
+    state = facts.state
+    # Of what a mark alone speaks for, only positions are known: those of the messages told of.
+    marked = (
+        seq
+        for seq, pos in facts.positions.items()
+        if cover.covers(state, follow, Message(facts.subject, seq, pos))
+    )
     register = state.registers.get(follow.client_id)
     return pb.ClientStanding(
         client_id=follow.client_id,
         state=_stands(state, follow).value,
         generation=register.generation if register else 0,
         base=follow.base,
-        acked=follow.acked,
+        acked=max((follow.acked, *marked)),
         ended=follow.ended,
         active=register is not None and register.active,
+        away=_is_away(register),
         since=_timestamp(register.since) if register else None,
         grace_until=_timestamp(register.grace_until)
         if register and register.standing is Standing.GRACE
@@ -347,6 +389,10 @@ def _standing(state: UserState, follow: Follow) -> pb.ClientStanding:
 def _stands(state: UserState, follow: Follow) -> Standing:
     register = state.registers.get(follow.client_id)
     return register.standing if register else Standing.OFFLINE
+
+
+def _is_away(register: Register | None) -> bool:
+    return register is not None and register.away
 
 
 def _who(state: UserState, follow: Follow) -> str:

@@ -2,8 +2,8 @@
 
 Each channel of a plugin is a *lane*, with its own queue, its own breaker and its own bound on
 calls: one plugin process may serve many providers, and one that is dead keeps none of the others
-waiting. A lane may not take the last calls that the plugin allows; each of its other lanes has one
-left.
+waiting. A lane may not take the last calls that the plugin allows: each of its other lanes has one
+left, where it allows more calls than it has lanes, and they together have one otherwise.
 
 Knows the notifier contract. Must not know deliveries' lives or the store. A plugin is asked what
 it serves at every (re)connection; while it is away, what it said last stands, so that its channels
@@ -36,6 +36,7 @@ from services.presence.descriptions import (
     lane_calls_max,
     route,
 )
+from services.presence.misfits import Misfits
 from services.presence.registry import Registration, of_setting, shown_to
 
 __all__ = ["ANY", "Description", "Lane", "Plugin", "Plugins"]
@@ -67,6 +68,9 @@ class Lane:
         self.looking = False
         # More may be due than was claimed when it was last looked at.
         self.hungry = False
+        # Something was served since the channel last failed as a whole; and who fails all the same.
+        self.proven = False
+        self.misfits = Misfits()
         # What the channel failed with as a whole, last; empty: nothing since it last worked.
         self.fault = ""
 

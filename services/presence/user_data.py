@@ -36,6 +36,8 @@ class Follower(NamedTuple):
     standing: str
     active: bool
     since: float
+    # Online, and looked at by nobody for long.
+    away: bool = False
 
 
 class UserDataRows(Protocol):

@@ -63,7 +63,7 @@ class UserDataTables(Rows):
 
     def followers(self, subject: str, after: tuple[str, str], limit: int) -> Sequence[Follower]:
         rows = self.db.rows(
-            "SELECT f.user, f.client_id, r.standing, r.active, r.since FROM"
+            "SELECT f.user, f.client_id, r.standing, r.active, r.since, r.away FROM"
             " (SELECT user, client_id FROM follows WHERE subject = ? AND ended = 0"
             "  AND (user, client_id) > (?, ?) ORDER BY user, client_id LIMIT ?) AS f"
             " LEFT JOIN registers AS r ON r.user = f.user AND r.client_id = f.client_id"
@@ -72,8 +72,8 @@ class UserDataTables(Rows):
         )
         offline = Standing.OFFLINE.value
         return [
-            Follower(user, client_id, standing or offline, bool(active), since or 0.0)
-            for user, client_id, standing, active, since in rows
+            Follower(user, client_id, standing or offline, bool(active), since or 0.0, bool(away))
+            for user, client_id, standing, active, since, away in rows
         ]
 
     def erase_page(self, user: str, limit: int) -> int:

@@ -134,9 +134,13 @@ def test_explain_tells_the_story_of_each_message(run: Run, tmp_path: Path) -> No
             assert (two["toSeq"], two["deliveries"][0]["channel"]) == ("4", "mailto")
             assert two["clients"][0]["state"] == "offline"
             shown = (await ended(*asked, home=tmp_path, url=edge.url)).out
-            for word in ("ACKNOWLEDGED", "2–4", "mailto: accepted", "12:00:01 RETRY", "ann-1"):
+            for word in ("ACKNOWLEDGED", "2–4", "mailto", "accepted, 2", "ann-1"):
                 assert word in shown
             assert edge.requests[0][1] == {"user": "ann", "subject": "/a"}
+            edge.answers["/v1/explain"] = (200, {**STORY, "outcomes": STORY["outcomes"][1:]})
+            shown = (await ended(*asked, home=tmp_path, url=edge.url)).out
+            assert "/a for ann, messages 2–4: NOTIFIED" in shown
+            assert "RETRY 2026-11-22 12:00:01 (busy)" in shown
 
     run(story())
 

@@ -225,13 +225,20 @@ def test_nobody_is_erased_without_being_meant(run: Run, tmp_path: Path) -> None:
 
 def test_who_is_there_is_shown_with_all_pages(run: Run, tmp_path: Path) -> None:
     client = {"user": "ann", "clientId": "c1", "state": "online", "active": False}
-    page = {"clients": [client], "present": "2", "absent": "5", "nextAfterUser": ""}
+    away = {"user": "bob", "clientId": "c2", "state": "online", "active": False, "away": True}
+    page = {"clients": [client, away], "present": "2", "absent": "5", "nextAfterUser": ""}
 
     async def story() -> None:
         async with scripted_edge() as edge:
             edge.answers["/v1/presence"] = (200, page)
             out = await asked(edge, tmp_path, "presence", "--subject", "/a")
-            for words in ("/a: 2 there, 5 away", "ann", "c1", "online, in the background"):
+            for words in (
+                "/a: 2 there, 5 away",
+                "ann",
+                "c1",
+                "online, in the background",
+                "online, away",
+            ):
                 assert words in out
             last = {"clients": [], "lastSeen": "2026-11-22T12:00:00Z"}
             edge.answers["/v1/presence"] = (200, last)

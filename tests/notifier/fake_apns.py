@@ -62,6 +62,11 @@ class FakeApns(HttpDouble):
         name = request.headers.get("apns-id") or str(uuid.uuid4())
         return Answer(200, headers={"apns-id": name})
 
+    def addressee(self, request: Request) -> str:
+        """The device token."""
+        match = PATH.fullmatch(request.path)
+        return match[1] if match else ""
+
     def _fault(self, request: Request) -> Answer | None:
         headers = request.headers
         scheme, _, token = headers.get("authorization", "").partition(" ")

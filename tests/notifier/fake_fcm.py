@@ -67,6 +67,10 @@ class FakeFcm(Provider):
         """The messages of all requests."""
         return [json.loads(got.body)["message"] for got in self.requests]
 
+    def addressee(self, got: Got) -> str:
+        """The registration token."""
+        return str(json.loads(got.body)["message"].get("token", ""))
+
     def is_counted(self, got: Got) -> bool:
         return got.path != "/token"
 

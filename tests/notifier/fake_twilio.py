@@ -42,6 +42,10 @@ class FakeTwilio(HttpDouble):
             201, json.dumps(resource(form)).encode(), {"content-type": "application/json"}
         )
 
+    def addressee(self, request: Request) -> str:
+        """The number."""
+        return form_of(request).get("To", "")
+
 
 def form_of(request: Request) -> dict[str, str]:
     return dict(parse_qsl(request.body.decode(), keep_blank_values=True))

@@ -22,6 +22,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 from tests.certificates import Authority
+from tests.notifier.scripts import Scripts
 from tests.path.stack import free_port
 
 
@@ -39,7 +40,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What to say. `before_s`: wait so long first. `cut`: read the request, then hang up on all."""
+    """What to say. `before_s`: wait so long first. `cut`: read the request, then hang up on whoever
+    asked, with all that is under way on that connection."""
 
     status: int = 200
     body: bytes = b""
@@ -75,6 +77,7 @@ class HttpDouble:
 
     def __init__(self, folder: Path | None = None, alpn: tuple[str, ...] = ("http/1.1",)) -> None:
         self.requests: list[Request] = []
+        self.scripts: Scripts[Answer] = Scripts()
         self._answers: list[Answer] = []
         self._alpn = list(alpn)
         self._port = free_port()
@@ -108,6 +111,10 @@ class HttpDouble:
     def respond(self, request: Request) -> Answer:
         """What is said when nothing else was told. For doubles to override."""
         return Answer()
+
+    def addressee(self, request: Request) -> str:
+        """For whom a request is, as `scripts` name them; empty: nobody. For doubles to override."""
+        return ""
 
     def start(self) -> Self:
         self._thread.start()
@@ -176,12 +183,23 @@ class HttpDouble:
             scope["http_version"],
         )
         self.requests.append(request)
-        answer = self._answers.pop(0) if self._answers else self.respond(request)
+        answer = self._answers.pop(0) if self._answers else self._usual(request)
         await asyncio.sleep(answer.before_s)
         if answer.cut:
-            for transport in self._loop.accepted:
-                transport.abort()
+            self._hang_up(scope["client"])
             return
         headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
+
+    def _usual(self, request: Request) -> Answer:
+        """What the script of its addressee says, of a request with which nothing is wrong."""
+        answer = self.respond(request)
+        if answer.status >= 400:
+            return answer
+        return self.scripts.next(self.addressee(request)) or answer
+
+    def _hang_up(self, client: tuple[str, int]) -> None:
+        for transport in self._loop.accepted:
+            if transport.get_extra_info("peername") == tuple(client):
+                transport.abort()

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from tests.notifier.scripts import Scripts
+
 LOST = -1  # as a status: read the request, and close
 SILENT = -2  # read the request, and say nothing
 SILENT_S = 20.0  # then it closes
@@ -48,6 +50,7 @@ class Provider:
     def __init__(self, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self.requests: list[Got] = []
         self.faults: list[str] = []
+        self.scripts: Scripts[Reply] = Scripts()
         self._script: list[Reply] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -58,6 +61,10 @@ class Provider:
     def respond(self, got: Got) -> Reply:
         """What an unscripted request gets. Puts what is wrong with it into `faults`."""
         return Reply(204)
+
+    def addressee(self, got: Got) -> str:
+        """For whom a request is, as `scripts` name them; empty: nobody. For subclasses."""
+        return ""
 
     def is_counted(self, got: Got) -> bool:
         """Whether a request is kept, and answered by the script."""
@@ -112,7 +119,11 @@ class Provider:
         usual = self.respond(got)
         with self._lock:
             self.requests.append(got)
-            return self._script.pop(0) if self._script else usual
+            if self._script:
+                return self._script.pop(0)
+        if usual.status >= 400:
+            return usual  # Something is wrong with it, whatever the script says.
+        return self.scripts.next(self.addressee(got)) or usual
 
     def wait_closing(self, deadline_s: float) -> None:
         """Wait until the server stops, at most so long."""

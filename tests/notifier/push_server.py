@@ -96,6 +96,10 @@ class PushServer(Provider):
         )
         return Reply(201, headers={"location": f"{self.url}/m/{len(self.received)}"})
 
+    def addressee(self, got: Got) -> str:
+        """The subscription's token."""
+        return got.path.removeprefix(PATH)
+
     def faults_of(self, got: Got) -> list[str]:
         """What is wrong with a message, as far as a push service sees."""
         said = got.headers

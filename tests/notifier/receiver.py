@@ -24,6 +24,10 @@ class Receiver(HttpDouble):
     def respond(self, request: Request) -> Answer:
         return Answer(204 if self.signed(request) else 401)
 
+    def addressee(self, request: Request) -> str:
+        """The query of the endpoint."""
+        return request.query
+
     def signed(self, request: Request) -> bool:
         """Whether one of the signatures is by one of the secrets."""
         head = request.headers

@@ -24,8 +24,9 @@ ALTERNATIVES = HEADERS - {"content-transfer-encoding"}
 
 
 def worded(*messages: Any, count: int = 0, **fields: Any) -> Delivery:
+    """As a template has made it."""
     made = delivery(*messages, count=count)
-    made.MergeFrom(Delivery(**fields))
+    made.MergeFrom(Delivery(templated=True, **fields))
     return made
 
 
@@ -147,3 +148,16 @@ def test_both_forms_arrive_at_a_real_server(run: Any) -> None:
             assert mail["List-Unsubscribe"] == f"<{MUTE}>"
 
     run(claim())
+
+
+def test_the_usual_words_do_not_take_the_place_of_the_list():
+    usual = delivery(message("one"), message("two"))
+    plain = body(usual)
+    usual.MergeFrom(Delivery(title="bob", body="2 new messages\ntwo"))
+    assert body(usual) == plain
+    assert sent(usual)["Subject"] == "2 new messages in /chat/1"
+
+
+def test_a_test_says_what_the_operator_wrote():
+    tried = Delivery(title="Test", body="of the channel", count=1, test=True)
+    assert body(tried) == "of the channel\n"

@@ -78,6 +78,28 @@ def test_an_answer_gives_its_result_at_the_first_try(
         assert len(fake.requests) == 1  # nothing is repeated here
 
 
+def test_a_token_of_another_project_fails_alone_once_anything_was_accepted(
+    run: Any, tmp_path: Path
+) -> None:
+    mismatch = error(403, "PERMISSION_DENIED", fcm_error("SENDER_ID_MISMATCH")).body
+
+    async def body() -> list[int]:
+        plugin = fcm(fake, tmp_path)
+        outcomes: list[int] = []
+        try:
+            for status in (403, 200, 403):
+                if status == 403:
+                    fake.answer(403, mismatch, {})
+                made = delivery(message("one"), endpoint=TO)
+                outcomes.append((await plugin.send(made)).outcome)
+        finally:
+            await plugin.close()
+        return outcomes
+
+    with FakeFcm() as fake:
+        assert run(body()) == [Result.MISCONFIGURED, Result.ACCEPTED, Result.REJECTED_MESSAGE]
+
+
 def test_silence_after_the_request_leaves_the_outcome_unknown(run: Any, tmp_path: Path) -> None:
     with FakeFcm() as fake:
         fake.answer(SILENT)

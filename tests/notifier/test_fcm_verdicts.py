@@ -13,8 +13,10 @@ NOW = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
 HTML = b"<html><body>Error 502</body></html>"
 
 
-def judged(status: int, name: str, *details: Any, after: str | None = None) -> Result:
-    return verdict(status, after, error(status, name, *details).body, NOW)
+def judged(
+    status: int, name: str, *details: Any, after: str | None = None, proven: bool = False
+) -> Result:
+    return verdict(status, after, error(status, name, *details).body, NOW, proven=proven)
 
 
 @pytest.mark.parametrize(
@@ -79,15 +81,35 @@ def test_an_error_has_its_verdict(
 def test_without_googles_json_the_status_alone_decides(
     status: int, body: bytes, outcome: int
 ) -> None:
-    assert verdict(status, None, body, NOW).outcome == outcome
+    for proven in (False, True):
+        assert verdict(status, None, body, NOW, proven=proven).outcome == outcome
 
 
 def test_html_that_speaks_of_unregistered_is_not_believed() -> None:
-    assert verdict(404, None, b"<p>UNREGISTERED</p>", NOW).outcome == Result.MISCONFIGURED
+    result = verdict(404, None, b"<p>UNREGISTERED</p>", NOW, proven=True)
+    assert result.outcome == Result.MISCONFIGURED
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "outcome"),
+    [
+        (403, "SENDER_ID_MISMATCH", Result.REJECTED_MESSAGE),
+        (403, "", Result.MISCONFIGURED),
+        (401, "THIRD_PARTY_AUTH_ERROR", Result.MISCONFIGURED),
+        (404, "", Result.MISCONFIGURED),
+        (404, "UNREGISTERED", Result.ENDPOINT_GONE),
+        (429, "QUOTA_EXCEEDED", Result.RETRY),
+    ],
+)
+def test_once_fcm_has_accepted_something_a_token_of_another_project_fails_alone(
+    status: int, code: str, outcome: int
+) -> None:
+    assert judged(status, "X", fcm_error(code), proven=True).outcome == outcome
 
 
 def test_what_is_accepted_has_fcms_name() -> None:
-    result = verdict(200, None, b'{"name": "projects/p/messages/0:1"}', NOW)
+    body = b'{"name": "projects/p/messages/0:1"}'
+    result = verdict(200, None, body, NOW, proven=False)
     assert (result.outcome, result.provider_id) == (Result.ACCEPTED, "projects/p/messages/0:1")
 
 

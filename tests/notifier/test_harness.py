@@ -13,8 +13,16 @@ from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 
 from services.chassis.channel import open_channel
 from services.chassis.errors import SettingError, StartError, Unavailable
-from services.notifier import results
-from services.notifier.harness import SERVICE, Channel, Limits, Notifier, Plugin, serve
+from services.notifier import harness, results
+from services.notifier.harness import (
+    ASK_AGAIN_S,
+    SERVICE,
+    Channel,
+    Limits,
+    Notifier,
+    Plugin,
+    serve,
+)
 from services.notifier.results import Result
 from tests.notifier.deliveries import Delivery, delivery, message
 from tests.waiting import until
@@ -28,8 +36,10 @@ class Carrier:
 
     name = "carrier"
 
-    def __init__(self, send: Send, scheme: str = "pigeon", concurrency: int = 4) -> None:
-        self.channels = (Channel(scheme=scheme, repeats_unknown=True),)
+    def __init__(
+        self, send: Send, scheme: str = "pigeon", concurrency: int = 4, repeats: bool = True
+    ) -> None:
+        self.channels = (Channel(scheme=scheme, repeats_unknown=repeats),)
         self.concurrency = concurrency
         self.sent: list[str] = []
         self.closed = False
@@ -226,6 +236,148 @@ def test_a_deadline_tells_what_has_begun_from_what_has_not(run: Any) -> None:
             again = await notify(stub, pigeon("begun"), pigeon("waits"))
             assert {r.outcome for r in again} == {Result.ACCEPTED}
             assert carrier.sent == ["begun", "waits"]
+
+    run(body())
+
+
+class Held:
+    """A `send` that has no answer for some, by the start of their id, before it is let go."""
+
+    def __init__(self, answer: Result | None = None, held: str = "held") -> None:
+        self.go = asyncio.Event()
+        self._answer = answer or results.accepted()
+        self._held = held
+        self.ended = False
+
+    async def __call__(self, made: Delivery) -> Result:
+        if not made.delivery_id.startswith(self._held):
+            return results.accepted()
+        await self.go.wait()
+        self.ended = True
+        return self._answer
+
+
+async def lingers(stub: Any, delivery_id: str) -> Result:
+    """The result of a send that has none yet: told long before the call's deadline."""
+    began = asyncio.get_running_loop().time()
+    [result] = await notify(stub, pigeon(delivery_id), timeout=60)
+    assert asyncio.get_running_loop().time() - began < 30
+    assert (result.outcome, result.detail) == (Result.UNKNOWN, "still being sent")
+    return result
+
+
+def test_a_send_that_lingers_does_not_hold_up_those_it_came_with(run: Any) -> None:
+    async def body() -> None:
+        send = Held()
+        async with served(Carrier(send), limits=Limits(linger_s=0.05)) as stub:
+            began = asyncio.get_running_loop().time()
+            answers = await notify(stub, pigeon("a"), pigeon("held"), pigeon("b"), timeout=60)
+            assert asyncio.get_running_loop().time() - began < 30
+            assert outcomes(answers) == [("a", "ACCEPTED"), ("held", "UNKNOWN"), ("b", "ACCEPTED")]
+            assert answers[1].retry_after.ToTimedelta().total_seconds() == ASK_AGAIN_S
+            send.go.set()
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("answer", "sends"),
+    [(results.accepted("p1"), 1), (results.delivered("p1"), 1), (results.retry("busy", 7), 2),
+     (results.unknown("cut off"), 2), (results.endpoint_gone("410"), 2),
+     (results.rejected_message("400"), 2)],
+)  # fmt: skip
+def test_who_asks_again_is_told_what_became_of_it_and_a_failure_only_once(
+    run: Any, answer: Result, sends: int
+) -> None:
+    async def body() -> None:
+        send = Held(answer)
+        carrier = Carrier(send)
+        async with served(carrier, limits=Limits(linger_s=0.05)) as stub:
+            await lingers(stub, "held")
+            await lingers(stub, "held")
+            send.go.set()
+            await until(lambda: send.ended)
+            [told] = await notify(stub, pigeon("held"))
+            answer.delivery_id = "held"
+            assert told == answer
+            assert len(carrier.sent) == 1
+            assert await notify(stub, pigeon("held")) == [answer]
+            assert len(carrier.sent) == sends
+
+    run(body())
+
+
+def test_who_waited_for_a_failure_is_not_told_of_it_again(run: Any) -> None:
+    async def body() -> None:
+        send = Held(results.retry("busy"))
+        carrier = Carrier(send, repeats=False)
+        async with served(carrier) as stub:
+            early = asyncio.create_task(notify(stub, pigeon("held"), timeout=0.5))
+            await until(lambda: carrier.sent)
+            late = asyncio.create_task(notify(stub, pigeon("held"), timeout=60))
+            assert outcomes(await early) == [("held", "UNKNOWN")]
+            send.go.set()
+            assert outcomes(await late) == [("held", "RETRY")]
+            assert outcomes(await notify(stub, pigeon("held"))) == [("held", "RETRY")]
+            assert len(carrier.sent) == 2
+
+    run(body())
+
+
+def test_the_longer_a_send_takes_the_later_it_is_asked_about_again(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "ASK_AGAIN_S", 0.01)
+
+    async def body() -> None:
+        send = Held()
+        async with served(Carrier(send), limits=Limits(linger_s=0.1)) as stub:
+            waits = [(await lingers(stub, "held")).retry_after.ToMilliseconds() for _ in range(2)]
+            assert 90 <= waits[0] <= waits[1]
+            send.go.set()
+
+    run(body())
+
+
+def test_where_the_unknown_is_not_repeated_a_send_that_lingers_is_waited_for(run: Any) -> None:
+    async def body() -> None:
+        send = Held(held="")
+        plugins = Carrier(send, scheme="sms", repeats=False), Carrier(send)
+        async with served(*plugins, limits=Limits(linger_s=0.05)) as stub:
+            waits = asyncio.create_task(notify(stub, pigeon("a", endpoint="sms:1"), timeout=60))
+            await until(lambda: plugins[0].sent)
+            await lingers(stub, "b")  # It began later, and would be answered later.
+            assert not waits.done()
+            send.go.set()
+            assert outcomes(await waits) == [("a", "ACCEPTED")]
+
+    run(body())
+
+
+def test_what_waits_for_its_turn_does_not_linger(run: Any) -> None:
+    async def body() -> None:
+        send = Held()
+        narrow, wide = Carrier(send, concurrency=1), Carrier(send, scheme="*")
+        async with served(narrow, wide, limits=Limits(linger_s=0.05)) as stub:
+            batch = asyncio.create_task(notify(stub, pigeon("held"), pigeon("next"), timeout=60))
+            await until(lambda: narrow.sent)
+            other = pigeon("held-2", endpoint="raven:1")
+            assert outcomes(await notify(stub, other, timeout=60)) == [("held-2", "UNKNOWN")]
+            assert not batch.done()
+            send.go.set()
+            assert outcomes(await batch) == [("held", "ACCEPTED"), ("next", "ACCEPTED")]
+
+    run(body())
+
+
+def test_a_send_that_lingers_has_the_time_of_the_drain_to_end(run: Any) -> None:
+    async def body() -> None:
+        send = Held()
+        async with served(Carrier(send), limits=Limits(linger_s=0.05), drain_s=30) as stub:
+            await lingers(stub, "held")
+            # Later than what has no time left is given.
+            asyncio.get_running_loop().call_later(1.0, send.go.set)
+        assert send.ended
 
     run(body())
 

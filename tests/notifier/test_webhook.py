@@ -28,6 +28,7 @@ from tests.waiting import until
 OLD = "whsec_" + "b2xk" * 8
 NEW = "whsec_" + "bmV3" * 8
 NOW = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
+OWN = ("127.0.0.1",)  # the receiver's host, as one that is believed
 LIMITS = Limits(timeouts=Timeouts(connect_s=1, answer_s=2))
 
 
@@ -42,11 +43,11 @@ def plugin(
     secrets: tuple[str, ...] = (NEW,),
     allow_private: bool = True,
     limits: Limits = LIMITS,
-    believed: tuple[str, ...] = ("*",),
+    **options: Any,
 ) -> Webhook:
     tls = ssl.create_default_context(cafile=receiver.ca_file)
     keys = [secret_of(secret) for secret in secrets]
-    return Webhook(keys, allow_private, limits, lambda: NOW, tls, believed)
+    return Webhook(keys, allow_private, limits, lambda: NOW, tls, **options)
 
 
 async def send_one(receiver: Receiver, made: Delivery | None = None, **options: Any) -> Result:
@@ -94,7 +95,8 @@ def test_while_a_secret_is_replaced_both_sign(run: Any, receiver: Receiver) -> N
         ([OLD], (NEW,), Result.MISCONFIGURED),
     ):
         receiver.secrets = known
-        assert run(send_one(receiver, secrets=secrets)).outcome == outcome
+        result = run(send_one(receiver, secrets=secrets, believed=OWN))
+        assert result.outcome == outcome
     assert receiver.requests[0].headers["webhook-signature"].count("v1,") == 2
 
 
@@ -132,7 +134,7 @@ def test_a_status_gives_its_verdict(
 ) -> None:
     elsewhere = {"location": f"{receiver.url}/elsewhere"}
     receiver.answer(Answer(status, b"" if status == 204 else b"hi", elsewhere))
-    result = run(send_one(receiver))
+    result = run(send_one(receiver, believed=OWN))
     assert (result.outcome, result.detail) == (outcome, str(status))
     assert len(receiver.requests) == 1, "no redirect is followed, nothing is repeated"
 
@@ -152,6 +154,16 @@ def test_only_a_host_that_is_believed_can_make_the_channel_wait(
 ) -> None:
     receiver.answer(Answer(404))
     assert run(send_one(receiver, believed=believed)).outcome == outcome
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 429, 410, 500])
+def test_nobody_is_believed_who_is_not_named(run: Any, receiver: Receiver, status: int) -> None:
+    receiver.answer(Answer(status))
+    assert run(send_one(receiver)).outcome in (
+        Result.REJECTED_MESSAGE,
+        Result.RETRY,
+        Result.ENDPOINT_GONE,
+    )
 
 
 def test_a_receivers_cookies_are_not_kept(run: Any, receiver: Receiver) -> None:

@@ -56,7 +56,13 @@ def test_what_is_no_scheme_is_passed_over_and_the_first_of_many_are_kept():
 
 
 def test_a_lane_leaves_a_call_to_each_other_lane_of_its_plugin():
-    assert [lane_calls_max(4, lanes) for lanes in (1, 2, 3, 4, 9)] == [4, 3, 2, 1, 1]
+    assert [lane_calls_max(16, lanes) for lanes in (1, 2, 7, 15)] == [16, 15, 10, 2]
+    assert [lane_calls_max(4, lanes) for lanes in (1, 2, 3)] == [4, 3, 2]
+
+
+def test_a_lane_may_have_two_calls_as_long_as_that_leaves_one() -> None:
+    assert [lane_calls_max(4, lanes) for lanes in (4, 9)] == [2, 2]
+    assert [lane_calls_max(calls_max, 5) for calls_max in (1, 2, 3)] == [1, 1, 2]
 
 
 def test_a_plugin_is_used_for_some_of_its_channels_only():

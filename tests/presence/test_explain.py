@@ -7,8 +7,8 @@ from onward.presence.v1 import presence_pb2
 
 from services.presence.explain import Facts, story
 from services.presence.notifications import Delivery, DeliveryState, Span
-from services.presence.plan import DEFAULT_PLAN, Plan, Policy
-from services.presence.state import Follow, Handover, Register, Standing, UserState
+from services.presence.plan import DEFAULT_PLAN, Plan, Policy, Priority, Quiet
+from services.presence.state import Endpoint, Follow, Handover, Mark, Register, Standing, UserState
 from services.presence.store import Attempt, Decided
 
 NAME = presence_pb2.Outcome.State.Name
@@ -112,6 +112,55 @@ def test_one_held_back_says_by_whom():
     ]
 
 
+def test_an_away_client_holds_nothing_back_and_its_standing_says_so():
+    state = user(Standing.ONLINE)
+    away = replace(state.registers["c"], away=True, since=20.0)
+    busy = replace(state.registers["c"], client_id="b")
+    other = Follow("/a", "b", 2, base=0, acked=0)
+    state = replace(
+        state,
+        registers={"c": away, "b": busy},
+        follows={**state.follows, other.key: other},
+    )
+    held = [sent(DeliveryState.PENDING, due_at=60.0, held=True)]
+    text = "Held back from mailto, because client b answers for it."
+    assert told(state, decided=[NOTIFIED], deliveries=held) == [(1, 1, "HELD", text)]
+    facts = Facts("/a", state, 1, 0, {}, 0, [], {}, {})
+    standings = {one.client_id: one for one in story(facts).clients}
+    assert (standings["c"].away, standings["c"].since.seconds) == (True, 20)
+    assert not standings["b"].away
+
+
+def test_what_only_its_own_clients_silence_is_held_by_those_alone():
+    state = user(Standing.ONLINE)
+    other = Follow("/a", "b", 2, base=0, acked=0)
+    uri = "mailto:ann@example.org"
+    state = replace(
+        state,
+        registers={**state.registers, "b": replace(state.registers["c"], client_id="b")},
+        follows={**state.follows, other.key: other},
+        endpoints={uri: Endpoint(uri, ("b",), 0.0)},
+    )
+    held = [sent(DeliveryState.PENDING, due_at=60.0, held=True)]
+    by_endpoint = Plan(policy=Policy.ENDPOINT)
+    [(*_, text)] = told(state, decided=[NOTIFIED], deliveries=held, plan=by_endpoint)
+    assert text == "Held back from mailto, because client b answers for it."
+
+
+def test_a_notification_tells_its_plan_and_until_when():
+    plan = Plan(policy=Policy.ENDPOINT, category="chat", priority=Priority.HIGH, quiet=Quiet.PASS)
+    facts = Facts(
+        "/a", user(), 1, 1, {1: 10}, 100, [NOTIFIED], {"n": [sent(DeliveryState.ACCEPTED)]}, {},
+        plans={"n": plan},
+    )  # fmt: skip
+    [outcome] = story(facts).outcomes
+    one = outcome.plan
+    assert (one.policy, one.category, one.priority) == ("endpoint", "chat", "high")
+    assert (one.quiet_hours, one.template, one.expires_at.seconds) == ("pass", "", 9_000_000_000)
+    [undecided] = story(Facts("/a", user(), 1, 1, {1: 10}, 100, [], {}, {})).outcomes
+    assert not undecided.HasField("plan")
+
+
 def test_one_that_was_acknowledged_while_it_waited_says_that_nothing_will_be_sent():
     waits = [sent(DeliveryState.PENDING, due_at=60.0)]
     assert told(user(acked=1), decided=[NOTIFIED], deliveries=waits) == [
@@ -208,7 +257,25 @@ def test_an_acknowledgement_is_no_answer_where_it_silences_nobody():
 
 @pytest.mark.parametrize(
     "reason",
-    ["EXPIRED", "MUTED", "NO_ROUTE", "PREFERENCE", "QUIET_HOURS", "RATE_CAPPED", "PUBLISHER"],
+    [
+        "EXPIRED",
+        "MUTED",
+        "NO_ROUTE",
+        "PREFERENCE",
+        "QUIET_HOURS",
+        "RATE_CAPPED",
+        "PUBLISHER",
+        "NO_ENDPOINT",
+        "OPTED_OUT",
+        "UNSUBSCRIBED",
+        "REVOKED",
+        "TRIMMED",
+        "NOT_ENTITLED",
+        "ENDPOINT_REMOVED",
+        "ENDPOINT_MOVED",
+        "ENDPOINT_GONE",
+        "RECEIPTED",
+    ],
 )
 def test_every_suppression_has_a_sentence_of_its_own(reason):
     [(*_, state, text)] = told(decided=[Decided(Span(1, 1, 10), "", reason, 50.0)])
@@ -235,3 +302,24 @@ def test_each_client_stands_with_its_newest_follow():
     facts = Facts("/a", state, 1, 0, {}, 0, [], {}, {})
     [client] = story(facts).clients
     assert (client.base, client.acked, client.ended, client.state) == (5, 8, False, "offline")
+
+
+def test_what_a_mark_speaks_for_is_acknowledged_in_the_standing_too():
+    state = user(Standing.ONLINE)
+    [(key, follow)] = state.follows.items()
+    state = replace(
+        state,
+        follows={key: replace(follow, session_id="s", round=1)},
+        marks={(7, "/a"): Mark(round=2, pos=20)},
+    )
+    facts = Facts("/a", state, 1, 3, {1: 10, 2: 20, 3: 30}, 100, [], {}, {})
+    [client] = story(facts).clients
+    assert client.acked == 2
+
+
+def test_deliveries_are_told_in_the_order_in_which_they_are_used():
+    second = sent(DeliveryState.PENDING, id="a", uri="apns:1", due_at=90.0, step=1)
+    first = sent(DeliveryState.ACCEPTED, id="z", uri="fcm:1")
+    facts = Facts("/a", user(), 1, 1, {1: 10}, 100, [NOTIFIED], {"n": [second, first]}, {})
+    [outcome] = story(facts).outcomes
+    assert [one.channel for one in outcome.deliveries] == ["fcm", "apns"]

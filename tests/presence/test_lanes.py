@@ -2,6 +2,7 @@
 
 import asyncio
 import statistics
+import time
 
 import grpc
 import pytest
@@ -184,6 +185,66 @@ def test_one_delivery_that_is_refused_among_others_leaves_the_channel_open(run, 
     run(claim())
 
 
+def test_one_that_is_refused_alone_again_and_again_waits_by_itself_while_others_are_sent(
+    run, tmp_path
+):
+    async def claim():
+        def but_one(request, _):
+            return notifier_pb2.NotifyResponse(
+                results=[
+                    R(
+                        delivery_id=d.delivery_id,
+                        outcome=R.MISCONFIGURED if "mailto:0@" in d.endpoint else R.ACCEPTED,
+                    )
+                    for d in request.deliveries
+                ]
+            )
+
+        plugin = FakePlugin()
+        plugin.script = Always([but_one])
+        retries = {"retry_first_s": 500.0, "retry_longest_s": 500.0}
+        bounds = {"breaker_first_s": 0.02, "breaker_longest_s": 0.02, **retries}
+        async with staged(tmp_path, plugin, collapse_s=0, **bounds) as stage:
+            stage.workers._dispatcher._caller._chance = lambda: 0.5
+            await crowd(stage, "mailto", 1, "/bad")
+            stage.log.publish("/bad", "hello")
+            await stage.report()
+
+            def refused() -> int:
+                return sum("mailto:0@" in one.endpoint for one in plugin.deliveries)
+
+            # As long as nothing shows that the channel works, it is the probe.
+            await until(lambda: refused() >= 3)
+            client = Client(stage.log, "ann")
+            client.connect("/good", endpoints=["mailto:ann@example.org"])
+            client.disconnect()
+
+            async def sent(count: int) -> bool:
+                found = dict((await stage.store.read(lambda tx: tx.counts())).deliveries)
+                return found.get("accepted") == count
+
+            async def waits_by_itself() -> bool:
+                [(due_at, tries)] = await stage.store.read(
+                    lambda tx: tx.db.rows(
+                        "SELECT due_at, tries FROM deliveries WHERE subject = '/bad'", ()
+                    )
+                )
+                return due_at is not None and tries == 0 and due_at > time.time() + 100
+
+            stage.log.publish("/good", "hello 0")
+            await stage.report()
+            await until(waits_by_itself)
+            before = refused()
+            for number in range(1, 4):
+                stage.log.publish("/good", f"hello {number}")
+                await stage.report()
+                await until(lambda n=number: sent(n + 1))
+            assert refused() == before
+            assert stage.workers.plugins.lanes[0].breaker.closed
+
+    run(claim())
+
+
 def test_a_batch_of_large_messages_is_cut_to_the_bytes_of_its_plugin(run, tmp_path):
     async def claim():
         plugin = FakePlugin()
@@ -193,5 +254,24 @@ def test_a_batch_of_large_messages_is_cut_to_the_bytes_of_its_plugin(run, tmp_pa
             await stage.report()
             await until(lambda: len(plugin.deliveries) == 6)
             assert max(len(call.deliveries) for call in plugin.calls) == 2
+
+    run(claim())
+
+
+def test_a_new_process_takes_no_refusal_for_one_s_own_before_anything_was_served(run, tmp_path):
+    async def claim():
+        bounds = {"breaker_first_s": 0.02, "breaker_longest_s": 0.02}
+        plugin = FakePlugin()
+        plugin.script = Always([R.MISCONFIGURED])
+        for _ in range(2):
+            async with staged(tmp_path, plugin, **bounds) as stage:
+                if not plugin.calls:
+                    await crowd(stage, "mailto", 1, "/a")
+                    stage.log.publish("/a", "hello")
+                    await stage.report()
+                before = len(plugin.calls)
+                await until(lambda b=before: len(plugin.calls) > b + 2)
+                await until(lambda s=stage: not s.workers.plugins.lanes[0].breaker.closed)
+                assert stage.workers.plugins.lanes[0].fault
 
     run(claim())

@@ -300,11 +300,11 @@ def test_what_is_too_much_for_one_request_goes_in_several_until_one_fails(
         plugin.script = [R.ACCEPTED, broken]
         async with staged(tmp_path, plugin) as stage:
             # All are found due by one look, and claimed together.
-            stage.workers._plugins.list[0].connected.clear()
+            stage.workers.plugins.list[0].connected.clear()
             await away(stage, "ann", "ben", "carl")
             stage.log.publish("/a", "hello")
             await stage.report()
-            stage.workers._plugins.list[0].connected.set()
+            stage.workers.plugins.list[0].connected.set()
             stage.workers._dispatcher.wake()
             await until(ended(stage, ann="accepted", ben="accepted", carl="accepted"))
             assert [len(call.deliveries) for call in plugin.calls][:2] == [1, 1]

@@ -10,6 +10,7 @@ from services.chassis.errors import Deposed
 from services.chassis.subjects import partition_of
 from services.presence import state
 from services.presence.notifications import Delivery, DeliveryState, Notification, Span
+from services.presence.placing import Joinable
 from services.presence.plan import DEFAULT_PLAN
 from services.presence.state import (
     Endpoint,
@@ -456,7 +457,7 @@ def test_a_notification_is_joinable_until_anything_of_it_was_claimed(run, make_s
     async def body(store):
         await store.write(lambda tx: tx.begin_all([notification()], [delivery()]))
         assert await store.read(lambda tx: tx.joinables(["ann"], "/a", DEFAULT_PLAN)) == {
-            "ann": notification()
+            "ann": Joinable(notification(), frozenset({delivery().uri}))
         }
         await store.write(lambda tx: tx.close_notifications(["n"], sent=True))
         assert await store.read(lambda tx: tx.joinables(["ann", "bob"], "/a", DEFAULT_PLAN)) == {}

@@ -131,10 +131,12 @@ def test_followers_come_by_user_and_client_with_how_they_stand(run, make_store):
         )
         online = Register("b2", 1, "s", 7, Standing.ONLINE, active=True, since=5.0)
         await store.write(lambda tx: tx.write_user("bob", state.PutRegister(online)))
+        away = Register("b1", 1, "s", 7, Standing.ONLINE, since=6.0, away=True)
+        await store.write(lambda tx: tx.write_user("bob", state.PutRegister(away)))
         everybody = [
             Follower("ann", BACKEND, "offline", False, 0.0),
             Follower("ann", "a1", "offline", False, 0.0),
-            Follower("bob", "b1", "offline", False, 0.0),
+            Follower("bob", "b1", "online", False, 6.0, away=True),
             Follower("bob", "b2", "online", True, 5.0),
         ]
         assert await store.read(lambda tx: tx.followers("/a", FIRST, 9)) == everybody

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.mistakes import MISTAKES
 from tests.simulation.story import play
 
-SEEDS_MAX = 1_000 if "SIMULATION_SEEDS" in os.environ else 150
+SEEDS_MAX = 1_000 if "SIMULATION_SEEDS" in os.environ else 300
 
 
 @pytest.mark.timeout(300)

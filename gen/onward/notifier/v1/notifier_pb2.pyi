@@ -208,6 +208,7 @@ class Delivery(_message.Message):
     LOCALE_FIELD_NUMBER: _builtins.int
     MUTE_URL_FIELD_NUMBER: _builtins.int
     TEST_FIELD_NUMBER: _builtins.int
+    TEMPLATED_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
     """Required. The idempotency key: the same on every try; hex, 32 characters."""
     notification_id: _builtins.str
@@ -250,6 +251,11 @@ class Delivery(_message.Message):
     """
     test: _builtins.bool
     """True: an operator tries out the channel; there is no message behind it."""
+    templated: _builtins.bool
+    """True: title, body and html are of a template, and are all that is to be shown. False: they are
+    the usual words; a channel that can show the messages themselves better (as a list, in an
+    e-mail) may.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___NotifiedMessage]:
         """The newest messages it stands for, oldest first; at most 10. May be empty when they are no
@@ -284,10 +290,11 @@ class Delivery(_message.Message):
         locale: _builtins.str = ...,
         mute_url: _builtins.str = ...,
         test: _builtins.bool = ...,
+        templated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "body", b"body", "category", b"category", "collapse_key", b"collapse_key", "count", b"count", "delivery_id", b"delivery_id", "endpoint", b"endpoint", "expires_at", b"expires_at", "first_seq", b"first_seq", "html", b"html", "last_seq", b"last_seq", "locale", b"locale", "messages", b"messages", "mute_url", b"mute_url", "notification_id", b"notification_id", "priority", b"priority", "subject", b"subject", "test", b"test", "title", b"title", "url", b"url", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "body", b"body", "category", b"category", "collapse_key", b"collapse_key", "count", b"count", "delivery_id", b"delivery_id", "endpoint", b"endpoint", "expires_at", b"expires_at", "first_seq", b"first_seq", "html", b"html", "last_seq", b"last_seq", "locale", b"locale", "messages", b"messages", "mute_url", b"mute_url", "notification_id", b"notification_id", "priority", b"priority", "subject", b"subject", "templated", b"templated", "test", b"test", "title", b"title", "url", b"url", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -474,7 +481,9 @@ class Result(_message.Message):
     """For operators: a status code, a sentence. No content, no token; at most 256 bytes are kept."""
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
-        """With RETRY: the provider's wish; absent: none."""
+        """With RETRY, and with UNKNOWN that is repeated: not before that, by the provider's wish or the
+        plugin's; absent: none.
+        """
 
     @_builtins.property
     def gone_since(self) -> _timestamp_pb2.Timestamp:

@@ -314,6 +314,7 @@ class Outcome(_message.Message):
     NOTIFICATION_ID_FIELD_NUMBER: _builtins.int
     DELIVERIES_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
     from_seq: _builtins.int
     """First seq."""
     to_seq: _builtins.int
@@ -336,6 +337,10 @@ class Outcome(_message.Message):
     def at(self) -> _timestamp_pb2.Timestamp:
         """When it was decided."""
 
+    @_builtins.property
+    def plan(self) -> Global___PlanStory:
+        """How the notification was to be sent; absent without one."""
+
     def __init__(
         self,
         *,
@@ -347,14 +352,59 @@ class Outcome(_message.Message):
         notification_id: _builtins.str = ...,
         deliveries: _abc.Iterable[Global___DeliveryStory] | None = ...,
         at: _timestamp_pb2.Timestamp | None = ...,
+        plan: Global___PlanStory | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "deliveries", b"deliveries", "from_seq", b"from_seq", "notification_id", b"notification_id", "reason", b"reason", "state", b"state", "text", b"text", "to_seq", b"to_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "deliveries", b"deliveries", "from_seq", b"from_seq", "notification_id", b"notification_id", "plan", b"plan", "reason", b"reason", "state", b"state", "text", b"text", "to_seq", b"to_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
+
+@_typing.final
+class PlanStory(_message.Message):
+    """How a notification is sent, as the routing file and the publisher had it when it was decided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    QUIET_HOURS_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    policy: _builtins.str
+    """Who silences it: user, endpoint, always."""
+    category: _builtins.str
+    """What users have preferences for; empty: none."""
+    priority: _builtins.str
+    """urgent, high, normal, low."""
+    quiet_hours: _builtins.str
+    """What becomes of it in quiet hours: defer, drop, pass."""
+    template: _builtins.str
+    """Of the routing file; empty: the words are made from the messages."""
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """It is not sent after this."""
+
+    def __init__(
+        self,
+        *,
+        policy: _builtins.str = ...,
+        category: _builtins.str = ...,
+        priority: _builtins.str = ...,
+        quiet_hours: _builtins.str = ...,
+        template: _builtins.str = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "expires_at", b"expires_at", "policy", b"policy", "priority", b"priority", "quiet_hours", b"quiet_hours", "template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanStory: _TypeAlias = PlanStory  # noqa: Y015
 
 @_typing.final
 class DeliveryStory(_message.Message):
@@ -368,12 +418,17 @@ class DeliveryStory(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     DUE_AT_FIELD_NUMBER: _builtins.int
     RECEIPTS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
     """What the plugin was given, on every try."""
     channel: _builtins.str
     """The channel (`mailto`, …); never the whole token."""
     state: _builtins.str
     """pending, sending, retry, accepted, delivered, failed, unknown, dead, expired, cancelled."""
+    reason: _builtins.str
+    """A word for why it waits, or ended as it did: RETRY, RECEIPTED, TRIES_EXHAUSTED, …; empty: it
+    has none.
+    """
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptStory]:
         """Every try."""
@@ -395,10 +450,11 @@ class DeliveryStory(_message.Message):
         attempts: _abc.Iterable[Global___AttemptStory] | None = ...,
         due_at: _timestamp_pb2.Timestamp | None = ...,
         receipts: _abc.Iterable[Global___ReceiptStory] | None = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "channel", b"channel", "delivery_id", b"delivery_id", "due_at", b"due_at", "receipts", b"receipts", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "channel", b"channel", "delivery_id", b"delivery_id", "due_at", b"due_at", "reason", b"reason", "receipts", b"receipts", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -483,6 +539,7 @@ class ClientStanding(_message.Message):
     ACTIVE_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     GRACE_UNTIL_FIELD_NUMBER: _builtins.int
+    AWAY_FIELD_NUMBER: _builtins.int
     client_id: _builtins.str
     """The client."""
     state: _builtins.str
@@ -497,6 +554,8 @@ class ClientStanding(_message.Message):
     """True: it has ended the follow."""
     active: _builtins.bool
     """Whether a person looks at it, as it said last; false while it is not online."""
+    away: _builtins.bool
+    """Online, but nobody has looked at it for so long that it answers for nothing."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Since when it has been online, in its grace, or offline; or since `active` changed, if that
@@ -519,10 +578,11 @@ class ClientStanding(_message.Message):
         active: _builtins.bool = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         grace_until: _timestamp_pb2.Timestamp | None = ...,
+        away: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["grace_until", b"grace_until", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "active", b"active", "base", b"base", "client_id", b"client_id", "ended", b"ended", "generation", b"generation", "grace_until", b"grace_until", "since", b"since", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "active", b"active", "away", b"away", "base", b"base", "client_id", b"client_id", "ended", b"ended", "generation", b"generation", "grace_until", b"grace_until", "since", b"since", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -619,6 +679,7 @@ class PresentClient(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     ACTIVE_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
+    AWAY_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """Whose it is."""
     client_id: _builtins.str
@@ -627,6 +688,8 @@ class PresentClient(_message.Message):
     """online, grace, offline."""
     active: _builtins.bool
     """Whether a person looks at it, as it said last; false while it is not online."""
+    away: _builtins.bool
+    """Online, but nobody has looked at it for so long that it answers for nothing."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Since when it has been online, in its grace, or offline; or since `active` changed, if that
@@ -641,10 +704,11 @@ class PresentClient(_message.Message):
         state: _builtins.str = ...,
         active: _builtins.bool = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
+        away: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "client_id", b"client_id", "since", b"since", "state", b"state", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "away", b"away", "client_id", b"client_id", "since", b"since", "state", b"state", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

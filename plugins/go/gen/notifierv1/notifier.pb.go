@@ -537,7 +537,11 @@ type Delivery struct {
 	// absolute URL, or empty.
 	MuteUrl string `protobuf:"bytes,20,opt,name=mute_url,json=muteUrl,proto3" json:"mute_url,omitempty"`
 	// True: an operator tries out the channel; there is no message behind it.
-	Test          bool `protobuf:"varint,21,opt,name=test,proto3" json:"test,omitempty"`
+	Test bool `protobuf:"varint,21,opt,name=test,proto3" json:"test,omitempty"`
+	// True: title, body and html are of a template, and are all that is to be shown. False: they are
+	// the usual words; a channel that can show the messages themselves better (as a list, in an
+	// e-mail) may.
+	Templated     bool `protobuf:"varint,22,opt,name=templated,proto3" json:"templated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -715,6 +719,13 @@ func (x *Delivery) GetMuteUrl() string {
 func (x *Delivery) GetTest() bool {
 	if x != nil {
 		return x.Test
+	}
+	return false
+}
+
+func (x *Delivery) GetTemplated() bool {
+	if x != nil {
+		return x.Templated
 	}
 	return false
 }
@@ -904,7 +915,8 @@ type Result struct {
 	DeliveryId string `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
 	// Required.
 	Outcome Result_Outcome `protobuf:"varint,2,opt,name=outcome,proto3,enum=onward.notifier.v1.Result_Outcome" json:"outcome,omitempty"`
-	// With RETRY: the provider's wish; absent: none.
+	// With RETRY, and with UNKNOWN that is repeated: not before that, by the provider's wish or the
+	// plugin's; absent: none.
 	RetryAfter *durationpb.Duration `protobuf:"bytes,3,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	// With ENDPOINT_GONE: since when; absent: since now.
 	GoneSince *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=gone_since,json=goneSince,proto3" json:"gone_since,omitempty"`
@@ -1238,7 +1250,7 @@ const file_onward_notifier_v1_notifier_proto_rawDesc = "" +
 	"\rNotifyRequest\x12<\n" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2\x1c.onward.notifier.v1.DeliveryR\n" +
-	"deliveries\"\xec\x05\n" +
+	"deliveries\"\x8a\x06\n" +
 	"\bDelivery\x12\x1f\n" +
 	"\vdelivery_id\x18\x01 \x01(\tR\n" +
 	"deliveryId\x12'\n" +
@@ -1263,7 +1275,8 @@ const file_onward_notifier_v1_notifier_proto_rawDesc = "" +
 	"\bpriority\x18\x12 \x01(\x0e2%.onward.notifier.v1.Delivery.PriorityR\bpriority\x12\x16\n" +
 	"\x06locale\x18\x13 \x01(\tR\x06locale\x12\x19\n" +
 	"\bmute_url\x18\x14 \x01(\tR\amuteUrl\x12\x12\n" +
-	"\x04test\x18\x15 \x01(\bR\x04test\"O\n" +
+	"\x04test\x18\x15 \x01(\bR\x04test\x12\x1c\n" +
+	"\ttemplated\x18\x16 \x01(\bR\ttemplated\"O\n" +
 	"\bPriority\x12\x18\n" +
 	"\x14PRIORITY_UNSPECIFIED\x10\x00\x12\a\n" +
 	"\x03LOW\x10\x01\x12\n" +

@@ -1,0 +1,55 @@
+"""Who is known to fail alone, and who is not."""
+
+from services.presence import misfits
+from services.presence.misfits import Misfits
+from services.presence.notifications import Answer, Delivery, DeliveryState, Outcome
+
+WRONG = Answer(Outcome.MISCONFIGURED)
+
+
+def tried(own_id: str = "a", attempts: int = 2, tries: int = 0) -> Delivery:
+    return Delivery(
+        own_id, "n", "ann", "/a", "fcm:x", DeliveryState.SENDING, None, 9.0,
+        attempts=attempts, tries=tries,
+    )  # fmt: skip
+
+
+def learnt(one: Delivery, answer: Answer = WRONG, others_served: bool = True) -> bool:
+    found = Misfits()
+    found.learn([one], {one.id: answer}, others_served)
+    return one.id in found
+
+
+def test_who_is_refused_again_while_others_are_served_is_one() -> None:
+    assert learnt(tried())
+
+
+def test_who_is_refused_for_the_first_time_is_none() -> None:
+    assert not learnt(tried(attempts=1))
+    assert not learnt(tried(attempts=3, tries=2)), "its earlier tries were no fault of the plugin"
+
+
+def test_who_is_refused_while_nobody_is_served_is_none() -> None:
+    assert not learnt(tried(), others_served=False)
+
+
+def test_other_outcomes_make_none() -> None:
+    for outcome in set(Outcome) - {Outcome.MISCONFIGURED}:
+        assert not learnt(tried(), Answer(outcome))
+
+
+def test_who_is_one_remains_one_until_anything_else_becomes_of_it() -> None:
+    found = Misfits()
+    found.learn([tried()], {"a": WRONG}, others_served=True)
+    found.learn([tried()], {"a": WRONG}, others_served=False)
+    assert "a" in found
+    found.learn([tried()], {"a": Answer(Outcome.ACCEPTED)}, others_served=True)
+    assert "a" not in found
+
+
+def test_the_oldest_are_forgotten(monkeypatch) -> None:
+    monkeypatch.setattr(misfits, "KEPT_MAX", 2)
+    found = Misfits()
+    for own_id in "abc":
+        found.learn([tried(own_id)], {own_id: WRONG}, others_served=True)
+    assert [own_id in found for own_id in "abc"] == [False, True, True]
