@@ -6,8 +6,9 @@ gRPC. One commit is in flight at a time, over all partitions; each partition of 
 itself by the store.
 
 Drive it: `submit(number, requests)` for what comes by a stream; `run()` commits until cancelled;
-`settled()` returns once everything submitted before has its effects, `committed()` once that of it
-has which a commit has begun with. Around a claim stand `expect` and `admit`.
+`await call(partition, body)` for what others than streams ask of the owner; `settled()` returns
+once everything submitted before has its effects, `committed()` once that of it has which a commit
+has begun with. Around a claim stand `expect` and `admit`.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from onward.types.v1 import entry_pb2
 from services.chassis import logs
 from services.chassis.errors import Fault, StoreFull, Unavailable
 from services.chassis.etcd import boottime
-from services.chassis.refusals import Code, code_name, refuse
+from services.chassis.refusals import Code, Refusal, code_name, refuse
 from services.coordinator import partition as core
 from services.coordinator.early_requests import EarlyRequests
 from services.coordinator.effects import (
@@ -30,10 +31,14 @@ from services.coordinator.effects import (
     Answer,
     Append,
     AwaitProcessed,
+    Body,
+    Conclude,
     Deliver,
     Effect,
+    End,
     EndWatch,
     Forget,
+    Outcome,
     Relay,
     Replace,
     Request,
@@ -50,7 +55,8 @@ from services.coordinator.uplinks import Uplinks
 log = logs.get(__name__)
 
 _OVERLOADED_RETRY_MS = 200
-_OWN = 0  # instead of a stream's number: asked for by this process
+_QUEUE_FULL = "The coordinator's queue is full."
+_OWN = 0  # instead of a stream's number: asked for by this process, which waits for no answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,9 @@ class Committer:
         self._settled = 0
         self._barriers: list[tuple[int, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
+        # By what stands instead of a stream's number; None: another is the owner.
+        self._calls: dict[int, asyncio.Future[Outcome | Refusal | None]] = {}
+        self._called = 0
 
     def submit(self, number: int, asked: coordinator_pb2.PartitionRequests) -> None:
         """Take what a stream asks of a partition, or refuse it at once."""
@@ -122,9 +131,7 @@ class Committer:
             uplink.turn_away(asked)
             return
         if self.queued >= self.queue_max:
-            refusal = refuse(
-                Code.OVERLOADED, "The coordinator's queue is full.", _OVERLOADED_RETRY_MS
-            )
+            refusal = refuse(Code.OVERLOADED, _QUEUE_FULL, _OVERLOADED_RETRY_MS)
             for append in asked.appends:
                 uplink.add_refusal(append.request, refusal)
             self._metrics.refused.labels("OVERLOADED").inc(len(asked.appends))
@@ -149,6 +156,24 @@ class Committer:
         if self.queued <= self.queue_max // 2 and self._holdings.accepts(partition, epoch):
             requests = [Request(_OWN, client) for client in clients]
             self._put(_OWN, partition, epoch, requests)
+
+    async def call(self, partition: int, body: Body) -> Outcome | Refusal | None:
+        """Have a thing decided, and return what came of it once that is durable; None: this process
+        is not the owner, or was deposed, and the outcome is unknown."""
+        epoch = self._holdings.epoch(partition)
+        if epoch is None or not self._holdings.accepts(partition, epoch):
+            return None
+        if self.queued >= self.queue_max:
+            return refuse(Code.OVERLOADED, _QUEUE_FULL, _OVERLOADED_RETRY_MS)
+        self._called += 1
+        number = -self._called
+        done: asyncio.Future[Outcome | Refusal | None]
+        done = self._calls[number] = asyncio.get_running_loop().create_future()
+        self._put(number, partition, epoch, [Request(number, body)])
+        try:
+            return await done
+        finally:
+            del self._calls[number]
 
     def _put(self, number: int, partition: int, epoch: int, requests: Sequence[Request]) -> None:
         self._queue.append(_Work(number, partition, epoch, requests, time.perf_counter()))
@@ -337,8 +362,17 @@ class Committer:
                     uplink.add_client(state)
             case Replace(edge_id, session_id):
                 self._uplinks.replace(edge_id, session_id)
+            case End(ending, edges):
+                self._uplinks.end(ending, edges)
+            case Conclude(origin, outcome):
+                self._conclude(origin, outcome)
             case AwaitProcessed(origin, pos):
                 self._uplinks.await_processed(origin, partition, pos)
+
+    def _conclude(self, number: int, outcome: Outcome | Refusal | None) -> None:
+        done = self._calls.get(number)
+        if done is not None and not done.done():
+            done.set_result(outcome)
 
     def _count_accepted(self, decision: core.Decision) -> None:
         accepts = [effect for effect in decision.effects if type(effect) is Accept]
@@ -354,6 +388,7 @@ class Committer:
             self._metrics.recorded.inc()
 
     def _turn_away(self, work: _Work) -> None:
+        self._conclude(work.number, None)
         uplink = self._uplinks.get(work.number)
         if uplink is not None:
             uplink.add_not_owner(work.partition, work.epoch)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2
 
+from services.chassis.refusals import Refusal
+
 
 @dataclass(frozen=True, slots=True)
 class Unwatch:
@@ -27,14 +29,44 @@ class Forget:
     generation: int
 
 
+@dataclass(frozen=True, slots=True)
+class EndFollows:
+    """What the clients of a user follow, of these subjects or (empty) of all, is to end."""
+
+    user: str
+    subjects: tuple[str, ...]
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogOutUser:
+    """The sessions of a user are to end, by themselves."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetUser:
+    """All clients of a user, to be forgotten, whatever their sessions do."""
+
+    user: str
+
+
 Body = (
-    coordinator_pb2.Append | coordinator_pb2.Watch | coordinator_pb2.ReadClient | Unwatch | Forget
+    coordinator_pb2.Append
+    | coordinator_pb2.Watch
+    | coordinator_pb2.ReadClient
+    | Unwatch
+    | Forget
+    | EndFollows
+    | LogOutUser
+    | ForgetUser
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One thing asked for; `origin` is the stream it came by."""
+    """One thing asked for; `origin` is the stream it came by, or a call of the committer's."""
 
     origin: int
     body: Body
@@ -115,6 +147,30 @@ class Replace:
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """Tell all edges what sessions may not go on with, those in `edges` also when they are back."""
+
+    ending: coordinator_pb2.Ending
+    edges: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a call: how much it did, and where the partition's log ends with it."""
+
+    count: int
+    pos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """Tell the call what came of it."""
+
+    origin: int
+    outcome: Outcome | Refusal
+
+
+@dataclass(frozen=True, slots=True)
 class AwaitProcessed:
     """Tell the origin's edge once presence has processed the partition up to `pos`."""
 
@@ -132,5 +188,7 @@ Effect = (
     | EndWatch
     | TellClient
     | Replace
+    | End
+    | Conclude
     | AwaitProcessed
 )

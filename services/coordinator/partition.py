@@ -15,13 +15,16 @@ clocks. Its rules:
 - A mark is appended and never answered.
 - A watch is answered with the head as it is between the requests around it; one of what cannot be
   a subject is not answered.
+- The follows of a user's clients are ended by one entry for all of them, and the edges are told
+  whether or not there were any: a session may have some that its register lacks. A user is
+  forgotten client by client, as a client that was not seen for long is.
 - While the store is full, what would have to be appended is refused; all else is answered.
 
 Drive it: `lookup(requests)` says which facts are needed; `decide(term, requests, facts)` returns
 effects, to be carried out **in their order, after the writes are durable**, and the writes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -37,17 +40,30 @@ from services.coordinator.effects import (
     Answer,
     Append,
     AwaitProcessed,
+    Conclude,
     Deliver,
     Effect,
+    End,
+    EndFollows,
     EndWatch,
     Forget,
+    ForgetUser,
+    LogOutUser,
+    Outcome,
     Relay,
     Replace,
     Request,
     StartWatch,
     TellClient,
 )
-from services.coordinator.registers import Limits, Recorded, logout_of, record
+from services.coordinator.registers import (
+    Limits,
+    Recorded,
+    logout_of,
+    record,
+    revocation,
+    without,
+)
 from services.coordinator.store import (
     MARK,
     MESSAGE,
@@ -60,11 +76,13 @@ from services.coordinator.store import (
     Publication,
     PublicationKey,
     RecordedEvent,
+    Register,
     Writes,
     publication_key,
 )
 
 FULL_RETRY_MS = 1_000
+_FULL = "The log is full; nothing was accepted."
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +107,7 @@ class Decision:
 
 def lookup(requests: Sequence[Request]) -> Lookup:
     """The facts that `decide` needs for these requests."""
-    subjects, publications, events, clients = set(), set(), set(), set()
+    subjects, publications, events, clients, users = set(), set(), set(), set(), set()
     for request in requests:
         body = request.body
         if isinstance(body, coordinator_pb2.Append):
@@ -106,7 +124,11 @@ def lookup(requests: Sequence[Request]) -> Lookup:
             subjects.add(body.subject)
         elif isinstance(body, coordinator_pb2.ReadClient | Forget):
             clients.add((body.user, body.client_id))
-    return Lookup(subjects, publications, events, clients)
+        elif isinstance(body, EndFollows | LogOutUser | ForgetUser):
+            users.add(body.user)
+            if isinstance(body, EndFollows):
+                events.add(EventKey(body.call_id, 1))
+    return Lookup(subjects, publications, events, clients, users)
 
 
 def decide(term: Term, requests: Iterable[Request], facts: Facts) -> Decision:
@@ -163,6 +185,12 @@ class _Deciding:
             self._read_client(origin, body)
         elif isinstance(body, Forget):
             self._forget(body)
+        elif isinstance(body, EndFollows):
+            self._end_follows(origin, body)
+        elif isinstance(body, LogOutUser):
+            self._log_out_user(origin, body.user)
+        elif isinstance(body, ForgetUser):
+            self._forget_user(origin, body.user)
         else:
             self.effects.append(EndWatch(origin, body.subject))
 
@@ -242,6 +270,8 @@ class _Deciding:
         entry = self._next_entry()
         entry.presence.CopyFrom(event)
         entry.presence.generation = outcome.generation
+        if outcome.lost:
+            _leave_out(entry.presence.connected, outcome.lost)
         recorded = RecordedEvent(entry.pos, outcome.generation)
         self._facts.events[key] = recorded
         self.writes.events[key] = recorded
@@ -251,13 +281,20 @@ class _Deciding:
             self.writes.forgotten.discard((event.user, event.client_id))
         self._append(PRESENCE, entry)
         self._tell_recorded(origin, request, recorded)
-        self._follow_up(origin, entry.pos, outcome)
+        self._follow_up(origin, entry.pos, event, outcome)
 
-    def _follow_up(self, origin: int, pos: int, outcome: Recorded) -> None:
+    def _follow_up(
+        self, origin: int, pos: int, event: entry_pb2.PresenceEvent, outcome: Recorded
+    ) -> None:
         if outcome.replaced is not None:
             self.effects.append(Replace(*outcome.replaced))
         if outcome.ending:
             self.effects.append(AwaitProcessed(origin, pos))
+        if outcome.lost:
+            ending = coordinator_pb2.Ending(
+                user=event.user, session_id=event.session_id, subjects=outcome.lost
+            )
+            self.effects.append(End(ending, (event.edge_id,)))
 
     def _watch(self, origin: int, subject: str) -> None:
         part = self._facts.part
@@ -288,6 +325,9 @@ class _Deciding:
         register = registers.get(body.client_id)
         if register is None or register.generation != body.generation or self._term.full:
             return
+        self._drop(registers, register)
+
+    def _drop(self, registers: dict[str, Register], register: Register) -> None:
         event = logout_of(register)
         newest = register.generation
         if event is not None:
@@ -295,11 +335,60 @@ class _Deciding:
             entry.presence.CopyFrom(event)
             newest = event.generation
             self._append(PRESENCE, entry)
-        del registers[body.client_id]
-        self.writes.registers.pop((body.user, body.client_id), None)
-        self.writes.forgotten.add((body.user, body.client_id))
+        client = (register.user, register.client_id)
+        del registers[register.client_id]
+        self.writes.registers.pop(client, None)
+        self.writes.forgotten.add(client)
         self._generation_floor = max(newest, self._generation_floor)
         self.writes.generation_floor = self._generation_floor
+
+    def _end_follows(self, origin: int, body: EndFollows) -> None:
+        registers = self._facts.registers.setdefault(body.user, {})
+        changed = [one for one in registers.values() if without(one, body.subjects) != one]
+        key, event = revocation(body.user, body.call_id, body.subjects)
+        known = self._facts.events.get(key)
+        if known is None and changed and self._term.full:
+            self._conclude_full(origin)
+            return
+        ended, pos = 0, known.pos if known else self._tail
+        if known is None and changed:
+            for before in changed:
+                after = without(before, body.subjects)
+                ended += len(before.follows) - len(after.follows)
+                registers[before.client_id] = after
+                self.writes.registers[(body.user, before.client_id)] = after
+            entry = self._next_entry()
+            entry.presence.CopyFrom(event)
+            pos = entry.pos
+            self._facts.events[key] = self.writes.events[key] = RecordedEvent(pos, 0)
+            self._append(PRESENCE, entry)
+        # Again with a repeat: an owner that was deposed may have told nobody.
+        self._end(coordinator_pb2.Ending(user=body.user, subjects=body.subjects), registers)
+        self.effects.append(Conclude(origin, Outcome(ended, pos)))
+
+    def _log_out_user(self, origin: int, user: str) -> None:
+        registers = self._facts.registers.get(user, {})
+        self._end(coordinator_pb2.Ending(user=user, logged_out=True), registers)
+        there = sum(one.online for one in registers.values())
+        self.effects.append(Conclude(origin, Outcome(there, self._tail)))
+
+    def _forget_user(self, origin: int, user: str) -> None:
+        registers = self._facts.registers.get(user, {})
+        if registers and self._term.full:
+            self._conclude_full(origin)
+            return
+        gone = list(registers.values())
+        for register in gone:
+            self._drop(registers, register)
+        self.effects.append(Conclude(origin, Outcome(len(gone), self._tail)))
+
+    def _end(self, ending: coordinator_pb2.Ending, registers: Mapping[str, Register]) -> None:
+        edges = {one.edge_id for one in registers.values() if one.online}
+        self.effects.append(End(ending, tuple(sorted(edges))))
+
+    def _conclude_full(self, origin: int) -> None:
+        full = refuse(Code.STORE_FULL, _FULL, FULL_RETRY_MS)
+        self.effects.append(Conclude(origin, full))
 
     def _next_entry(self, like: entry_pb2.Entry | None = None) -> entry_pb2.Entry:
         # To copy what all have in common is faster than to set it anew.
@@ -327,8 +416,7 @@ class _Deciding:
         self.effects.append(Answer(origin, answer))
 
     def _refuse_full(self, origin: int, request: int) -> None:
-        message = "The log is full; nothing was accepted."
-        self._refuse(origin, request, refuse(Code.STORE_FULL, message, FULL_RETRY_MS))
+        self._refuse(origin, request, refuse(Code.STORE_FULL, _FULL, FULL_RETRY_MS))
 
     def _publish_refusal(self, subject: str, publish: coordinator_pb2.Publish) -> Refusal | None:
         term = self._term
@@ -345,6 +433,12 @@ def _publication_key(publish: coordinator_pb2.Publish) -> PublicationKey:
 
 def _event_key(event: entry_pb2.PresenceEvent) -> EventKey:
     return EventKey(event.session_id, event.number)
+
+
+def _leave_out(connected: entry_pb2.PresenceEvent.Connected, subjects: Sequence[str]) -> None:
+    left = [follow for follow in connected.follows if follow.subject not in subjects]
+    del connected.follows[:]
+    connected.follows.extend(left)
 
 
 def _digest(content: entry_pb2.Content) -> bytes:

@@ -53,7 +53,8 @@ def facts(
             key: publications[key] for key in lookup.publications if key in publications
         }
         it.events = {key: events[key] for key in lookup.events if key in events}
-        it.registers = {user: registers.get(user, {}) for user, _ in lookup.clients}
+        users = {*lookup.users, *(user for user, _ in lookup.clients)}
+        it.registers = {user: registers.get(user, {}) for user in users}
     return found
 
 
@@ -98,17 +99,24 @@ def _registers(
     connection: Connection, asked: Mapping[int, Lookup]
 ) -> dict[str, dict[str, Register]]:
     clients = [it for lookup in asked.values() for it in lookup.clients]
-    if not clients:
+    whole = [it for lookup in asked.values() for it in lookup.users]
+    if not clients and not whole:
         return {}
-    users = [user for user, _ in clients]
+    users = [*whole, *(user for user, _ in clients)]
     columns = ", ".join(f"registers.{name.strip()}" for name in REGISTER_COLUMNS.split(","))
     rows = connection.execute(
         f'SELECT {REGISTER_COLUMNS} FROM registers WHERE "user" = ANY (%b::text[]) '
         "AND NOT forgotten AND NOT observer UNION ALL "
         f'SELECT {columns} FROM unnest(%b::text[], %b::text[]) AS u("user", client_id) '
         'JOIN registers USING ("user", client_id) WHERE forgotten OR observer',
-        (users, users, [client_id for _, client_id in clients]),
-    )
+        (users, [user for user, _ in clients], [client_id for _, client_id in clients]),
+    ).fetchall()
+    if whole:
+        rows += connection.execute(
+            f'SELECT {REGISTER_COLUMNS} FROM registers WHERE "user" = ANY (%b::text[]) '
+            "AND (forgotten OR observer)",
+            (whole,),
+        ).fetchall()
     found: dict[str, dict[str, Register]] = {}
     for row in rows:
         found.setdefault(row[0], {})[row[1]] = register_of(row)

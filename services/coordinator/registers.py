@@ -6,6 +6,8 @@ streams. Presence joins the same events by its own rules; here they only keep co
 - A connect that names a generation other than the stored one is STALE_SESSION. 0 names none.
 - An accepted connect gets the stored generation + 1, and replaces the session before it.
 - An event of an older generation is recorded and changes nothing here.
+- A connect that gives no list brings what its edge has read here. What the client follows no
+  longer, because its follows were ended in between, is left out.
 - A register is never dropped by an event: a client that logged out, and an observer that left,
   keep their generation, so that a later session ranks above all former ones.
 - A client that was not seen for long is forgotten: a session of the owner's own logs it out, so
@@ -13,13 +15,13 @@ streams. Presence joins the same events by its own rules; here they only keep co
   register begin above the partition's generation floor, which no forgotten one exceeds.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from onward.types.v1 import entry_pb2
 
 from services.chassis.refusals import Code, Refusal, refuse
-from services.coordinator.store import Register
+from services.coordinator.store import EventKey, Register
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Recorded:
     replaced: tuple[int, str] | None = None
     # Presence must process the event before the edge may count a debt as paid.
     ending: bool = False
+    # Subjects that the event names and the client does not follow any more.
+    lost: tuple[str, ...] = ()
 
 
 def record(
@@ -82,6 +86,23 @@ def logout_of(register: Register) -> entry_pb2.PresenceEvent | None:
     )
 
 
+def revocation(
+    user: str, call_id: str, subjects: Iterable[str]
+) -> tuple[EventKey, entry_pb2.PresenceEvent]:
+    """The event by which the user's clients stop following, and its id."""
+    key = EventKey(call_id, 1)
+    event = entry_pb2.PresenceEvent(user=user, session_id=key.session_id, number=key.number)
+    event.revoked.subjects.extend(subjects)
+    event.revoked.SetInParent()
+    return key, event
+
+
+def without(register: Register, subjects: Collection[str]) -> Register:
+    """The register without these follows; empty: without any."""
+    left = [one for one in register.follows if subjects and one not in subjects]
+    return replace(register, follows=tuple(left))
+
+
 def _connect(
     event: entry_pb2.PresenceEvent,
     stored: Register | None,
@@ -96,6 +117,11 @@ def _connect(
         refusal.generation = newest
         return refusal
     named = [follow.subject for follow in connected.follows]
+    lost: tuple[str, ...] = ()
+    if connected.restores:
+        known_follows = stored.follows if stored else ()
+        lost = tuple(subject for subject in named if subject not in known_follows)
+        named = [subject for subject in named if subject not in lost]
     kept = () if connected.replaces_follows or not stored else stored.follows
     gone = set(connected.endpoints_gone_told)
     known = [uri for uri in (stored.endpoints if stored else ()) if uri not in gone]
@@ -117,7 +143,7 @@ def _connect(
     replaced = None
     if stored is not None and stored.online and stored.session_id != event.session_id:
         replaced = (stored.edge_id, stored.session_id)
-    return Recorded(newest + 1, register, replaced, connected.replaces_follows)
+    return Recorded(newest + 1, register, replaced, connected.replaces_follows, lost)
 
 
 def _changed(kind: str | None, event: entry_pb2.PresenceEvent, stored: Register) -> Register:

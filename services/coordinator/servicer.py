@@ -16,8 +16,9 @@ from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
 from services.chassis.errors import Fault
-from services.chassis.subjects import partition_of, subject_fault
+from services.chassis.subjects import name_fault, partition_of, subject_fault
 from services.coordinator.committer import Committer
+from services.coordinator.effects import Body, EndFollows, ForgetUser, LogOutUser, Outcome
 from services.coordinator.metrics import Metrics
 from services.coordinator.status import Status
 from services.coordinator.store import LogStore
@@ -30,6 +31,11 @@ READ_LIMIT_MAX = 1_000
 READ_BYTES_DEFAULT = 1024 * 1024
 READ_BYTES_MAX = 16 * 1024 * 1024
 TAILS_MAX = 1_024
+ENDED_SUBJECTS_MAX = 100
+# For the sessions of a user who is forgotten to end by themselves. One that ends later than that
+# has presence know its client again.
+LOGOUT_WAIT_S = 2.0
+_LOOK_EVERY_S = 0.05
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Stream = Uplink  # inside the class below, Uplink is the name of the call
@@ -149,6 +155,53 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServiceServicer):
             response.retained.pos = stored.pos
             response.retained.message.CopyFrom(entry_pb2.Entry.FromString(stored.entry).message)
         return response
+
+    async def EndFollows(
+        self, request: coordinator_pb2.EndFollowsRequest, context: Context
+    ) -> coordinator_pb2.EndFollowsResponse:
+        partition = await self._partition_of_user(request.user, context)
+        if fault := name_fault(request.call_id):
+            await _invalid(context, f"`call_id` cannot be taken. {fault}")
+        if len(request.subjects) > ENDED_SUBJECTS_MAX:
+            await _invalid(context, f"At most {ENDED_SUBJECTS_MAX} subjects.")
+        for subject in request.subjects:
+            if fault := subject_fault(subject):
+                await _invalid(context, fault)
+        body = EndFollows(request.user, tuple(dict.fromkeys(request.subjects)), request.call_id)
+        outcome = await self._decided(partition, body, context)
+        return coordinator_pb2.EndFollowsResponse(
+            ended=outcome.count, partition=partition, pos=outcome.pos
+        )
+
+    async def ForgetUser(
+        self, request: coordinator_pb2.ForgetUserRequest, context: Context
+    ) -> coordinator_pb2.ForgetUserResponse:
+        partition = await self._partition_of_user(request.user, context)
+        clock = asyncio.get_running_loop()
+        until = clock.time() + LOGOUT_WAIT_S
+        while (await self._decided(partition, LogOutUser(request.user), context)).count:
+            if clock.time() >= until:
+                log.info("user_forgotten_while_online")
+                break
+            await asyncio.sleep(_LOOK_EVERY_S)
+        outcome = await self._decided(partition, ForgetUser(request.user), context)
+        return coordinator_pb2.ForgetUserResponse(partition=partition, pos=outcome.pos)
+
+    async def _partition_of_user(self, user: str, context: Context) -> int:
+        if fault := name_fault(user):
+            await _invalid(context, f"`user` cannot be taken. {fault}")
+        return partition_of(user, self._partitions)
+
+    async def _decided(self, partition: int, body: Body, context: Context) -> Outcome:
+        """What came of it, as the owner of the partition; else the call ends."""
+        outcome = await self._committer.call(partition, body)
+        if outcome is None:
+            not_owner = "This coordinator does not own the user's partition."
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, not_owner)
+        if not isinstance(outcome, Outcome):
+            await context.abort(grpc.StatusCode.UNAVAILABLE, outcome.message)
+            raise AssertionError("abort raises")
+        return outcome
 
     async def GetStatus(
         self, request: coordinator_pb2.GetStatusRequest, context: Context

@@ -87,6 +87,9 @@ def read_facts(connection: sqlite3.Connection, part: Part, lookup: Lookup) -> Fa
         ).fetchone()
         if row:
             facts.registers[user][client_id] = register_of(row)
+    for user in lookup.users:
+        rows = execute(f"SELECT {REGISTER_COLUMNS} FROM registers WHERE user = ?", (user,))
+        facts.registers[user] = {row[1]: register_of(row) for row in rows}
     return facts
 
 

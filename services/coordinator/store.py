@@ -94,12 +94,14 @@ class Register:
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """The facts wanted of one partition. `clients`: (user, client id); all other clients of such
-    a user come too, forgotten ones and observers excepted."""
+    a user come too, forgotten ones and observers excepted. `users`: all clients, without exception.
+    """
 
     subjects: Collection[str] = ()
     publications: Collection[PublicationKey] = ()
     events: Collection[EventKey] = ()
     clients: Collection[tuple[str, str]] = ()
+    users: Collection[str] = ()
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ and writes what comes until that returns None; then `uplinks.close(uplink)`.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from onward.coordinator.v1 import coordinator_pb2
 from onward.types.v1 import entry_pb2, refusal_pb2
@@ -27,6 +27,9 @@ OwnerOf = Callable[[int], Owner | None]
 # forgotten, and their next event says it again.
 _ABSENT_EDGES_MAX = 256
 _REPLACED_MAX = 10_000
+# Endings remembered for each edge without a stream; beyond it the newest are forgotten, and
+# whoever asked for them may ask again.
+_ENDINGS_MAX = 1_000
 # Positions awaited by one edge in one partition; beyond it the lowest are forgotten, because the
 # notice about a higher one covers them.
 _AWAITED_MAX = 10_000
@@ -154,6 +157,10 @@ class Uplink:
         self._batch.replaced_sessions.append(session_id)
         self._grow(len(session_id))
 
+    def add_ending(self, ending: coordinator_pb2.Ending) -> None:
+        self._batch.endings.append(ending)
+        self._grow(ending.ByteSize())
+
     def add_processed(self, partition: int, pos: int) -> None:
         self._batch.processed.add(partition=partition, pos=pos)
         self._grow(_ANSWER_BYTES)
@@ -200,6 +207,7 @@ class Uplinks:
         self._awaited: dict[int, dict[int, list[int]]] = defaultdict(dict)  # partition: number: …
         self._cursors: dict[int, int] = {}
         self._replaced: dict[int, list[str]] = {}  # of edges that have no stream
+        self._endings: dict[int, list[coordinator_pb2.Ending]] = {}  # likewise
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -224,6 +232,8 @@ class Uplinks:
         self._by_edge[edge_id] = uplink
         for session_id in self._replaced.pop(edge_id, ()):
             uplink.add_replaced(session_id)
+        for ending in self._endings.pop(edge_id, ()):
+            uplink.add_ending(ending)
         return uplink
 
     def close(self, uplink: Uplink) -> None:
@@ -296,6 +306,18 @@ class Uplinks:
             sessions.append(session_id)
         if len(self._replaced) > _ABSENT_EDGES_MAX:
             del self._replaced[next(iter(self._replaced))]
+
+    def end(self, ending: coordinator_pb2.Ending, edges: Iterable[int]) -> None:
+        """Tell all edges what sessions may not go on with; `edges` also when they open a stream."""
+        for uplink in self._by_number.values():
+            uplink.add_ending(ending)
+        for edge_id in edges:
+            if edge_id not in self._by_edge:
+                kept = self._endings.setdefault(edge_id, [])
+                if len(kept) < _ENDINGS_MAX and ending not in kept:
+                    kept.append(ending)
+                if len(self._endings) > _ABSENT_EDGES_MAX:
+                    del self._endings[next(iter(self._endings))]
 
     def await_processed(self, number: int, partition: int, pos: int) -> None:
         """Tell the stream when presence has processed the partition up to `pos`."""

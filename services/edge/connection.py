@@ -134,6 +134,13 @@ class Connection:
         """A newer session of this client is durable."""
         self.close(CLOSE_REPLACED, "Replaced by a newer session of this client.")
 
+    def on_ending(self, subjects: Sequence[str], logged_out: bool) -> None:
+        """The owner of the user's partition ends subscriptions, or the session."""
+        if logged_out:
+            self._tell(self.session.on_logged_out)
+        else:
+            self._tell(self.session.on_ended, subjects)
+
     def on_too_far(self, cause: str) -> None:
         """It cannot be refilled; `cause` as in `hub_effects.TooFar`."""
         reason = "Too far behind." if cause == "ring" else "Too much is waiting to be recovered."

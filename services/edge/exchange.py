@@ -217,6 +217,8 @@ class Exchange:
         for session_id in batch.replaced_sessions:
             if (connection := self.connections.get(session_id)) is not None:
                 connection.on_replaced()
+        if batch.endings:
+            self._end(batch.endings)
         for processed in batch.processed:
             self.outbox.processed(processed.partition, processed.pos)
             self.marks.processed(processed.partition, processed.pos)
@@ -318,6 +320,16 @@ class Exchange:
     def _pump_on(self) -> None:
         self._pumping = False
         self.pump()
+
+    def _end(self, endings: Sequence[coordinator_pb2.Ending]) -> None:
+        # All of a batch in one pass: a backend may end something for a thousand users at a time.
+        by_user: dict[str, list[coordinator_pb2.Ending]] = {}
+        for ending in endings:
+            by_user.setdefault(ending.user, []).append(ending)
+        for session_id, connection in list(self.connections.items()):
+            for ending in by_user.get(connection.session.user, ()):
+                if ending.session_id in ("", session_id):
+                    connection.on_ending(ending.subjects, ending.logged_out)
 
     def _interrupted(self, partitions: Sequence[int]) -> None:
         for partition in partitions:

@@ -94,6 +94,7 @@ def on_client(state: SessionState, follows: Sequence[str]) -> list[Effect]:
         for subject in follows
         if subject_fault(subject) is None and state.identity.may_subscribe(subject)
     ]
+    job.restores = True
     # What the token no longer grants is no longer followed.
     job.replaces_follows = len(allowed) < len(follows)
     wanted = [client_pb2.Subscription(subject=subject) for subject in allowed]
@@ -190,7 +191,7 @@ def begin(state: SessionState) -> list[Effect]:
         subscription = state.subscriptions[one.subject]
         subscription.acked = max(subscription.acked, one.start)
         assert one.begin is not None and one.state is not None and state.identity is not None
-        if state.identity.may_subscribe(one.subject):  # else a newer token has ended it meanwhile
+        if state.may_have(one.subject):  # else it was ended meanwhile
             begins.append(one.begin)
         states.append(one.state)
     if job.connect is not None:

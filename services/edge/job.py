@@ -19,6 +19,7 @@ class Job:
     forming: dict[str, Forming] | None = None  # None: not known yet, or no subscriptions
     gone: Sequence[str] | None = None  # of a connect: endpoints to tell of; None: not known yet
     replaces_follows: bool = False
+    restores: bool = False  # of a connect: it gave no list
     activity: bool = False  # it tells of the client's activity
     backlog_bytes: int = 0  # what its subscriptions are to be sent first
     held_bytes: int = 0  # that, and what was read of those that are not settled
@@ -70,5 +71,6 @@ class Job:
                 acknowledges=True,
                 info=connect.info,
                 endpoints_gone_told=self.gone,
+                restores=self.restores,
             )
         )

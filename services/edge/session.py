@@ -12,6 +12,8 @@ owner is. Drive it with the `on_…` methods and carry out each list in its orde
    owed from the moment its event is formed.
 4. A session whose event `connected` was formed ends with `disconnected` or `logged_out`, also if
    the socket is gone long before these can be appended.
+5. What may not go on (a newer token grants less; it was ended from elsewhere) is told and not sent
+   any more at once, and left when its turn has come.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,7 +58,16 @@ _MAY_PASS: Final = frozenset({Code.STORE_FULL, Code.OVERLOADED, Code.UNAVAILABLE
 class Session:
     """A client's session from its socket's opening to its last durable event."""
 
-    __slots__ = ("_activity", "_identify", "_rate", "_sent_away", "_state", "_vigil", "_waiting")
+    __slots__ = (
+        "_activity",
+        "_identify",
+        "_rate",
+        "_sent_away",
+        "_state",
+        "_untold",
+        "_vigil",
+        "_waiting",
+    )
 
     def __init__(
         self,
@@ -75,10 +86,16 @@ class Session:
         self._vigil = Vigil(now)
         self._activity: Activity | None = None  # until the client says something of it
         self._sent_away = False  # it was told that the edge is stopping
+        self._untold = False  # something was ended while it was connecting
 
     @property
     def session_id(self) -> str:
         return self._state.session_id
+
+    @property
+    def user(self) -> str:
+        """Whose it is; empty until its connect frame came."""
+        return self._state.user
 
     @property
     def observes(self) -> bool:
@@ -168,6 +185,8 @@ class Session:
         if not subjects:
             return state.refuse(frame_id, refuse(Code.ARGUMENT_INVALID, "`subjects` is empty."))
         leaving = tuple(dict.fromkeys(one for one in subjects if one in state.subscriptions))
+        if state.ended:  # what could not be subscribed to is left already
+            state.ended -= frozenset(subjects) - frozenset(leaving)
         if state.observes:
             return [*self._leave(leaving), *state.done(frame_id)]
         if not leaving:
@@ -245,11 +264,45 @@ class Session:
                 frame_id, refuse(Code.TOKEN_INVALID, "The token is another user's.")
             )
         state.identity = identity
-        effects = state.done(frame_id)
         # What is being subscribed to at the moment was granted by the former token.
+        denied = [one for one in self._held() if not identity.may_subscribe(one)]
+        return self._deny(denied, state.done(frame_id))
+
+    def on_ended(self, subjects: Sequence[str]) -> list[Effect]:
+        """Subscriptions to these subjects (empty: to all) were ended from elsewhere."""
+        state = self._state
+        if state.closing or state.phase not in (Phase.CONNECTING, Phase.OPEN):
+            return []
+        ended = [one for one in self._held() if not subjects or one in subjects]
+        state.ended |= frozenset(ended)
+        if state.phase is Phase.CONNECTING:
+            # The client may not know of them before `connected` names them.
+            self._untold = True
+            return []
+        return self._deny(ended, [])
+
+    def on_logged_out(self) -> list[Effect]:
+        """The client was logged out from elsewhere."""
+        state = self._state
+        if state.closing or state.phase not in (Phase.CONNECTING, Phase.OPEN):
+            return []
+        held = self._held()
+        state.ended |= frozenset(held)
+        halt: list[Effect] = [Halt(held)] if held else []
+        if not any(frame.HasField("logout") for frame in self._waiting) and not state.ending:
+            logout = client_pb2.ClientFrame(logout=client_pb2.Logout())
+            self._waiting = (logout, *self._waiting)
+        return self._then_waiting(halt)
+
+    def _held(self) -> tuple[str, ...]:
+        """Subjects that it is subscribed to, or subscribes to at the moment."""
+        job = self._state.job
+        return tuple(dict.fromkeys((*self._state.subscriptions, *(job.subjects if job else ()))))
+
+    def _deny(self, denied: Sequence[str], effects: list[Effect]) -> list[Effect]:
+        """Ends what may not go on, and tells the client."""
+        state = self._state
         forming_now = tuple(state.job.subjects) if state.job else ()
-        held = dict.fromkeys((*state.subscriptions, *forming_now))
-        denied = [one for one in held if not identity.may_subscribe(one)]
         going = self._going()
         lost = [one for one in denied if one not in going]
         for subject in lost:
@@ -259,7 +312,7 @@ class Session:
         if begun := tuple(one for one in denied if one not in forming_now):
             effects.append(Halt(begun))
         if not lost:
-            return effects
+            return self._then_waiting(effects)
         unsubscribe = client_pb2.ClientFrame(unsubscribe=client_pb2.Unsubscribe(subjects=lost))
         self._waiting = (unsubscribe, *self._waiting)
         return self._then_waiting(effects)
@@ -349,10 +402,8 @@ class Session:
             frames = self._activity.refused()
             return [effect for one in frames for effect in state.refuse(one, refusal)]
         effects = forming.give_up(state, refusal)
-        assert state.identity is not None
-        if any(not state.identity.may_subscribe(subject) for subject in job.leaving):
-            # A newer token has ended these subscriptions; if that cannot be recorded, the return
-            # will tell.
+        if any(not state.may_have(subject) for subject in job.leaving):
+            # They may not go on; if that cannot be recorded, the return will tell.
             effects += state.close(CLOSE_SERVER_FAULT, "A subscription could not be ended.")
         return effects
 
@@ -419,11 +470,19 @@ class Session:
     def _leave(self, subjects: tuple[str, ...]) -> list[Effect]:
         for subject in subjects:
             self._state.subscriptions.pop(subject, None)
+        if self._state.ended:
+            self._state.ended = self._state.ended.difference(subjects)
         return [Leave(subjects)] if subjects else []
 
     def _then_waiting(self, effects: list[Effect]) -> list[Effect]:
         """Goes on with frames that wait, if the way is free now."""
         state = self._state
+        if state.phase is Phase.NEW:
+            # A connect that was refused leaves nothing that was ended while it was under way.
+            self._waiting, state.ended, self._untold = (), frozenset(), False
+        elif self._untold and state.phase is Phase.OPEN:
+            self._untold = False
+            return self._deny([one for one in self._held() if one in state.ended], effects)
         while self._waiting and state.job is None and state.phase is Phase.OPEN:
             if state.closing:
                 break

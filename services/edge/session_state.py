@@ -61,6 +61,7 @@ class SessionState:
     ending: int = 0  # of the event that ends the session; 0: not formed
     closing: bool = False  # a close was asked for: nothing more is said
     gone_clean: bool | None = None  # set once the socket is gone
+    ended: frozenset[str] = frozenset()  # subjects ended from elsewhere, until they are left
 
     @property
     def user(self) -> str:
@@ -70,6 +71,11 @@ class SessionState:
     def observes(self) -> bool:
         """True: no follows and no events, and nobody waits for its acknowledgements."""
         return self.acknowledges == Connect.NONE
+
+    def may_have(self, subject: str) -> bool:
+        """Whether a subscription may go on: granted, and not ended from elsewhere."""
+        assert self.identity is not None
+        return self.identity.may_subscribe(subject) and subject not in self.ended
 
     def append(self, event: entry_pb2.PresenceEvent, *, ending: bool = False) -> AppendPresence:
         """Numbers the event and says whose it is."""

@@ -144,6 +144,7 @@ class Presence:
             store,
             partitions,
             coordinators=lambda: list(directory.coordinators.values()),
+            owner_of=lambda p: owner.address if (owner := directory.owner(p)) else None,
             live_edges=lambda: list(directory.edges) if directory.revision else None,
             edge_is_alive=self._edge_is_alive,
             is_member=self._is_member,

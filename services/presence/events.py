@@ -7,6 +7,8 @@ Rules:
 - An event whose number is not above the last of its session is a repeat and changes nothing.
 - Before a subscription ends or is replaced, for any reason, its follow keeps what the marks cover.
 - A follow that ends is handed over; so is every follow of a client whose grace ends.
+- Follows that are ended from elsewhere (`revoked`) end with all clients. What backends have added
+  is in no log, and ended by `revoke` alone.
 - A return cancels nothing.
 - A client that is online and looked at by nobody for long is away: messages are decided as if it
   were offline, until somebody looks again. What it had acknowledged before stays acknowledged. When
@@ -48,6 +50,10 @@ def on_event(
 
     `state` has all of the user's registers, follows, waiting rows, handovers and endpoints.
     """
+    if event.WhichOneof("event") == "revoked":
+        # Of no session: it stands in the log once, and ends what is open there.
+        clients = {one.client_id for one in state.follows.values()} - {BACKEND}
+        return _end(state, clients, event.revoked.subjects or None)
     change = Change(state)
     register = state.registers.get(event.client_id)
     if register is not None and event.generation <= register.generation:

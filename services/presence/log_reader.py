@@ -1,6 +1,7 @@
 """Reads the log store through any live coordinator.
 
-Knows the addresses of coordinators, given by a function, and their two read calls. A read is
+Knows the addresses of coordinators, given by a function, and their two read calls; `at` asks one of
+them anything else. A read is
 tried at each coordinator once, then raises `Unavailable`. What it returns was read from the store,
 never from a process's memory.
 """
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 _READ_MESSAGES_MAX = 1_000
 _BYTES_MAX = 1024 * 1024
 _TAILS_MAX = 1_024
+
+
+class Unanswered(Exception):
+    """A coordinator has not answered, for the reason `status`."""
+
+    def __init__(self, status: grpc.StatusCode) -> None:
+        super().__init__(status.name)
+        self.status = status
 
 
 class LogReader:
@@ -87,22 +96,29 @@ class LogReader:
         await self._forget_all_but(addresses)
         for address in addresses:
             try:
-                response = await read(self._stub(address))
+                response = await self.at(address, read)
                 self.unreadable = False
                 return response
-            except grpc.aio.AioRpcError as error:
-                failed = error.code()
-            except asyncio.CancelledError:
-                # Another read closed the channel, because that coordinator is gone; gRPC then
-                # cancels the calls on it. Only a cancel of this very task may end the task.
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                failed = grpc.StatusCode.CANCELLED
+            except Unanswered as error:
+                failed = error.status
         self.unreadable = True
         if not addresses:
             raise Unavailable("no coordinator is there to read the log")
         raise Unavailable(f"no coordinator could read the log (the last said {failed.name})")
+
+    async def at(self, address: str, ask: "Callable[[Stub], Awaitable[R]]") -> R:
+        """What the coordinator at `address` answers. Raises Unanswered."""
+        try:
+            return await ask(self._stub(address))
+        except grpc.aio.AioRpcError as error:
+            raise Unanswered(error.code()) from None
+        except asyncio.CancelledError:
+            # Another read closed the channel, because that coordinator is gone; gRPC then
+            # cancels the calls on it. Only a cancel of this very task may end the task.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise Unanswered(grpc.StatusCode.CANCELLED) from None
 
     def _stub(self, address: str) -> "Stub":
         if address not in self._channels:

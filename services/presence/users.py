@@ -1,5 +1,8 @@
 """What backends, and users themselves, have done to users: follows, endpoints, profiles, an end.
 
+What clients follow ends in the log, where the owner of the user's partition keeps it too; presence
+ends it when it comes to that entry, which is waited for. What backends have added ends here.
+
 Each call is done in transactions of bounded size, of which every one is whole; so a call that ends
 half-way may be repeated. A follow is committed with a handover row. Where the subject's head has
 not moved since it was read, there is nothing to decide, and the rows of a whole batch go at once;
@@ -16,10 +19,10 @@ from typing import TypeVar
 
 from services.chassis import logs
 from services.chassis.errors import Fault, Unavailable
-from services.chassis.subjects import partition_of
 from services.presence import backend, metrics
 from services.presence.endpoint_rows import moves
 from services.presence.events import revoke
+from services.presence.log_owner import Ended, LogOwner
 from services.presence.log_reader import LogReader
 from services.presence.outbox import News, Outbox
 from services.presence.profile import NO_PROFILE, Profile
@@ -39,6 +42,7 @@ _FOLLOWS_AT_ONCE = 1_000
 _ENDS_AT_ONCE = 200
 _ERASED_AT_ONCE = 500
 _READS_AT_ONCE = 8
+_CALLS_AT_ONCE = 32
 # Behind every message: the answer is the head alone.
 _BEHIND = (1 << 63) - 1
 # How long the end of a user waits for what is under way; whoever asked then asks again.
@@ -48,21 +52,21 @@ _LOOK_EVERY_S = 0.05
 
 
 class Users:
-    """Changes users. `partitions` is the frozen count; `tell(news)` after each commit."""
+    """Changes users; `tell(news)` after each commit."""
 
     def __init__(
         self,
         store: Store,
         reader: LogReader,
+        log_owner: LogOwner,
         outbox: Outbox,
-        partitions: int,
         limits: UserLimits,
         tell: Callable[[News], None],
     ) -> None:
         self._store = store
         self._reader = reader
+        self._log_owner = log_owner
         self._outbox = outbox
-        self._partitions = partitions
         self._limits = limits
         self._tell = tell
 
@@ -148,7 +152,7 @@ class Users:
     ) -> int:
         """Ends what backends have added, or all follows of these subjects; how many."""
         core = revoke if everywhere else backend.unfollow
-        ended = 0
+        ended = await self._end_in_log(users, subjects) if everywhere else 0
         pairs = [(user, subject) for user in users for subject in subjects]
         for page in _pages(pairs, _ENDS_AT_ONCE):
             ended += await self._end(page, core, "")
@@ -159,9 +163,10 @@ class Users:
         """Ends all follows of the subject (empty: of all), and cancels what was to be sent of it;
         how many follows were ended."""
         reason = "REVOKED"
+        ended = await self._end_in_log([user], [subject] if subject else [])
         if subject:
-            return await self._end([(user, subject)], revoke, reason)
-        ended, after = 0, ""
+            return ended + await self._end([(user, subject)], revoke, reason)
+        after = ""
         while page := await self._store.read(_followed_page(user, after)):
             ended += await self._end([(user, one) for one in page], revoke, reason)
             after = page[-1]
@@ -172,6 +177,23 @@ class Users:
 
         await self._store.write(cancel)
         return ended
+
+    async def _end_in_log(self, users: Sequence[str], subjects: Sequence[str]) -> int:
+        """Ends what the users' clients follow; returns how many, once presence has come to it."""
+        at_once = asyncio.Semaphore(_CALLS_AT_ONCE)
+
+        async def end(user: str) -> Ended:
+            async with at_once:
+                return await self._log_owner.end_follows(user, subjects)
+
+        calls = [asyncio.create_task(end(user)) for user in users]
+        try:
+            ended = await asyncio.gather(*calls)
+        finally:
+            for call in calls:
+                call.cancel()
+        await self._caught_up(ended)
+        return sum(one.follows for one in ended)
 
     async def _end(
         self,
@@ -259,11 +281,12 @@ class Users:
     async def erase(self, user: str) -> None:
         """Forgets the user. Raises Unavailable while something of the user is under way.
 
-        Registers go too: all that they guard against are events of former sessions. What stands in
-        the log before this moment is waited for, and has taken effect; what comes later is written
-        by a session that is still there, whose user is not gone.
+        The user's sessions are ended first, and the log's owner forgets the clients. Registers go
+        too: all that they guard against are events of former sessions. What stands in the log
+        before this moment is waited for, and has taken effect; what comes later is written by a
+        session that could not be ended or is new, whose user is not gone.
         """
-        await self._caught_up(user)
+        await self._caught_up([await self._log_owner.forget(user)])
         await self._store.write(partial(_tell_of_end, user=user))
         clock = asyncio.get_running_loop()
         until = clock.time() + _SENT_WAIT_S
@@ -280,16 +303,21 @@ class Users:
         metrics.forgotten.labels("user").inc()
         log.info("user_erased", rows=erased)
 
-    async def _caught_up(self, user: str) -> None:
-        """Wait until what the user's clients did before has taken effect."""
-        partition = partition_of(user, self._partitions)
-        tail = (await self._reader.tails([partition])).get(partition, 0)
+    async def _caught_up(self, ended: Sequence[Ended]) -> None:
+        """Wait until what stands in the log up to there has taken effect."""
+        awaited: dict[int, int] = {}
+        for one in ended:
+            awaited[one.partition] = max(one.pos, awaited.get(one.partition, 0))
         clock = asyncio.get_running_loop()
         until = clock.time() + _CAUGHT_UP_WAIT_S
-        while (await self._store.read(lambda tx: tx.cursor(partition))).pos < tail:
+        while awaited := await self._store.read(partial(_not_reached, awaited=awaited)):
             if clock.time() >= until:
                 raise Unavailable("presence has not come to what the user did last; try again")
             await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _not_reached(tx: Transaction, awaited: Mapping[int, int]) -> dict[int, int]:
+    return {partition: pos for partition, pos in awaited.items() if tx.cursor(partition).pos < pos}
 
 
 def _pages(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -25,6 +25,7 @@ from services.presence.entitlement import Entitlement
 from services.presence.fanouts import FanOuts
 from services.presence.handovers import Handovers
 from services.presence.happening_contents import HappeningContents
+from services.presence.log_owner import LogOwner
 from services.presence.log_reader import LogReader
 from services.presence.notifications import Delivery
 from services.presence.outbox import News, Outbox
@@ -57,9 +58,10 @@ _LINK_GOOD_S = 90 * 86_400.0
 class Workers:
     """The parts of the service on one store.
 
-    `coordinators()` tells where the log can be read; `live_edges()` is what the directory knows,
-    None while it knows nothing; `edge_is_alive(id)` and `is_member(name, term)` ask etcd. `drain()`
-    begins the end of this process, and tells how many seconds that may take. `extensions()`: those
+    `coordinators()` tells where the log can be read, `owner_of(partition)` who writes it;
+    `live_edges()` is what the directory knows, None while it knows nothing; `edge_is_alive(id)` and
+    `is_member(name, term)` ask etcd. `drain()` begins the end of this process, and tells how many
+    seconds that may take. `extensions()`: those
     that etcd names, with what their keys hold.
     """
 
@@ -70,6 +72,7 @@ class Workers:
         store: Store,
         partitions: int,
         coordinators: Callable[[], Sequence[str]],
+        owner_of: Callable[[int], str | None],
         live_edges: Callable[[], Sequence[int] | None],
         edge_is_alive: Callable[[int], Awaitable[bool]],
         is_member: Callable[[str, int], Awaitable[bool]],
@@ -119,7 +122,8 @@ class Workers:
         self._come_due(
             settings, contents, outbox, processing, partitions, live_edges, edge_is_alive
         )
-        self._answer(settings, contents, outbox, processing, partitions, drain)
+        log_owner = LogOwner(self._reader, owner_of, partitions)
+        self._answer(settings, contents, outbox, processing, partitions, log_owner, drain)
 
     def _come_due(
         self,
@@ -182,6 +186,7 @@ class Workers:
         outbox: Outbox,
         processing: Processing,
         partitions: int,
+        log_owner: LogOwner,
         drain: Callable[[], float],
     ) -> None:
         """Builds what answers calls."""
@@ -219,7 +224,7 @@ class Workers:
         self.query_servicer = PresenceQueryServicer(
             store, self._stories, self._audience, self._status, drain
         )
-        users = Users(store, self._reader, outbox, partitions, settings.user_limits(), self._tell)
+        users = Users(store, self._reader, log_owner, outbox, settings.user_limits(), self._tell)
         self.user_servicer = UserServicer(store, users, self._categories)
         receiving = Receiving(store, self._dispatcher.wake)
         self.delivery_servicer = DeliveryServicer(

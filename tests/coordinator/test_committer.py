@@ -10,9 +10,10 @@ from prometheus_client import CollectorRegistry
 
 from services.chassis.errors import Fault, StoreFull, Unavailable
 from services.chassis.etcd import Etcd, Lease, boottime
-from services.chassis.refusals import Code
+from services.chassis.refusals import Code, Refusal
 from services.coordinator.clock import stamps
 from services.coordinator.committer import Committer
+from services.coordinator.effects import EndFollows, Outcome
 from services.coordinator.holdings import Holdings
 from services.coordinator.metrics import Metrics
 from services.coordinator.registers import Limits
@@ -304,5 +305,44 @@ def test_giving_up_waits_for_the_commit_under_way_and_not_for_what_queues_behind
             assert [one.request for one in told.appended] == [1]
             assert [one.epoch for one in told.not_owner] == [EPOCH]
             assert it.store.appends == 1
+
+    run(body())
+
+
+END = EndFollows("ann", (), "call")
+
+
+def test_a_call_is_answered_once_it_is_durable(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with setting(tmp_path) as it:
+            it.store.gate = asyncio.Event()
+            called = asyncio.create_task(it.committer.call(0, END))
+            await until(lambda: it.store.appends)
+            assert not called.done()
+            it.store.gate.set()
+            assert await called == Outcome(0, 0)
+
+    run(body())
+
+
+def test_a_call_whose_outcome_is_unknown_or_that_another_must_take_has_none(
+    run: Run, tmp_path: Path
+) -> None:
+    async def body() -> None:
+        async with setting(tmp_path) as it:
+            assert await it.committer.call(1, END) is None
+            it.store.fault, it.store.after_commit = Unavailable("cut"), True
+            assert await it.committer.call(0, END) is None
+            assert await it.committer.call(0, END) is None, "it is the owner no longer"
+
+    run(body())
+
+
+def test_a_call_is_refused_while_the_queue_is_full(run: Run, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with setting(tmp_path) as it:
+            it.committer.queue_max = 0
+            refused = await it.committer.call(0, END)
+            assert isinstance(refused, Refusal) and refused.code == Code.OVERLOADED
 
     run(body())

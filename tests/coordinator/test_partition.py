@@ -298,6 +298,7 @@ def test_the_facts_asked_for_are_those_that_are_needed() -> None:
         {publication_key("/a", "bob", "p1")},
         {EventKey("s1", 1)},
         {("ann", "c"), ("eve", "d")},
+        set(),
     )
 
 
@@ -336,7 +337,7 @@ def test_a_transient_message_is_relayed_in_its_place_and_leaves_nothing() -> Non
     ]
     alone = decide(TERM, [ask(1, publish=transient("/a"))], facts())
     assert alone.writes == Writes()
-    assert lookup([ask(1, publish=transient("/a"))]) == Lookup(set(), set(), set(), set())
+    assert lookup([ask(1, publish=transient("/a"))]) == Lookup(set(), set(), set(), set(), set())
 
 
 def test_a_transient_message_goes_while_the_store_is_full() -> None:

@@ -177,3 +177,22 @@ def test_an_observer_follows_nothing_and_is_forgotten_when_it_leaves() -> None:
     assert outcome.register == replace(FIRST, observer=True)
     left = recorded(event(2, generation=1, disconnected=DISCONNECTED), outcome.register)
     assert left.register == replace(FIRST, observer=True, online=False, forgotten=True)
+
+
+def test_a_connect_that_restores_goes_without_what_is_not_followed_any_more() -> None:
+    back = connected("/a", "/z", last=4, replaces=False, restores=True)
+    outcome = recorded(event(1, connected=back), STORED)
+    assert outcome.lost == ("/z",)
+    assert outcome.register is not None and outcome.register.follows == ("/a", "/b")
+    # As when its token grants less than the client followed.
+    less = connected("/a", "/z", last=4, replaces=True, restores=True)
+    outcome = recorded(event(1, connected=less), STORED)
+    assert outcome.lost == ("/z",)
+    assert outcome.register is not None and outcome.register.follows == ("/a",)
+
+
+def test_a_client_that_was_forgotten_restores_nothing() -> None:
+    back = connected("/a", replaces=False, restores=True)
+    outcome = recorded(event(1, connected=back))
+    assert outcome.lost == ("/a",) and outcome.register is not None
+    assert outcome.register.follows == ()

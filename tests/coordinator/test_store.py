@@ -179,6 +179,13 @@ def test_forgotten_clients_and_observers_come_only_when_asked_for(run: Run, open
             assert facts.registers == {"ann": {"c": REGISTER}}
             facts = await look(store, 1, Lookup(clients=[("ann", "gone"), ("ann", "looks")]))
             assert facts.registers["ann"] == {"c": REGISTER, "gone": gone, "looks": looks}
+            facts = await look(store, 1, Lookup(users=["ann", "eve"]))
+            assert facts.registers == {
+                "ann": {"c": REGISTER, "gone": gone, "looks": looks},
+                "eve": {},
+            }
+            facts = await look(store, 1, Lookup(clients=[("bob", "c")], users=["ann"]))
+            assert facts.registers.keys() == {"ann", "bob"} and len(facts.registers["ann"]) == 3
 
     run(body())
 

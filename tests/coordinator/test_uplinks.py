@@ -242,3 +242,30 @@ def test_what_an_edge_does_not_repeat_holds_nothing_back() -> None:
     uplink = Uplinks(10_000).open(7)
     uplink.turn_away(coordinator_pb2.PartitionRequests(partition=1, epoch=5, appends=[mark]))
     assert not uplink.overtakes(asked(2))
+
+
+def test_an_ending_goes_to_every_edge_and_waits_for_those_that_have_no_stream(run: Run) -> None:
+    async def body() -> None:
+        uplinks = Uplinks(10_000)
+        one, two = uplinks.open(1), uplinks.open(2)
+        ending = coordinator_pb2.Ending(user="ann", subjects=["/a"])
+        uplinks.end(ending, (2, 3))
+        uplinks.end(ending, (3,))
+        for uplink in (one, two):
+            assert list((await batch(uplink)).endings) == [ending, ending]
+        three = uplinks.open(3)
+        assert list((await batch(three)).endings) == [ending], "once, though asked for twice"
+        uplinks.open(3).add_heartbeat(1)
+        assert not uplinks._endings
+
+    run(body())
+
+
+def test_endings_of_edges_that_stay_away_have_bounds() -> None:
+    uplinks = Uplinks(10_000)
+    for number in range(1_010):
+        uplinks.end(coordinator_pb2.Ending(user=f"u{number}"), (1,))
+    assert len(uplinks._endings[1]) == 1_000
+    for edge_id in range(2, 300):
+        uplinks.end(coordinator_pb2.Ending(user="ann"), (edge_id,))
+    assert len(uplinks._endings) == 256 and 1 not in uplinks._endings

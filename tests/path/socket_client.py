@@ -24,10 +24,10 @@ def connecting(client_id: str, *subscriptions: dict[str, Any], **fields: Any) ->
 class Socket:
     """One connection. `ask` sends a frame and returns its answer; other frames are kept aside."""
 
-    def __init__(self, suite: Suite, user: str, **options: Any) -> None:
-        """`options`: of websockets' `connect`."""
+    def __init__(self, suite: Suite, user: str, edge: int = 0, **options: Any) -> None:
+        """`edge`: which of the suite's; `options`: of websockets' `connect`."""
         opening = connect(
-            f"ws://127.0.0.1:{suite.port}/v1/connect?user={user}",
+            f"ws://127.0.0.1:{suite.port + edge}/v1/connect?user={user}",
             subprotocols=[Subprotocol("onward.v1.json")],
             compression=None,
             **options,

@@ -56,6 +56,14 @@ def connected(
     return event
 
 
+def revoked(*subjects: str) -> entry_pb2.PresenceEvent:
+    """Of no client: the log's owner writes it."""
+    event = entry_pb2.PresenceEvent(user="ann", session_id="call", number=1)
+    event.revoked.subjects.extend(subjects)
+    event.revoked.SetInParent()
+    return event
+
+
 def disconnected(
     client: str,
     generation: int,

@@ -53,6 +53,8 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self.floors: dict[str, int] = defaultdict(int)
         self.reads = 0
         self.messages_down = False
+        self.calls: list[str] = []  # of EndFollows and ForgetUser, the user
+        self.not_owner = False
         # Called once, when the next read of messages has been answered.
         self.after_read: Callable[[], None] | None = None
         self._server = Server("127.0.0.1:0", SECRET, ["onward.coordinator.v1.CoordinatorService"])
@@ -132,6 +134,61 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
             then, self.after_read = self.after_read, None
             then()
         return response
+
+    async def EndFollows(self, request, context):
+        """As the owner of the user's partition, which knows what the events say."""
+        await self._check_owner(request.user, context)
+        ended = {
+            client: [s for s in follows if s in request.subjects or not request.subjects]
+            for client, follows in self.follows(request.user).items()
+        }
+        count = sum(map(len, ended.values()))
+        if count:
+            revoked = entry_pb2.PresenceEvent.Revoked(subjects=request.subjects)
+            self.write(
+                entry_pb2.PresenceEvent(
+                    user=request.user, session_id=request.call_id, number=1, revoked=revoked
+                )
+            )
+        partition = partition_of(request.user, PARTITIONS)
+        pos = len(self.entries[partition])
+        return coordinator_pb2.EndFollowsResponse(ended=count, partition=partition, pos=pos)
+
+    async def ForgetUser(self, request, context):
+        """Nothing is written: the sessions of a test's clients end as it says."""
+        await self._check_owner(request.user, context)
+        partition = partition_of(request.user, PARTITIONS)
+        pos = len(self.entries[partition])
+        return coordinator_pb2.ForgetUserResponse(partition=partition, pos=pos)
+
+    async def _check_owner(self, user: str, context) -> None:
+        self.calls.append(user)
+        if self.not_owner:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not the owner")
+
+    def follows(self, user: str) -> dict[str, set[str]]:
+        """By client, what the log says that it follows."""
+        follows: dict[str, set[str]] = defaultdict(set)
+        for entry in self.entries[partition_of(user, PARTITIONS)]:
+            event = entry.presence
+            if event.user != user:
+                continue
+            mine = follows[event.client_id]
+            match event.WhichOneof("event"):
+                case "connected":
+                    if event.connected.replaces_follows:
+                        mine.clear()
+                    mine.update(one.subject for one in event.connected.follows)
+                case "followed":
+                    mine.update(one.subject for one in event.followed.follows)
+                case "unfollowed":
+                    mine.difference_update(one.subject for one in event.unfollowed.acked)
+                case "logged_out":
+                    mine.clear()
+                case "revoked":
+                    for each in follows.values():
+                        each.difference_update(event.revoked.subjects or set(each))
+        return follows
 
     async def ReadTails(self, request, context):
         return coordinator_pb2.ReadTailsResponse(
@@ -349,6 +406,7 @@ class Stage:
             self.store,
             PARTITIONS,
             coordinators=lambda: [self._log_address],
+            owner_of=lambda partition: self._log_address,
             live_edges=lambda: list(self.live_edges),
             edge_is_alive=self._is_alive,
             is_member=self._is_member,

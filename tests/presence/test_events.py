@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.presence import events
+from services.presence import backend, events
 from services.presence.change import ENDED_FOLLOWS_MAX
 from services.presence.state import (
     DropEndpoint,
@@ -33,6 +33,7 @@ from tests.presence.entries import (
     endpoint_removed,
     followed,
     logged_out,
+    revoked,
     unfollowed,
 )
 from tests.presence.rows import GRACES
@@ -56,6 +57,43 @@ def test_an_event_of_an_unknown_kind_counts_as_seen_and_changes_nothing_else() -
     event.ClearField("event")
     register = replace(ann.state.registers["a"], number=2)
     assert ann.take(event) == [PutRegister(register)]
+
+
+def test_a_revocation_ends_the_subject_for_all_clients_and_leaves_their_registers() -> None:
+    ann = Ann()
+    ann.take(connected("a", 1, {"/s": 5, "/t": 0}))
+    ann.take(connected("b", 1, {"/s": 0}))
+    ann.take(disconnected("b", 1, number=2))
+    before = dict(ann.state.registers)
+    effects = ann.take(revoked("/s", "/none"))
+    ended = [one.follow for one in effects if isinstance(one, PutFollow)]
+    assert [(one.subject, one.client_id, one.ended) for one in ended] == [
+        ("/s", "a", True), ("/s", "b", True),
+    ]  # fmt: skip
+    assert {one.handover.key.client_id for one in effects if isinstance(one, PutHandover)} == {
+        "a", "b",
+    }  # fmt: skip
+    assert ann.state.registers == before
+    assert ann.take(revoked("/s")) == []
+    effects = ann.take(revoked())
+    assert [one.follow.subject for one in effects if isinstance(one, PutFollow)] == ["/t"]
+
+
+def test_what_a_session_says_after_a_revocation_counts_and_begins_nothing() -> None:
+    ann = Ann()
+    ann.take(connected("a", 1, {"/s": 5}))
+    ann.take(revoked("/s"))
+    ann.take(unfollowed("a", 1, {"/s": 9}, number=2))
+    follow = ann.follow("/s", "a")
+    assert (follow.acked, follow.ended) == (9, True)
+    assert ann.take(followed("a", 1, {"/s": 9}, number=3)), "whoever subscribes again follows again"
+    assert not ann.follow("/s", "a").ended
+
+
+def test_a_revocation_leaves_what_backends_have_added() -> None:
+    ann = Ann()
+    ann.apply(backend.follow(ann.state, "/s", 3, 100.0))
+    assert ann.take(revoked()) == []
 
 
 def test_a_disconnect_raises_acked_and_begins_the_grace() -> None:

@@ -22,9 +22,17 @@ async def follow(stage: Stage, *subjects: str, users=("ann",)) -> int:
     return (await stage.users.AddFollows(request, timeout=20)).added
 
 
+async def reported(stage: Stage, call):
+    """What the call answers, while the log is reported as it grows."""
+    answer = asyncio.ensure_future(call)
+    while not (await asyncio.wait([answer], timeout=0.01))[0]:
+        await stage.report()
+    return await answer
+
+
 async def unfollow(stage: Stage, *subjects: str, users=("ann",), everywhere=False) -> int:
     request = pb.RemoveFollowsRequest(users=users, subjects=subjects, everywhere=everywhere)
-    return (await stage.users.RemoveFollows(request, timeout=20)).removed
+    return (await reported(stage, stage.users.RemoveFollows(request, timeout=20))).removed
 
 
 async def add_endpoint(stage: Stage, uri: str = MAIL, user: str = "ann") -> None:
@@ -201,6 +209,75 @@ def test_what_a_backend_removes_stays_followed_by_clients_unless_it_is_everywher
             stage.log.publish("/a", "x")
             await stage.report()
             assert await stage.states("ann", "/a") == ["NOT_FOLLOWED"]
+            assert stage.log.follows("ann")["ann-1"] == {"/b"}, "and so it is where it is restored"
+            assert await unfollow(stage, "/a", everywhere=True) == 0
+
+    run(claim())
+
+
+def test_follows_of_many_clients_of_many_users_end_and_each_user_is_one_entry(
+    run, tmp_path, store_settings
+):
+    async def claim():
+        async with staged(tmp_path, **store_settings) as stage:
+            users = [f"u{n}" for n in range(60)]
+            for user in users:
+                for client in ("tab", "phone"):
+                    Client(stage.log, user, f"{user}-{client}").connect("/a", "/b", "/c")
+            await stage.report()
+            before = sum(map(len, stage.log.entries.values()))
+            ended = await unfollow(stage, "/a", "/b", "/z", users=users, everywhere=True)
+            assert ended == 60 * 2 * 2
+            assert sum(map(len, stage.log.entries.values())) == before + 60
+            assert await follows(stage, "u7") == [("/c", "u7-phone"), ("/c", "u7-tab")]
+
+    run(claim())
+
+
+def test_what_a_client_began_before_the_call_is_ended_and_what_it_begins_later_is_not(
+    run, tmp_path
+):
+    async def claim():
+        async with staged(tmp_path) as stage:
+            ann = Client(stage.log, "ann")
+            ann.connect("/a")
+            assert await unfollow(stage, "/a", everywhere=True) == 1, "presence had not seen it"
+            ann.follow("/a")
+            await stage.report()
+            assert await follows(stage) == [("/a", "ann-1")]
+
+    run(claim())
+
+
+def test_an_end_that_the_owner_of_the_log_does_not_take_is_to_be_tried_again(
+    run, tmp_path, monkeypatch
+):
+    async def claim():
+        async with staged(tmp_path) as stage:
+            Client(stage.log, "ann").connect("/a")
+            await stage.report()
+            stage.log.not_owner = True
+            monkeypatch.setattr(stage.workers.user_servicer._users._log_owner, "_wait_s", 0.3)
+            for call in (unfollow(stage, "/a", everywhere=True), revoke(stage), erase(stage)):
+                assert (await status_of(call))[0] == "UNAVAILABLE"
+            assert await follows(stage) == [("/a", "ann-1")]
+            assert await unfollow(stage, "/a") == 0, "backends' own follows need no owner"
+            stage.log.not_owner = False
+            assert await unfollow(stage, "/a", everywhere=True) == 1
+
+    run(claim())
+
+
+def test_ownership_that_moves_meanwhile_is_waited_for(run, tmp_path):
+    async def claim():
+        async with staged(tmp_path) as stage:
+            Client(stage.log, "ann").connect("/a")
+            await stage.report()
+            stage.log.not_owner = True
+            ending = asyncio.create_task(unfollow(stage, "/a", everywhere=True))
+            await until(lambda: len(stage.log.calls) > 1)
+            stage.log.not_owner = False
+            assert await ending == 1
 
     run(claim())
 
@@ -363,7 +440,7 @@ def test_too_many_mutes_are_refused_by_the_name_of_the_bound(run, tmp_path):
 
 async def revoke(stage: Stage, subject: str = "") -> int:
     request = pb.RevokeRequest(user="ann", subject=subject)
-    return (await stage.users.Revoke(request, timeout=20)).ended
+    return (await reported(stage, stage.users.Revoke(request, timeout=20))).ended
 
 
 def test_a_revocation_cancels_what_was_to_be_sent_of_the_subject(run, tmp_path, store_settings):

@@ -391,6 +391,7 @@ class UplinkResponse(_message.Message):
         PROCESSED_FIELD_NUMBER: _builtins.int
         HEARTBEAT_FIELD_NUMBER: _builtins.int
         TRANSIENTS_FIELD_NUMBER: _builtins.int
+        ENDINGS_FIELD_NUMBER: _builtins.int
         heartbeat: _builtins.int
         """Echo of the edge's heartbeat; 0: none in this write."""
         @_builtins.property
@@ -427,6 +428,10 @@ class UplinkResponse(_message.Message):
         def transients(self) -> _containers.RepeatedCompositeFieldContainer[_entry_pb2.Message]:
             """Transient messages of watched subjects, without seq. An edge that lags is sent none."""
 
+        @_builtins.property
+        def endings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ending]:
+            """What sessions may not go on with."""
+
         def __init__(
             self,
             *,
@@ -439,10 +444,11 @@ class UplinkResponse(_message.Message):
             processed: _abc.Iterable[Global___Processed] | None = ...,
             heartbeat: _builtins.int = ...,
             transients: _abc.Iterable[_entry_pb2.Message] | None = ...,
+            endings: _abc.Iterable[Global___Ending] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["appended", b"appended", "clients", b"clients", "deliveries", b"deliveries", "heartbeat", b"heartbeat", "not_owner", b"not_owner", "processed", b"processed", "replaced_sessions", b"replaced_sessions", "transients", b"transients", "watched", b"watched"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["appended", b"appended", "clients", b"clients", "deliveries", b"deliveries", "endings", b"endings", "heartbeat", b"heartbeat", "not_owner", b"not_owner", "processed", b"processed", "replaced_sessions", b"replaced_sessions", "transients", b"transients", "watched", b"watched"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -757,6 +763,44 @@ class Processed(_message.Message):
 Global___Processed: _TypeAlias = Processed  # noqa: Y015
 
 @_typing.final
+class Ending(_message.Message):
+    """What sessions of a user may not go on with. An edge acts on it as if their clients had asked, and
+    tells them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    SUBJECTS_FIELD_NUMBER: _builtins.int
+    LOGGED_OUT_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """Required."""
+    session_id: _builtins.str
+    """The one session that is meant; empty: all of the user."""
+    logged_out: _builtins.bool
+    """True: the sessions end, as after a logout; `subjects` is empty."""
+    @_builtins.property
+    def subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The subjects whose subscriptions end; empty: all."""
+
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        subjects: _abc.Iterable[_builtins.str] | None = ...,
+        logged_out: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logged_out", b"logged_out", "session_id", b"session_id", "subjects", b"subjects", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ending: _TypeAlias = Ending  # noqa: Y015
+
+@_typing.final
 class ReadMessagesRequest(_message.Message):
     """Asks for messages of a subject."""
 
@@ -953,6 +997,116 @@ class ReadRetainedResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadRetainedResponse: _TypeAlias = ReadRetainedResponse  # noqa: Y015
+
+@_typing.final
+class EndFollowsRequest(_message.Message):
+    """What is to be followed no longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    SUBJECTS_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.str
+    """Required. Drawn by the caller, 1 to 128 bytes. A repeat changes nothing in the log."""
+    user: _builtins.str
+    """Required."""
+    @_builtins.property
+    def subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 100; empty: all."""
+
+    def __init__(
+        self,
+        *,
+        call_id: _builtins.str = ...,
+        user: _builtins.str = ...,
+        subjects: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "subjects", b"subjects", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndFollowsRequest: _TypeAlias = EndFollowsRequest  # noqa: Y015
+
+@_typing.final
+class EndFollowsResponse(_message.Message):
+    """It is in the log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDED_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    POS_FIELD_NUMBER: _builtins.int
+    ended: _builtins.int
+    """How many follows were ended, counted for each client; 0 in the answer to a repeat."""
+    partition: _builtins.int
+    """The user's partition."""
+    pos: _builtins.int
+    """Once presence has processed the partition up to here, they have ended there too."""
+    def __init__(
+        self,
+        *,
+        ended: _builtins.int = ...,
+        partition: _builtins.int = ...,
+        pos: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "partition", b"partition", "pos", b"pos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndFollowsResponse: _TypeAlias = EndFollowsResponse  # noqa: Y015
+
+@_typing.final
+class ForgetUserRequest(_message.Message):
+    """Whom to forget."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """Required."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetUserRequest: _TypeAlias = ForgetUserRequest  # noqa: Y015
+
+@_typing.final
+class ForgetUserResponse(_message.Message):
+    """The log's owner knows no client of the user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    POS_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    """The user's partition."""
+    pos: _builtins.int
+    """Once presence has processed the partition up to here, all of them are logged out there too."""
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        pos: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "pos", b"pos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetUserResponse: _TypeAlias = ForgetUserResponse  # noqa: Y015
 
 @_typing.final
 class GetStatusRequest(_message.Message):

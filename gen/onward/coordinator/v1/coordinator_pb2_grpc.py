@@ -55,6 +55,16 @@ class CoordinatorServiceStub:
                 request_serializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadRetainedRequest.SerializeToString,
                 response_deserializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadRetainedResponse.FromString,
                 _registered_method=True)
+        self.EndFollows = channel.unary_unary(
+                '/onward.coordinator.v1.CoordinatorService/EndFollows',
+                request_serializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.EndFollowsRequest.SerializeToString,
+                response_deserializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.EndFollowsResponse.FromString,
+                _registered_method=True)
+        self.ForgetUser = channel.unary_unary(
+                '/onward.coordinator.v1.CoordinatorService/ForgetUser',
+                request_serializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ForgetUserRequest.SerializeToString,
+                response_deserializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ForgetUserResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/onward.coordinator.v1.CoordinatorService/GetStatus',
                 request_serializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.GetStatusRequest.SerializeToString,
@@ -104,6 +114,23 @@ class CoordinatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndFollows(self, request, context):
+        """Ends what the clients of a user follow: durable, and the edges told, when it answers. Only the
+        owner of the user's partition does it. Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (not the
+        owner: ask the owner), UNAVAILABLE (retry, with the same `call_id`).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetUser(self, request, context):
+        """Logs out all clients of a user and forgets them. Their sessions are given 2 s to end by
+        themselves. Errors as of EndFollows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """How this coordinator stands, for operators. Errors: UNAVAILABLE (retry).
         """
@@ -141,6 +168,16 @@ def add_CoordinatorServiceServicer_to_server(servicer, server):
                     servicer.ReadRetained,
                     request_deserializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadRetainedRequest.FromString,
                     response_serializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadRetainedResponse.SerializeToString,
+            ),
+            'EndFollows': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndFollows,
+                    request_deserializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.EndFollowsRequest.FromString,
+                    response_serializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.EndFollowsResponse.SerializeToString,
+            ),
+            'ForgetUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetUser,
+                    request_deserializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ForgetUserRequest.FromString,
+                    response_serializer=onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ForgetUserResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -262,6 +299,60 @@ class CoordinatorService:
             '/onward.coordinator.v1.CoordinatorService/ReadRetained',
             onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadRetainedRequest.SerializeToString,
             onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ReadRetainedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndFollows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onward.coordinator.v1.CoordinatorService/EndFollows',
+            onward_dot_coordinator_dot_v1_dot_coordinator__pb2.EndFollowsRequest.SerializeToString,
+            onward_dot_coordinator_dot_v1_dot_coordinator__pb2.EndFollowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/onward.coordinator.v1.CoordinatorService/ForgetUser',
+            onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ForgetUserRequest.SerializeToString,
+            onward_dot_coordinator_dot_v1_dot_coordinator__pb2.ForgetUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

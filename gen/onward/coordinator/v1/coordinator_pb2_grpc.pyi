@@ -50,6 +50,15 @@ class CoordinatorServiceStub:
     """Reads a subject's retained message from the store. Errors: INVALID_ARGUMENT, UNAVAILABLE
     (retry).
     """
+    EndFollows: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.EndFollowsRequest, _coordinator_pb2.EndFollowsResponse]
+    """Ends what the clients of a user follow: durable, and the edges told, when it answers. Only the
+    owner of the user's partition does it. Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (not the
+    owner: ask the owner), UNAVAILABLE (retry, with the same `call_id`).
+    """
+    ForgetUser: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ForgetUserRequest, _coordinator_pb2.ForgetUserResponse]
+    """Logs out all clients of a user and forgets them. Their sessions are given 2 s to end by
+    themselves. Errors as of EndFollows.
+    """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.GetStatusRequest, _coordinator_pb2.GetStatusResponse]
     """How this coordinator stands, for operators. Errors: UNAVAILABLE (retry)."""
     Drain: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.DrainRequest, _coordinator_pb2.DrainResponse]
@@ -78,6 +87,15 @@ class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
     ReadRetained: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.ReadRetainedRequest, _coordinator_pb2.ReadRetainedResponse]  # type: ignore[assignment]
     """Reads a subject's retained message from the store. Errors: INVALID_ARGUMENT, UNAVAILABLE
     (retry).
+    """
+    EndFollows: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.EndFollowsRequest, _coordinator_pb2.EndFollowsResponse]  # type: ignore[assignment]
+    """Ends what the clients of a user follow: durable, and the edges told, when it answers. Only the
+    owner of the user's partition does it. Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (not the
+    owner: ask the owner), UNAVAILABLE (retry, with the same `call_id`).
+    """
+    ForgetUser: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.ForgetUserRequest, _coordinator_pb2.ForgetUserResponse]  # type: ignore[assignment]
+    """Logs out all clients of a user and forgets them. Their sessions are given 2 s to end by
+    themselves. Errors as of EndFollows.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.GetStatusRequest, _coordinator_pb2.GetStatusResponse]  # type: ignore[assignment]
     """How this coordinator stands, for operators. Errors: UNAVAILABLE (retry)."""
@@ -128,6 +146,27 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_coordinator_pb2.ReadRetainedResponse, _abc.Awaitable[_coordinator_pb2.ReadRetainedResponse]]:
         """Reads a subject's retained message from the store. Errors: INVALID_ARGUMENT, UNAVAILABLE
         (retry).
+        """
+
+    @_abc_1.abstractmethod
+    def EndFollows(
+        self,
+        request: _coordinator_pb2.EndFollowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.EndFollowsResponse, _abc.Awaitable[_coordinator_pb2.EndFollowsResponse]]:
+        """Ends what the clients of a user follow: durable, and the edges told, when it answers. Only the
+        owner of the user's partition does it. Errors: INVALID_ARGUMENT, FAILED_PRECONDITION (not the
+        owner: ask the owner), UNAVAILABLE (retry, with the same `call_id`).
+        """
+
+    @_abc_1.abstractmethod
+    def ForgetUser(
+        self,
+        request: _coordinator_pb2.ForgetUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_coordinator_pb2.ForgetUserResponse, _abc.Awaitable[_coordinator_pb2.ForgetUserResponse]]:
+        """Logs out all clients of a user and forgets them. Their sessions are given 2 s to end by
+        themselves. Errors as of EndFollows.
         """
 
     @_abc_1.abstractmethod

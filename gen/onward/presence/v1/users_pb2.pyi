@@ -177,8 +177,9 @@ class RemoveFollowsRequest(_message.Message):
     SUBJECTS_FIELD_NUMBER: _builtins.int
     EVERYWHERE_FIELD_NUMBER: _builtins.int
     everywhere: _builtins.bool
-    """True: with every client. Those online go on receiving until their sessions end, and a client
-    that subscribes again follows again. False: only what backends have added.
+    """True: with every client. Those online are told, and receive no more of it; those away do not
+    have it when they return. A client that subscribes again, or has it in its list when it
+    connects, follows again. False: only what backends have added.
     """
     @_builtins.property
     def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -123,7 +123,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveFollows(self, request, context):
-        """Ends follows: those that backends have added, or those of all clients too.
+        """Ends follows: those that backends have added, or those of all clients too, wherever they are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,8 +181,9 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Revoke(self, request, context):
-        """Ends the user's follows of one subject, or of all, with all clients: the user may not read it
-        any more. Nothing of it is sent any more that has not been handed to a plugin.
+        """Ends the user's follows of one subject, or of all, with all clients, as RemoveFollows
+        everywhere does: the user may not read it any more. Nothing of it is sent any more that has not
+        been handed to a plugin. What the user may subscribe to is said by tokens, not by this.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -191,8 +192,8 @@ class UserServiceServicer:
     def EraseUser(self, request, context):
         """Forgets a user: external tokens, follows, profile, clients, and the records of notifications.
         What is being sent at this moment may still arrive, and is waited for: UNAVAILABLE if that takes
-        long. Messages of the user stay in their subjects. A client that is online, or comes back, is
-        known again: log it out, and issue no further tokens.
+        long. Messages of the user stay in their subjects. Clients that are online are logged out first.
+        One that comes back is known again: issue no further tokens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,7 +44,7 @@ class UserServiceStub:
     notified to those who are away. A subject that the backend has added before stays as it is.
     """
     RemoveFollows: _grpc.UnaryUnaryMultiCallable[_users_pb2.RemoveFollowsRequest, _users_pb2.RemoveFollowsResponse]
-    """Ends follows: those that backends have added, or those of all clients too."""
+    """Ends follows: those that backends have added, or those of all clients too, wherever they are."""
     ListEndpoints: _grpc.UnaryUnaryMultiCallable[_users_pb2.ListEndpointsRequest, _users_pb2.ListEndpointsResponse]
     """The user's external tokens."""
     AddEndpoint: _grpc.UnaryUnaryMultiCallable[_users_pb2.AddEndpointRequest, _users_pb2.AddEndpointResponse]
@@ -64,14 +64,15 @@ class UserServiceStub:
     Unmute: _grpc.UnaryUnaryMultiCallable[_users_pb2.UnmuteRequest, _users_pb2.UnmuteResponse]
     """Ends a mute."""
     Revoke: _grpc.UnaryUnaryMultiCallable[_users_pb2.RevokeRequest, _users_pb2.RevokeResponse]
-    """Ends the user's follows of one subject, or of all, with all clients: the user may not read it
-    any more. Nothing of it is sent any more that has not been handed to a plugin.
+    """Ends the user's follows of one subject, or of all, with all clients, as RemoveFollows
+    everywhere does: the user may not read it any more. Nothing of it is sent any more that has not
+    been handed to a plugin. What the user may subscribe to is said by tokens, not by this.
     """
     EraseUser: _grpc.UnaryUnaryMultiCallable[_users_pb2.EraseUserRequest, _users_pb2.EraseUserResponse]
     """Forgets a user: external tokens, follows, profile, clients, and the records of notifications.
     What is being sent at this moment may still arrive, and is waited for: UNAVAILABLE if that takes
-    long. Messages of the user stay in their subjects. A client that is online, or comes back, is
-    known again: log it out, and issue no further tokens.
+    long. Messages of the user stay in their subjects. Clients that are online are logged out first.
+    One that comes back is known again: issue no further tokens.
     """
 
 @_typing.type_check_only
@@ -90,7 +91,7 @@ class UserServiceAsyncStub(UserServiceStub):
     notified to those who are away. A subject that the backend has added before stays as it is.
     """
     RemoveFollows: _aio.UnaryUnaryMultiCallable[_users_pb2.RemoveFollowsRequest, _users_pb2.RemoveFollowsResponse]  # type: ignore[assignment]
-    """Ends follows: those that backends have added, or those of all clients too."""
+    """Ends follows: those that backends have added, or those of all clients too, wherever they are."""
     ListEndpoints: _aio.UnaryUnaryMultiCallable[_users_pb2.ListEndpointsRequest, _users_pb2.ListEndpointsResponse]  # type: ignore[assignment]
     """The user's external tokens."""
     AddEndpoint: _aio.UnaryUnaryMultiCallable[_users_pb2.AddEndpointRequest, _users_pb2.AddEndpointResponse]  # type: ignore[assignment]
@@ -110,14 +111,15 @@ class UserServiceAsyncStub(UserServiceStub):
     Unmute: _aio.UnaryUnaryMultiCallable[_users_pb2.UnmuteRequest, _users_pb2.UnmuteResponse]  # type: ignore[assignment]
     """Ends a mute."""
     Revoke: _aio.UnaryUnaryMultiCallable[_users_pb2.RevokeRequest, _users_pb2.RevokeResponse]  # type: ignore[assignment]
-    """Ends the user's follows of one subject, or of all, with all clients: the user may not read it
-    any more. Nothing of it is sent any more that has not been handed to a plugin.
+    """Ends the user's follows of one subject, or of all, with all clients, as RemoveFollows
+    everywhere does: the user may not read it any more. Nothing of it is sent any more that has not
+    been handed to a plugin. What the user may subscribe to is said by tokens, not by this.
     """
     EraseUser: _aio.UnaryUnaryMultiCallable[_users_pb2.EraseUserRequest, _users_pb2.EraseUserResponse]  # type: ignore[assignment]
     """Forgets a user: external tokens, follows, profile, clients, and the records of notifications.
     What is being sent at this moment may still arrive, and is waited for: UNAVAILABLE if that takes
-    long. Messages of the user stay in their subjects. A client that is online, or comes back, is
-    known again: log it out, and issue no further tokens.
+    long. Messages of the user stay in their subjects. Clients that are online are logged out first.
+    One that comes back is known again: issue no further tokens.
     """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -151,7 +153,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _users_pb2.RemoveFollowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_users_pb2.RemoveFollowsResponse, _abc.Awaitable[_users_pb2.RemoveFollowsResponse]]:
-        """Ends follows: those that backends have added, or those of all clients too."""
+        """Ends follows: those that backends have added, or those of all clients too, wherever they are."""
 
     @_abc_1.abstractmethod
     def ListEndpoints(
@@ -219,8 +221,9 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _users_pb2.RevokeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_users_pb2.RevokeResponse, _abc.Awaitable[_users_pb2.RevokeResponse]]:
-        """Ends the user's follows of one subject, or of all, with all clients: the user may not read it
-        any more. Nothing of it is sent any more that has not been handed to a plugin.
+        """Ends the user's follows of one subject, or of all, with all clients, as RemoveFollows
+        everywhere does: the user may not read it any more. Nothing of it is sent any more that has not
+        been handed to a plugin. What the user may subscribe to is said by tokens, not by this.
         """
 
     @_abc_1.abstractmethod
@@ -231,8 +234,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_users_pb2.EraseUserResponse, _abc.Awaitable[_users_pb2.EraseUserResponse]]:
         """Forgets a user: external tokens, follows, profile, clients, and the records of notifications.
         What is being sent at this moment may still arrive, and is waited for: UNAVAILABLE if that takes
-        long. Messages of the user stay in their subjects. A client that is online, or comes back, is
-        known again: log it out, and issue no further tokens.
+        long. Messages of the user stay in their subjects. Clients that are online are logged out first.
+        One that comes back is known again: issue no further tokens.
         """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bonward/types/v1/entry.proto\x12\x0fonward.types.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaf\x01\n\x07\x43ontent\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x36\n\x07headers\x18\x04 \x03(\x0b\x32%.onward.types.v1.Content.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04\x62ody\"\xa5\x01\n\x07Message\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12/\n\x0b\x61\x63\x63\x65pted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpublisher\x18\x05 \x01(\t\x12)\n\x07\x63ontent\x18\x06 \x01(\x0b\x32\x18.onward.types.v1.Content\"\xbe\n\n\rPresenceEvent\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x04\x12\x12\n\ngeneration\x18\x05 \x01(\x04\x12\x0f\n\x07\x65\x64ge_id\x18\x06 \x01(\x04\x12\r\n\x05round\x18\x07 \x01(\x04\x12=\n\tconnected\x18\x08 \x01(\x0b\x32(.onward.types.v1.PresenceEvent.ConnectedH\x00\x12\x43\n\x0c\x64isconnected\x18\t \x01(\x0b\x32+.onward.types.v1.PresenceEvent.DisconnectedH\x00\x12;\n\x08\x66ollowed\x18\n \x01(\x0b\x32\'.onward.types.v1.PresenceEvent.FollowedH\x00\x12?\n\nunfollowed\x18\x0b \x01(\x0b\x32).onward.types.v1.PresenceEvent.UnfollowedH\x00\x12\x46\n\x0e\x65ndpoint_added\x18\x0c \x01(\x0b\x32,.onward.types.v1.PresenceEvent.EndpointAddedH\x00\x12J\n\x10\x65ndpoint_removed\x18\r \x01(\x0b\x32..onward.types.v1.PresenceEvent.EndpointRemovedH\x00\x12>\n\nlogged_out\x18\x0e \x01(\x0b\x32(.onward.types.v1.PresenceEvent.LoggedOutH\x00\x12J\n\x10\x61\x63tivity_changed\x18\x0f \x01(\x0b\x32..onward.types.v1.PresenceEvent.ActivityChangedH\x00\x1a\xa2\x02\n\tConnected\x12\x17\n\x0flast_generation\x18\x01 \x01(\x04\x12\x18\n\x10replaces_follows\x18\x02 \x01(\x08\x12-\n\x07\x66ollows\x18\x03 \x03(\x0b\x32\x1c.onward.types.v1.FollowStart\x12\x11\n\tendpoints\x18\x04 \x03(\t\x12\x14\n\x0c\x61\x63knowledges\x18\x05 \x01(\x08\x12@\n\x04info\x18\x06 \x03(\x0b\x32\x32.onward.types.v1.PresenceEvent.Connected.InfoEntry\x12\x1b\n\x13\x65ndpoints_gone_told\x18\x07 \x03(\t\x1a+\n\tInfoEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aG\n\x0c\x44isconnected\x12\r\n\x05\x63lean\x18\x01 \x01(\x08\x12(\n\x05\x61\x63ked\x18\x02 \x03(\x0b\x32\x19.onward.types.v1.Position\x1a\x39\n\x08\x46ollowed\x12-\n\x07\x66ollows\x18\x01 \x03(\x0b\x32\x1c.onward.types.v1.FollowStart\x1a\x36\n\nUnfollowed\x12(\n\x05\x61\x63ked\x18\x01 \x03(\x0b\x32\x19.onward.types.v1.Position\x1a.\n\rEndpointAdded\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x10\n\x08replaces\x18\x02 \x01(\t\x1a\x1e\n\x0f\x45ndpointRemoved\x12\x0b\n\x03uri\x18\x01 \x01(\t\x1a\x35\n\tLoggedOut\x12(\n\x05\x61\x63ked\x18\x01 \x03(\x0b\x32\x19.onward.types.v1.Position\x1a!\n\x0f\x41\x63tivityChanged\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x42\x07\n\x05\x65vent\"-\n\x0b\x46ollowStart\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x04\"(\n\x08Position\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\"3\n\x04Mark\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\x04\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0b\n\x03pos\x18\x03 \x01(\x04\"\xf7\x01\n\x05\x45ntry\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0b\n\x03pos\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12/\n\x0b\x61ppended_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07message\x18\x05 \x01(\x0b\x32\x18.onward.types.v1.MessageH\x00\x12\x32\n\x08presence\x18\x06 \x01(\x0b\x32\x1e.onward.types.v1.PresenceEventH\x00\x12%\n\x04mark\x18\x07 \x01(\x0b\x32\x15.onward.types.v1.MarkH\x00\x42\x06\n\x04\x62odyB;\n\x13\x64\x65v.onward.types.v1P\x01Z\"onward.dev/onward/types/v1;typesv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bonward/types/v1/entry.proto\x12\x0fonward.types.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaf\x01\n\x07\x43ontent\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\x12\x36\n\x07headers\x18\x04 \x03(\x0b\x32%.onward.types.v1.Content.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04\x62ody\"\xa5\x01\n\x07Message\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12/\n\x0b\x61\x63\x63\x65pted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpublisher\x18\x05 \x01(\t\x12)\n\x07\x63ontent\x18\x06 \x01(\x0b\x32\x18.onward.types.v1.Content\"\xa8\x0b\n\rPresenceEvent\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x04\x12\x12\n\ngeneration\x18\x05 \x01(\x04\x12\x0f\n\x07\x65\x64ge_id\x18\x06 \x01(\x04\x12\r\n\x05round\x18\x07 \x01(\x04\x12=\n\tconnected\x18\x08 \x01(\x0b\x32(.onward.types.v1.PresenceEvent.ConnectedH\x00\x12\x43\n\x0c\x64isconnected\x18\t \x01(\x0b\x32+.onward.types.v1.PresenceEvent.DisconnectedH\x00\x12;\n\x08\x66ollowed\x18\n \x01(\x0b\x32\'.onward.types.v1.PresenceEvent.FollowedH\x00\x12?\n\nunfollowed\x18\x0b \x01(\x0b\x32).onward.types.v1.PresenceEvent.UnfollowedH\x00\x12\x46\n\x0e\x65ndpoint_added\x18\x0c \x01(\x0b\x32,.onward.types.v1.PresenceEvent.EndpointAddedH\x00\x12J\n\x10\x65ndpoint_removed\x18\r \x01(\x0b\x32..onward.types.v1.PresenceEvent.EndpointRemovedH\x00\x12>\n\nlogged_out\x18\x0e \x01(\x0b\x32(.onward.types.v1.PresenceEvent.LoggedOutH\x00\x12J\n\x10\x61\x63tivity_changed\x18\x0f \x01(\x0b\x32..onward.types.v1.PresenceEvent.ActivityChangedH\x00\x12\x39\n\x07revoked\x18\x10 \x01(\x0b\x32&.onward.types.v1.PresenceEvent.RevokedH\x00\x1a\xb4\x02\n\tConnected\x12\x17\n\x0flast_generation\x18\x01 \x01(\x04\x12\x18\n\x10replaces_follows\x18\x02 \x01(\x08\x12-\n\x07\x66ollows\x18\x03 \x03(\x0b\x32\x1c.onward.types.v1.FollowStart\x12\x11\n\tendpoints\x18\x04 \x03(\t\x12\x14\n\x0c\x61\x63knowledges\x18\x05 \x01(\x08\x12@\n\x04info\x18\x06 \x03(\x0b\x32\x32.onward.types.v1.PresenceEvent.Connected.InfoEntry\x12\x1b\n\x13\x65ndpoints_gone_told\x18\x07 \x03(\t\x12\x10\n\x08restores\x18\x08 \x01(\x08\x1a+\n\tInfoEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aG\n\x0c\x44isconnected\x12\r\n\x05\x63lean\x18\x01 \x01(\x08\x12(\n\x05\x61\x63ked\x18\x02 \x03(\x0b\x32\x19.onward.types.v1.Position\x1a\x39\n\x08\x46ollowed\x12-\n\x07\x66ollows\x18\x01 \x03(\x0b\x32\x1c.onward.types.v1.FollowStart\x1a\x36\n\nUnfollowed\x12(\n\x05\x61\x63ked\x18\x01 \x03(\x0b\x32\x19.onward.types.v1.Position\x1a.\n\rEndpointAdded\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x10\n\x08replaces\x18\x02 \x01(\t\x1a\x1e\n\x0f\x45ndpointRemoved\x12\x0b\n\x03uri\x18\x01 \x01(\t\x1a\x35\n\tLoggedOut\x12(\n\x05\x61\x63ked\x18\x01 \x03(\x0b\x32\x19.onward.types.v1.Position\x1a!\n\x0f\x41\x63tivityChanged\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x1a\x1b\n\x07Revoked\x12\x10\n\x08subjects\x18\x01 \x03(\tB\x07\n\x05\x65vent\"-\n\x0b\x46ollowStart\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\x04\"(\n\x08Position\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\"3\n\x04Mark\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\x04\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0b\n\x03pos\x18\x03 \x01(\x04\"\xf7\x01\n\x05\x45ntry\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0b\n\x03pos\x18\x02 \x01(\x04\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12/\n\x0b\x61ppended_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07message\x18\x05 \x01(\x0b\x32\x18.onward.types.v1.MessageH\x00\x12\x32\n\x08presence\x18\x06 \x01(\x0b\x32\x1e.onward.types.v1.PresenceEventH\x00\x12%\n\x04mark\x18\x07 \x01(\x0b\x32\x15.onward.types.v1.MarkH\x00\x42\x06\n\x04\x62odyB;\n\x13\x64\x65v.onward.types.v1P\x01Z\"onward.dev/onward/types/v1;typesv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,31 +44,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGE']._serialized_start=260
   _globals['_MESSAGE']._serialized_end=425
   _globals['_PRESENCEEVENT']._serialized_start=428
-  _globals['_PRESENCEEVENT']._serialized_end=1770
-  _globals['_PRESENCEEVENT_CONNECTED']._serialized_start=1113
-  _globals['_PRESENCEEVENT_CONNECTED']._serialized_end=1403
-  _globals['_PRESENCEEVENT_CONNECTED_INFOENTRY']._serialized_start=1360
-  _globals['_PRESENCEEVENT_CONNECTED_INFOENTRY']._serialized_end=1403
-  _globals['_PRESENCEEVENT_DISCONNECTED']._serialized_start=1405
-  _globals['_PRESENCEEVENT_DISCONNECTED']._serialized_end=1476
-  _globals['_PRESENCEEVENT_FOLLOWED']._serialized_start=1478
-  _globals['_PRESENCEEVENT_FOLLOWED']._serialized_end=1535
-  _globals['_PRESENCEEVENT_UNFOLLOWED']._serialized_start=1537
-  _globals['_PRESENCEEVENT_UNFOLLOWED']._serialized_end=1591
-  _globals['_PRESENCEEVENT_ENDPOINTADDED']._serialized_start=1593
-  _globals['_PRESENCEEVENT_ENDPOINTADDED']._serialized_end=1639
-  _globals['_PRESENCEEVENT_ENDPOINTREMOVED']._serialized_start=1641
-  _globals['_PRESENCEEVENT_ENDPOINTREMOVED']._serialized_end=1671
-  _globals['_PRESENCEEVENT_LOGGEDOUT']._serialized_start=1673
-  _globals['_PRESENCEEVENT_LOGGEDOUT']._serialized_end=1726
-  _globals['_PRESENCEEVENT_ACTIVITYCHANGED']._serialized_start=1728
-  _globals['_PRESENCEEVENT_ACTIVITYCHANGED']._serialized_end=1761
-  _globals['_FOLLOWSTART']._serialized_start=1772
-  _globals['_FOLLOWSTART']._serialized_end=1817
-  _globals['_POSITION']._serialized_start=1819
-  _globals['_POSITION']._serialized_end=1859
-  _globals['_MARK']._serialized_start=1861
-  _globals['_MARK']._serialized_end=1912
-  _globals['_ENTRY']._serialized_start=1915
-  _globals['_ENTRY']._serialized_end=2162
+  _globals['_PRESENCEEVENT']._serialized_end=1876
+  _globals['_PRESENCEEVENT_CONNECTED']._serialized_start=1172
+  _globals['_PRESENCEEVENT_CONNECTED']._serialized_end=1480
+  _globals['_PRESENCEEVENT_CONNECTED_INFOENTRY']._serialized_start=1437
+  _globals['_PRESENCEEVENT_CONNECTED_INFOENTRY']._serialized_end=1480
+  _globals['_PRESENCEEVENT_DISCONNECTED']._serialized_start=1482
+  _globals['_PRESENCEEVENT_DISCONNECTED']._serialized_end=1553
+  _globals['_PRESENCEEVENT_FOLLOWED']._serialized_start=1555
+  _globals['_PRESENCEEVENT_FOLLOWED']._serialized_end=1612
+  _globals['_PRESENCEEVENT_UNFOLLOWED']._serialized_start=1614
+  _globals['_PRESENCEEVENT_UNFOLLOWED']._serialized_end=1668
+  _globals['_PRESENCEEVENT_ENDPOINTADDED']._serialized_start=1670
+  _globals['_PRESENCEEVENT_ENDPOINTADDED']._serialized_end=1716
+  _globals['_PRESENCEEVENT_ENDPOINTREMOVED']._serialized_start=1718
+  _globals['_PRESENCEEVENT_ENDPOINTREMOVED']._serialized_end=1748
+  _globals['_PRESENCEEVENT_LOGGEDOUT']._serialized_start=1750
+  _globals['_PRESENCEEVENT_LOGGEDOUT']._serialized_end=1803
+  _globals['_PRESENCEEVENT_ACTIVITYCHANGED']._serialized_start=1805
+  _globals['_PRESENCEEVENT_ACTIVITYCHANGED']._serialized_end=1838
+  _globals['_PRESENCEEVENT_REVOKED']._serialized_start=1840
+  _globals['_PRESENCEEVENT_REVOKED']._serialized_end=1867
+  _globals['_FOLLOWSTART']._serialized_start=1878
+  _globals['_FOLLOWSTART']._serialized_end=1923
+  _globals['_POSITION']._serialized_start=1925
+  _globals['_POSITION']._serialized_end=1965
+  _globals['_MARK']._serialized_start=1967
+  _globals['_MARK']._serialized_end=2018
+  _globals['_ENTRY']._serialized_start=2021
+  _globals['_ENTRY']._serialized_end=2268
 # @@protoc_insertion_point(module_scope)

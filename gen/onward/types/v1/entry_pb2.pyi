@@ -168,6 +168,7 @@ class PresenceEvent(_message.Message):
         ACKNOWLEDGES_FIELD_NUMBER: _builtins.int
         INFO_FIELD_NUMBER: _builtins.int
         ENDPOINTS_GONE_TOLD_FIELD_NUMBER: _builtins.int
+        RESTORES_FIELD_NUMBER: _builtins.int
         last_generation: _builtins.int
         """What the client believes to be its newest generation; 0: it knows none. Other than the
         stored one: STALE_SESSION.
@@ -177,6 +178,10 @@ class PresenceEvent(_message.Message):
         acknowledges: _builtins.bool
         """What proves receipt in this session: true for EXPLICIT and PONG; false for NONE, an
         observer that has no follows and silences nobody.
+        """
+        restores: _builtins.bool
+        """True: `follows` are what the client was known to follow, since it gave no list. Those that it
+        follows no longer when this is recorded are left out, and the edge is told of them.
         """
         @_builtins.property
         def follows(self) -> _containers.RepeatedCompositeFieldContainer[Global___FollowStart]:
@@ -204,10 +209,11 @@ class PresenceEvent(_message.Message):
             acknowledges: _builtins.bool = ...,
             info: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
             endpoints_gone_told: _abc.Iterable[_builtins.str] | None = ...,
+            restores: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledges", b"acknowledges", "endpoints", b"endpoints", "endpoints_gone_told", b"endpoints_gone_told", "follows", b"follows", "info", b"info", "last_generation", b"last_generation", "replaces_follows", b"replaces_follows"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledges", b"acknowledges", "endpoints", b"endpoints", "endpoints_gone_told", b"endpoints_gone_told", "follows", b"follows", "info", b"info", "last_generation", b"last_generation", "replaces_follows", b"replaces_follows", "restores", b"restores"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -367,6 +373,30 @@ class PresenceEvent(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class Revoked(_message.Message):
+        """The clients of a user were made to stop following subjects. Written by the log's owner, not by
+        an edge, and of no session: `session_id` is the id of the call that asked for it.
+        """
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SUBJECTS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """The subjects; empty: all."""
+
+        def __init__(
+            self,
+            *,
+            subjects: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["subjects", b"subjects"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     USER_FIELD_NUMBER: _builtins.int
     CLIENT_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
@@ -382,10 +412,11 @@ class PresenceEvent(_message.Message):
     ENDPOINT_REMOVED_FIELD_NUMBER: _builtins.int
     LOGGED_OUT_FIELD_NUMBER: _builtins.int
     ACTIVITY_CHANGED_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """Required. Who."""
     client_id: _builtins.str
-    """Required. The installation or tab, 1 to 128 bytes."""
+    """Required, but empty in Revoked. The installation or tab, 1 to 128 bytes."""
     session_id: _builtins.str
     """Required. Drawn by the edge, unique for ever."""
     number: _builtins.int
@@ -430,6 +461,10 @@ class PresenceEvent(_message.Message):
     def activity_changed(self) -> Global___PresenceEvent.ActivityChanged:
         """In the foreground, or in the background."""
 
+    @_builtins.property
+    def revoked(self) -> Global___PresenceEvent.Revoked:
+        """Follows ended for all clients of the user."""
+
     def __init__(
         self,
         *,
@@ -448,12 +483,13 @@ class PresenceEvent(_message.Message):
         endpoint_removed: Global___PresenceEvent.EndpointRemoved | None = ...,
         logged_out: Global___PresenceEvent.LoggedOut | None = ...,
         activity_changed: Global___PresenceEvent.ActivityChanged | None = ...,
+        revoked: Global___PresenceEvent.Revoked | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activity_changed", b"activity_changed", "connected", b"connected", "disconnected", b"disconnected", "endpoint_added", b"endpoint_added", "endpoint_removed", b"endpoint_removed", "event", b"event", "followed", b"followed", "logged_out", b"logged_out", "unfollowed", b"unfollowed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activity_changed", b"activity_changed", "connected", b"connected", "disconnected", b"disconnected", "endpoint_added", b"endpoint_added", "endpoint_removed", b"endpoint_removed", "event", b"event", "followed", b"followed", "logged_out", b"logged_out", "revoked", b"revoked", "unfollowed", b"unfollowed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity_changed", b"activity_changed", "client_id", b"client_id", "connected", b"connected", "disconnected", b"disconnected", "edge_id", b"edge_id", "endpoint_added", b"endpoint_added", "endpoint_removed", b"endpoint_removed", "event", b"event", "followed", b"followed", "generation", b"generation", "logged_out", b"logged_out", "number", b"number", "round", b"round", "session_id", b"session_id", "unfollowed", b"unfollowed", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity_changed", b"activity_changed", "client_id", b"client_id", "connected", b"connected", "disconnected", b"disconnected", "edge_id", b"edge_id", "endpoint_added", b"endpoint_added", "endpoint_removed", b"endpoint_removed", "event", b"event", "followed", b"followed", "generation", b"generation", "logged_out", b"logged_out", "number", b"number", "revoked", b"revoked", "round", b"round", "session_id", b"session_id", "unfollowed", b"unfollowed", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["connected", "disconnected", "followed", "unfollowed", "endpoint_added", "endpoint_removed", "logged_out", "activity_changed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["connected", "disconnected", "followed", "unfollowed", "endpoint_added", "endpoint_removed", "logged_out", "activity_changed", "revoked"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

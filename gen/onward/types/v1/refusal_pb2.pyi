@@ -60,7 +60,9 @@ class Refusal(_message.Message):
         SUBJECT_INVALID: Refusal._Code.ValueType  # 11
         """The subject is not `/segment[/segment…]` of non-empty UTF-8 segments in at most 255 bytes. Final."""
         SUBJECT_FORBIDDEN: Refusal._Code.ValueType  # 12
-        """The token does not grant this on that subject. Final with this token."""
+        """The token does not grant this on that subject. Final with this token. Unasked, with a subject:
+        the subscription was ended, by a newer token, the user elsewhere, or a backend.
+        """
         TOO_MANY_SUBSCRIPTIONS: Refusal._Code.ValueType  # 13
         """The session has as many subscriptions as allowed. Final until it unsubscribes."""
         CONTENT_TOO_LARGE: Refusal._Code.ValueType  # 14
@@ -134,7 +136,9 @@ class Refusal(_message.Message):
     SUBJECT_INVALID: Refusal.Code.ValueType  # 11
     """The subject is not `/segment[/segment…]` of non-empty UTF-8 segments in at most 255 bytes. Final."""
     SUBJECT_FORBIDDEN: Refusal.Code.ValueType  # 12
-    """The token does not grant this on that subject. Final with this token."""
+    """The token does not grant this on that subject. Final with this token. Unasked, with a subject:
+    the subscription was ended, by a newer token, the user elsewhere, or a backend.
+    """
     TOO_MANY_SUBSCRIPTIONS: Refusal.Code.ValueType  # 13
     """The session has as many subscriptions as allowed. Final until it unsubscribes."""
     CONTENT_TOO_LARGE: Refusal.Code.ValueType  # 14
