@@ -304,6 +304,12 @@ def test_what_is_too_much_for_one_request_goes_in_several_until_one_fails(
             await away(stage, "ann", "ben", "carl")
             stage.log.publish("/a", "hello")
             await stage.report()
+
+            async def all_due() -> bool:
+                found = await stage.store.read(lambda tx: tx.deliveries_due(["mailto"], 9))
+                return len(found) == 3
+
+            await until(all_due)
             stage.workers.plugins.list[0].connected.set()
             stage.workers._dispatcher.wake()
             await until(ended(stage, ann="accepted", ben="accepted", carl="accepted"))
