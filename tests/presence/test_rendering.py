@@ -300,7 +300,9 @@ def test_what_is_too_much_for_one_request_goes_in_several_until_one_fails(
         plugin.script = [R.ACCEPTED, broken]
         async with staged(tmp_path, plugin) as stage:
             # All are found due by one look, and claimed together.
-            stage.workers.plugins.list[0].connected.clear()
+            connected = stage.workers.plugins.list[0].connected
+            await until(connected.is_set)
+            connected.clear()
             await away(stage, "ann", "ben", "carl")
             stage.log.publish("/a", "hello")
             await stage.report()
@@ -310,7 +312,7 @@ def test_what_is_too_much_for_one_request_goes_in_several_until_one_fails(
                 return len(found) == 3
 
             await until(all_due)
-            stage.workers.plugins.list[0].connected.set()
+            connected.set()
             stage.workers._dispatcher.wake()
             await until(ended(stage, ann="accepted", ben="accepted", carl="accepted"))
             assert [len(call.deliveries) for call in plugin.calls][:2] == [1, 1]
