@@ -2,7 +2,8 @@
 
 A batch is one round trip. If it brings no answer in time, or ends the process, its jobs are asked
 one by one, so that the one at fault fails alone. A job that is slow because the machine is (its
-process had no processor) has not failed: it is to be tried later.
+process had no processor) has not failed: it is to be tried later. A template that is struck out is
+not run for a while, and its jobs wait for nobody.
 
 Knows processes and pipes. Must not know deliveries or where templates come from; and takes what
 comes out of the pipe for anything, since a template made it. To drive it: `render(jobs)`, and
@@ -13,17 +14,20 @@ import asyncio
 import json
 import os
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from services.chassis import logs
 from services.presence import metrics
 from services.presence.render_process import OVERRUN, READY, STRIKES_MAX, frame
+from services.presence.strikes import Key, Strikes
 
 log = logs.get(__name__)
 
@@ -45,6 +49,12 @@ class Job:
     template: str
     fields: Mapping[str, str]
     values: Mapping[str, Any]
+
+    @property
+    def key(self) -> Key:
+        """The template, as it is for this channel and locale."""
+        text = json.dumps(self.fields, sort_keys=True).encode()
+        return self.template, blake2b(text, digest_size=16).digest()
 
 
 class Failure(Enum):
@@ -77,13 +87,16 @@ class _NoProcess(Exception):
 
 class RenderWorker:
     """One process at a time. `deadline_s`: for a batch; `budget_s`: of the processor's time for
-    one job."""
+    one job. `clock`: seconds that do not jump."""
 
-    def __init__(self, deadline_s: float, budget_s: float) -> None:
+    def __init__(
+        self, deadline_s: float, budget_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._deadline_s = deadline_s
         self._budget_s = budget_s
         self._process: Process | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._strikes = Strikes(clock)
         # Of a batch: what has been logged.
         self._told: set[tuple[str, str]] = set()
 
@@ -94,26 +107,37 @@ class RenderWorker:
 
     async def render(self, jobs: Sequence[Job]) -> list[Rendered]:
         """The fields of each job, in order."""
+        keys = [job.key for job in jobs]
+        if all(map(self._strikes.out, keys)):
+            return [Failure.TEMPLATE] * len(jobs)
         async with self._one_at_a_time:
-            rendered: dict[int, Rendered] = {}
-            strikes: Counter[str] = Counter()
+            rendered: dict[int, Rendered] = {
+                # As the batches before this one left it.
+                number: Failure.TEMPLATE
+                for number, key in enumerate(keys)
+                if self._strikes.out(key)
+            }
+            strikes: Counter[Key] = Counter()
             self._told.clear()
             while len(rendered) < len(jobs):
-                for number, job in enumerate(jobs):
-                    if number not in rendered and strikes[job.template] >= STRIKES_MAX:
+                for number, key in enumerate(keys):
+                    if number not in rendered and strikes[key] >= STRIKES_MAX:
                         rendered[number] = Failure.TEMPLATE
                 left = [number for number in range(len(jobs)) if number not in rendered]
                 batch = [jobs[number] for number in left[:JOBS_MAX]]
                 if batch:
                     rendered |= zip(left, await self._batch(batch, strikes), strict=False)
-            return [rendered[number] for number in range(len(jobs))]
+            made = [rendered[number] for number in range(len(jobs))]
+            worded = {key for key, one in zip(keys, made, strict=True) if isinstance(one, dict)}
+            self._strikes.learn(strikes, worded)
+            return made
 
     async def close(self) -> None:
         """End the process."""
         async with self._one_at_a_time:
             await self._end()
 
-    async def _batch(self, jobs: Sequence[Job], strikes: Counter[str]) -> list[Rendered]:
+    async def _batch(self, jobs: Sequence[Job], strikes: Counter[Key]) -> list[Rendered]:
         """The first of these jobs, at least one: what runs out of memory is the last."""
         try:
             rendered = await self._ask(jobs, strikes)
@@ -122,13 +146,13 @@ class RenderWorker:
         except (_Ended, _Late):
             return await self._one_by_one(jobs, strikes)
         if len(rendered) < len(jobs):
-            strikes[jobs[len(rendered) - 1].template] += 1
+            strikes[jobs[len(rendered) - 1].key] += 1
         return rendered
 
-    async def _one_by_one(self, jobs: Sequence[Job], strikes: Counter[str]) -> list[Rendered]:
+    async def _one_by_one(self, jobs: Sequence[Job], strikes: Counter[Key]) -> list[Rendered]:
         rendered: list[Rendered] = []
         for job in jobs:
-            if strikes[job.template] >= STRIKES_MAX:
+            if strikes[job.key] >= STRIKES_MAX:
                 rendered.append(Failure.TEMPLATE)
                 continue
             try:
@@ -142,13 +166,13 @@ class RenderWorker:
             except _Ended:
                 pass
             self._tell(job, "Killed")
-            strikes[job.template] += 1
+            strikes[job.key] += 1
             rendered.append(Failure.TEMPLATE)
         # The machine has no time for them, so the rest need not be tried now.
         return rendered + [Failure.MACHINE] * (len(jobs) - len(rendered))
 
     async def _ask(
-        self, jobs: Sequence[Job], strikes: Counter[str], alone: bool = False
+        self, jobs: Sequence[Job], strikes: Counter[Key], alone: bool = False
     ) -> list[Rendered]:
         """One round trip: the first jobs' results, at least one. Raises _Ended, _Late, _NoProcess;
         the process is then gone."""
@@ -200,16 +224,16 @@ class RenderWorker:
             }
         )
 
-    def _results(self, said: Any, jobs: Sequence[Job], strikes: Counter[str]) -> list[Rendered]:
+    def _results(self, said: Any, jobs: Sequence[Job], strikes: Counter[Key]) -> list[Rendered]:
         results = said["results"]
         if not 1 <= len(results) <= len(jobs) or (len(results) < len(jobs) and not said["ends"]):
             raise EOFError
         return [self._rendered(one, job, strikes) for one, job in zip(results, jobs, strict=False)]
 
-    def _rendered(self, result: Mapping[str, Any], job: Job, strikes: Counter[str]) -> Rendered:
+    def _rendered(self, result: Mapping[str, Any], job: Job, strikes: Counter[Key]) -> Rendered:
         words = result.get("words")
         if words is None:
-            strikes[job.template] += result["failed"] == OVERRUN
+            strikes[job.key] += result["failed"] == OVERRUN
             self._tell(job, str(result["failed"]))
             return Failure.TEMPLATE
         if words.keys() != job.fields.keys() or not all(isinstance(w, str) for w in words.values()):

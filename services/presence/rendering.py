@@ -43,7 +43,7 @@ class Rendering:
         budget_s: float = 0.25,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._worker = RenderWorker(deadline_s, budget_s)
+        self._worker = RenderWorker(deadline_s, budget_s, clock)
         self._clock = clock
         self._templates = NO_TEMPLATES
         # When each last failed.

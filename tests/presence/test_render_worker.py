@@ -10,6 +10,7 @@ import pytest
 from services.presence import render_worker
 from services.presence.render_process import STRIKES_MAX
 from services.presence.render_worker import Failure, Job, Rendered, RenderWorker
+from services.presence.strikes import KEPT_S
 from tests.log_scan import CANARY
 from tests.waiting import until
 
@@ -133,6 +134,60 @@ def test_a_template_that_ends_the_process_is_not_run_for_a_whole_batch(run) -> N
         assert made[-1] == {"title": "2: hi"}
         # For the batch, for each strike, and to go on; a busy machine may be late with a few more.
         assert begun <= 2 + STRIKES_MAX + 5
+
+    run(body())
+
+
+def test_one_that_is_struck_out_is_not_run_again_and_waits_for_nobody(run) -> None:
+    async def body() -> None:
+        now = [0.0]
+        worker = RenderWorker(0.5, 0.1, lambda: now[0])
+        asked: list[Job] = []
+        ask = worker._ask
+
+        async def noted(jobs, *more, **named):
+            asked.extend(jobs)
+            return await ask(jobs, *more, **named)
+
+        worker._ask = noted
+        loop, other = job(LOOP, "loop"), job(LOOP + "{{ user }}", "loop")
+        try:
+            for _ in range(STRIKES_MAX):
+                assert await worker.render([loop]) == [FAILED]
+            assert loop in asked
+            asked.clear()
+            async with worker._one_at_a_time:
+                assert await worker.render([loop, loop]) == [FAILED] * 2
+            assert await worker.render([loop, good(1)]) == [FAILED, {"title": "1: hi"}]
+            assert loop not in asked
+            assert await worker.render([other]) == [FAILED]
+            assert other in asked, "another text of that name has not failed yet"
+            now[0] += KEPT_S
+            assert await worker.render([loop]) == [FAILED]
+            assert loop in asked
+        finally:
+            await worker.close()
+
+    run(body())
+
+
+def test_who_has_waited_learns_of_the_strikes_meanwhile(run) -> None:
+    async def body() -> None:
+        worker = RenderWorker(2.0, 0.1)
+        loops = [job(LOOP, "loop")] * 5
+        try:
+            first = asyncio.create_task(worker.render(loops))
+            await until(worker._one_at_a_time.locked)
+            second = asyncio.create_task(worker.render(loops))
+            assert await first == [FAILED] * 5
+
+            async def never(*_, **__):
+                raise AssertionError
+
+            worker._ask = never
+            assert await second == [FAILED] * 5
+        finally:
+            await worker.close()
 
     run(body())
 

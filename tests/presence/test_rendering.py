@@ -300,11 +300,19 @@ def test_what_is_too_much_for_one_request_goes_in_several_until_one_fails(
         plugin.script = [R.ACCEPTED, broken]
         async with staged(tmp_path, plugin) as stage:
             # All are found due by one look, and claimed together.
-            stage.workers.plugins.list[0].connected.clear()
+            connected = stage.workers.plugins.list[0].connected
+            await until(connected.is_set)
+            connected.clear()
             await away(stage, "ann", "ben", "carl")
             stage.log.publish("/a", "hello")
             await stage.report()
-            stage.workers.plugins.list[0].connected.set()
+
+            async def all_due() -> bool:
+                found = await stage.store.read(lambda tx: tx.deliveries_due(["mailto"], 9))
+                return len(found) == 3
+
+            await until(all_due)
+            connected.set()
             stage.workers._dispatcher.wake()
             await until(ended(stage, ann="accepted", ben="accepted", carl="accepted"))
             assert [len(call.deliveries) for call in plugin.calls][:2] == [1, 1]
