@@ -52,7 +52,7 @@ CREATE TABLE follows (
   PRIMARY KEY ("user", subject, client_id, opened)
 );
 CREATE INDEX follows_ended ON follows (subject, "user") WHERE ended = 1;
-CREATE INDEX follows_open ON follows (subject, "user") WHERE ended = 0;
+CREATE INDEX follows_open ON follows (subject, "user", client_id) WHERE ended = 0;
 
 -- Live messages find their recipients here, and nowhere else.
 CREATE TABLE waiting (

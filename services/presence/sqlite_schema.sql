@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS follows (
   PRIMARY KEY (user, subject, client_id, opened)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS follows_ended ON follows (subject, user) WHERE ended = 1;
-CREATE INDEX IF NOT EXISTS follows_open ON follows (subject, user) WHERE ended = 0;
+CREATE INDEX IF NOT EXISTS follows_open ON follows (subject, user, client_id) WHERE ended = 0;
 
 -- Live messages find their recipients here, and nowhere else.
 CREATE TABLE IF NOT EXISTS waiting (

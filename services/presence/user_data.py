@@ -28,7 +28,7 @@ class Followed(NamedTuple):
 
 
 class Follower(NamedTuple):
-    """A client that follows a subject, and how it stands. BACKEND is always offline."""
+    """A client that follows a subject, and how it stands."""
 
     user: str
     client_id: str
@@ -54,8 +54,17 @@ class UserDataRows(Protocol):
     def cancel_deliveries_of(self, user: str, subject: str | None, reason: str) -> None:
         """Cancel what was to be sent to the user: of a subject, or of all."""
 
-    def followers(self, subject: str, after: tuple[str, str], limit: int) -> Sequence[Follower]:
-        """Clients with an open follow of the subject, by (user, client), above `after`."""
+    def count_followers(
+        self, subject: str, after: tuple[str, str], limit: int
+    ) -> tuple[int, int, tuple[str, str] | None]:
+        """Of the next `limit` open follows of the subject, by (user, client) above `after`: how
+        many are of clients that are there, how many of clients that are not (what was added
+        without a client is neither), and the last of them; None: there were fewer."""
+
+    def followers_there(
+        self, subject: str, after: tuple[str, str], limit: int
+    ) -> tuple[Sequence[Follower], tuple[str, str] | None]:
+        """Of the same follows: those of clients that are there, and the last likewise."""
 
     def erase_page(self, user: str, limit: int) -> int:
         """Delete rows of the user, about so many; returns how many. 0: none are left but those of

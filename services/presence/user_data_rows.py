@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from services.presence.rows import Rows
-from services.presence.sql import listed
+from services.presence.sql import Statement, listed
 from services.presence.state import BACKEND, Handover, Standing
 from services.presence.user_data import Followed, Follower
 
@@ -22,6 +22,8 @@ _ERASED = {
     "suppressions": "user, subject, reason, window_from",
 }
 _OF_NOTIFICATIONS = "SELECT d.id FROM each_text(?) CROSS JOIN deliveries AS d"
+# The registers of a slice `f`; what was added without a client has none.
+_REGISTERS = "registers AS r ON r.user = f.user AND r.client_id = f.client_id"
 
 
 class UserDataTables(Rows):
@@ -61,20 +63,45 @@ class UserDataTables(Rows):
             (reason, user) if subject is None else (reason, user, subject),
         )
 
-    def followers(self, subject: str, after: tuple[str, str], limit: int) -> Sequence[Follower]:
-        rows = self.db.rows(
-            "SELECT f.user, f.client_id, r.standing, r.active, r.since FROM"
-            " (SELECT user, client_id FROM follows WHERE subject = ? AND ended = 0"
-            "  AND (user, client_id) > (?, ?) ORDER BY user, client_id LIMIT ?) AS f"
-            " LEFT JOIN registers AS r ON r.user = f.user AND r.client_id = f.client_id"
-            " ORDER BY f.user, f.client_id",
-            (subject, *after, limit),
+    def count_followers(
+        self, subject: str, after: tuple[str, str], limit: int
+    ) -> tuple[int, int, tuple[str, str] | None]:
+        first, keys = _slice_of(subject, after, limit)
+        [(there, clients)], last = self.db.rows_of_all(
+            [
+                (
+                    "SELECT count(CASE WHEN r.standing <> ? THEN 1 END),"
+                    " count(CASE WHEN substr(f.client_id, 1, 1) <> '@' THEN 1 END)"
+                    f" FROM ({first}) AS f LEFT JOIN {_REGISTERS}",
+                    (Standing.OFFLINE.value, *keys),
+                ),
+                self._last_of(subject, after, limit),
+            ]
         )
-        offline = Standing.OFFLINE.value
-        return [
-            Follower(user, client_id, standing or offline, bool(active), since or 0.0)
-            for user, client_id, standing, active, since in rows
-        ]
+        return there, clients - there, (last[0][0], last[0][1]) if last else None
+
+    def followers_there(
+        self, subject: str, after: tuple[str, str], limit: int
+    ) -> tuple[Sequence[Follower], tuple[str, str] | None]:
+        first, keys = _slice_of(subject, after, limit)
+        rows, last = self.db.rows_of_all(
+            [
+                (
+                    "SELECT f.user, f.client_id, r.standing, r.active, r.since"
+                    f" FROM ({first}) AS f CROSS JOIN {_REGISTERS} WHERE r.standing <> ?"
+                    " ORDER BY f.user, f.client_id",
+                    (*keys, Standing.OFFLINE.value),
+                ),
+                self._last_of(subject, after, limit),
+            ]
+        )
+        there = [Follower(u, c, standing, bool(active), at) for u, c, standing, active, at in rows]
+        return there, (last[0][0], last[0][1]) if last else None
+
+    def _last_of(self, subject: str, after: tuple[str, str], limit: int) -> Statement:
+        """The last row of a slice that is full."""
+        first, keys = _slice_of(subject, after, 1)
+        return f"{first} OFFSET ?", (*keys, limit - 1)
 
     def erase_page(self, user: str, limit: int) -> int:
         self.touch([user])
@@ -124,3 +151,12 @@ class UserDataTables(Rows):
                 "SELECT 1 FROM deliveries WHERE user = ? AND state = 'sending' LIMIT 1", (user,)
             )
         )
+
+
+def _slice_of(subject: str, after: tuple[str, str], limit: int) -> Statement:
+    """The next open follows of a subject."""
+    return (
+        "SELECT user, client_id FROM follows WHERE subject = ? AND ended = 0"
+        " AND (user, client_id) > (?, ?) ORDER BY user, client_id LIMIT ?",
+        (subject, *after, limit),
+    )
