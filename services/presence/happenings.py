@@ -94,10 +94,10 @@ class HappeningRows(Protocol):
     def extensions_behind(self) -> Mapping[str, int]:
         """By extension: how many happenings are above its positions, in all partitions."""
 
-    def trim_happenings(self, before: float, keep_max: int, limit: int) -> int:
+    def trim_happenings(self, before: float, keep_max: int, bytes_max: int, limit: int) -> int:
         """Delete happenings of this process's partitions that every extension has acknowledged,
-        those from before a time, and the oldest beyond so many of a partition. At most about
-        `limit`; returns how many."""
+        those from before a time, and the oldest beyond so many, or so many bytes of payload, of a
+        partition. At most about `limit`; returns how many."""
 
 
 def changes(

@@ -53,6 +53,8 @@ CREATE TABLE follows (
 );
 CREATE INDEX follows_ended ON follows (subject, "user") WHERE ended = 1;
 CREATE INDEX follows_open ON follows (subject, "user", client_id) WHERE ended = 0;
+CREATE INDEX follows_own ON follows (last_generation, "user", subject)
+  WHERE client_id = '@self' AND ended = 0;
 
 -- Live messages find their recipients here, and nowhere else.
 CREATE TABLE waiting (
@@ -182,17 +184,18 @@ CREATE TABLE receipts (
 );
 
 -- What extensions are told, in order, gap-free within a partition. A message is named, not kept;
--- payload: a `UserPresence` otherwise.
+-- payload: a `UserPresence` otherwise; total: the bytes of all payloads of the partition up to it.
 CREATE TABLE happenings (
   partition bigint NOT NULL, number bigint NOT NULL, subject text NOT NULL, seq bigint NOT NULL,
-  payload bytea NOT NULL, at double precision NOT NULL,
+  payload bytea NOT NULL, at double precision NOT NULL, total bigint NOT NULL,
   PRIMARY KEY (partition, number)
 );
 CREATE INDEX happenings_by_age ON happenings (at);
 
--- How many happenings a partition has had, and how far each extension has acknowledged them.
-CREATE TABLE happening_tails (partition bigint PRIMARY KEY, number bigint NOT NULL)
-  WITH (fillfactor = 30);
+-- How many happenings a partition has had, their bytes, and how far each extension has acknowledged them.
+CREATE TABLE happening_tails (
+  partition bigint PRIMARY KEY, number bigint NOT NULL, total bigint NOT NULL
+) WITH (fillfactor = 30);
 CREATE TABLE extension_cursors (
   extension text COLLATE "C" NOT NULL, partition bigint NOT NULL, number bigint NOT NULL,
   PRIMARY KEY (extension, partition)

@@ -22,7 +22,7 @@ class Followed(NamedTuple):
     """An open follow of a user."""
 
     subject: str
-    # BACKEND: a backend has added it.
+    # BACKEND: a backend has added it; SELF: the user has, without a client.
     client_id: str
     base: int
 
@@ -45,8 +45,14 @@ class UserDataRows(Protocol):
         """Open follows of subjects above `after_subject`, by subject and client; the last subject
         may be cut."""
 
-    def followed_by_backends(self, users: Sequence[str]) -> Mapping[str, int]:
-        """How many open follows backends have added, for each user who has any."""
+    def followed_without_client(self, users: Sequence[str]) -> Mapping[str, int]:
+        """How many open follows are of BACKEND or SELF, for each user who has any."""
+
+    def own_follows_asked(
+        self, before: float, after: tuple[int, str, str], limit: int
+    ) -> Sequence[tuple[int, str, str]]:
+        """Open follows of SELF that were asked for last before a time, by (milliseconds, user,
+        subject), above `after`."""
 
     def drop_settled(self, handovers: Sequence[tuple[str, Handover]]) -> None:
         """Delete these handover rows, each of its user, if they still are as given."""

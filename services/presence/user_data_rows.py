@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from services.presence.rows import Rows
 from services.presence.sql import Statement, listed
-from services.presence.state import BACKEND, Handover, Standing
+from services.presence.state import BACKEND, MS_PER_S, SELF, Handover, Standing
 from services.presence.user_data import Followed, Follower
 
 # What holds rows of a user by themselves, and the primary key, in the order in which they go.
@@ -37,13 +37,26 @@ class UserDataTables(Rows):
         )
         return [Followed(*row) for row in rows]
 
-    def followed_by_backends(self, users: Sequence[str]) -> Mapping[str, int]:
+    def followed_without_client(self, users: Sequence[str]) -> Mapping[str, int]:
         rows = self.db.rows(
             "SELECT f.user, count(*) FROM each_text(?) CROSS JOIN follows AS f ON f.user = value"
-            " WHERE f.client_id = ? AND f.ended = 0 GROUP BY f.user",
-            (listed(users), BACKEND),
+            " WHERE f.client_id IN (?, ?) AND f.ended = 0 GROUP BY f.user",
+            (listed(users), BACKEND, SELF),
         )
         return {row[0]: int(row[1]) for row in rows}
+
+    def own_follows_asked(
+        self, before: float, after: tuple[int, str, str], limit: int
+    ) -> Sequence[tuple[int, str, str]]:
+        rows = self.db.rows(
+            # As the index says it.
+            "SELECT last_generation, user, subject FROM follows"
+            " WHERE client_id = '@self' AND ended = 0 AND last_generation < ?"
+            " AND (last_generation, user, subject) > (?, ?, ?)"
+            " ORDER BY last_generation, user, subject LIMIT ?",
+            (int(before * MS_PER_S), *after, limit),
+        )
+        return [(row[0], row[1], row[2]) for row in rows]
 
     def drop_settled(self, handovers: Sequence[tuple[str, Handover]]) -> None:
         self.touch({user for user, _ in handovers})

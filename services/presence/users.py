@@ -10,6 +10,7 @@ they raise `wishes.TooMany` where a bound is reached, and faults.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
@@ -24,7 +25,7 @@ from services.presence.log_reader import LogReader
 from services.presence.outbox import News, Outbox
 from services.presence.profile import NO_PROFILE, Profile
 from services.presence.recording import Recording
-from services.presence.state import Effect, Handover, PutHandover, UserState
+from services.presence.state import BACKEND, Effect, Handover, PutHandover, UserState
 from services.presence.store import Store, Transaction
 from services.presence.user_data import UserLimits
 from services.presence.wishes import TooMany
@@ -68,38 +69,52 @@ class Users:
 
     # -- follows ------------------------------------------------------------------------------
 
-    async def follow(self, users: Sequence[str], subjects: Sequence[str]) -> int:
-        """Has each of the users follow each of the subjects; how many follows are new."""
+    async def follow(
+        self, users: Sequence[str], subjects: Sequence[str], client_id: str = BACKEND
+    ) -> int:
+        """Has each of the users follow each of the subjects, as BACKEND or SELF says; how many
+        follows are new."""
         heads = await self._heads(subjects)
         made: list[tuple[str, Handover]] = []
         for some_users, some_subjects in _blocks(users, subjects):
             bases = {subject: heads[subject] for subject in some_subjects}
-            made += await self._store.write(partial(self._follow, users=some_users, bases=bases))
+            made += await self._store.write(
+                partial(self._follow, users=some_users, bases=bases, client_id=client_id)
+            )
         metrics.backend_follows.labels("added").inc(len(made))
         await self._settle(made)
         return len(made)
 
     def _follow(
-        self, tx: Transaction, users: Sequence[str], bases: Mapping[str, int]
+        self, tx: Transaction, users: Sequence[str], bases: Mapping[str, int], client_id: str
     ) -> list[tuple[str, Handover]]:
         tx.lock(users)
-        recording = Recording(tx)
-        had = dict(tx.followed_by_backends(users))
+        had = dict(tx.followed_without_client(users))
+        effects_of: dict[str, list[Effect]] = {user: [] for user in users}
         made: list[tuple[str, Handover]] = []
         for subject, base in bases.items():
             states = tx.load_followers(users, subject)
             for user in users:
-                effects = backend.follow(states[user], subject, base, tx.now())
-                if not effects:
-                    continue
-                had[user] = had.get(user, 0) + 1
-                if had[user] > self._limits.follows_max:
+                effects = backend.follow(states[user], subject, base, tx.now(), client_id)
+                new = [(user, e.handover) for e in effects if isinstance(e, PutHandover)]
+                had[user] = had.get(user, 0) + len(new)
+                if new and had[user] > self._limits.follows_max:
                     most = f"at most {self._limits.follows_max} subjects"
-                    raise TooMany("follows", f"Backends have a user follow {most}.")
-                self._write(tx, recording, user, effects, News())
-                made += [(user, e.handover) for e in effects if isinstance(e, PutHandover)]
-        recording.write()
+                    raise TooMany("follows", f"A user follows {most} without a client.")
+                effects_of[user] += effects
+                made += new
+        self._write_all(tx, effects_of, News())
         return made
+
+    def _write_all(
+        self, tx: Transaction, effects_of: Mapping[str, Sequence[Effect]], news: News
+    ) -> None:
+        """Write what cores want of subjects that have nothing to do with one another. What can be
+        seen of a user lists all their subjects, so it is recorded once for each user."""
+        recording = Recording(tx)
+        for user, effects in effects_of.items():
+            self._write(tx, recording, user, effects, news)
+        recording.write()
 
     def _write(
         self,
@@ -186,14 +201,15 @@ class Users:
         def work(tx: Transaction) -> None:
             nonlocal ended
             tx.lock({user for user, _ in pairs})
-            recording = Recording(tx)
+            effects_of: dict[str, list[Effect]] = defaultdict(list)
             for user, subject in pairs:
                 effects = core(tx.load_user(user, subject), [subject])
-                self._write(tx, recording, user, effects, news)
+                effects_of[user] += effects
                 ended += sum(isinstance(effect, PutHandover) for effect in effects)
-                if reason:
+            self._write_all(tx, effects_of, news)
+            if reason:
+                for user, subject in pairs:
                     tx.cancel_deliveries_of(user, subject, reason)
-            recording.write()
 
         await self._store.write(work)
         self._tell(news)
@@ -300,9 +316,11 @@ def _pages(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def _blocks(
     users: Sequence[str], subjects: Sequence[str]
 ) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
-    """All of (users × subjects), in blocks of as many as one transaction may begin."""
-    for some_users in _pages(users, _USERS_AT_ONCE):
-        for some_subjects in _pages(subjects, max(1, _FOLLOWS_AT_ONCE // len(some_users))):
+    """All of (users × subjects), in blocks of as many as one transaction may begin; each user in
+    as few of them as can be."""
+    for some_subjects in _pages(subjects, _FOLLOWS_AT_ONCE):
+        at_once = min(_USERS_AT_ONCE, max(1, _FOLLOWS_AT_ONCE // len(some_subjects)))
+        for some_users in _pages(users, at_once):
             yield some_users, some_subjects
 
 

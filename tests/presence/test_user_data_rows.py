@@ -77,7 +77,7 @@ def test_what_backends_have_added_is_counted_by_user(run, make_store):
     async def body(store):
         await store.write(follows("ann", of("/a", BACKEND), of("/b", BACKEND), of("/c", "c1")))
         await store.write(follows("bob", of("/a", BACKEND, ended=True)))
-        counted = await store.read(lambda tx: tx.followed_by_backends(["ann", "bob", "cid"]))
+        counted = await store.read(lambda tx: tx.followed_without_client(["ann", "bob", "cid"]))
         assert counted == {"ann": 2}
 
     with_store(run, make_store, body)

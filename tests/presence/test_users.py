@@ -6,6 +6,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from onward.extension.v1.extension_pb2 import UserPresence
 from onward.presence.v1 import presence_pb2
 from onward.presence.v1 import users_pb2 as pb
 
@@ -118,6 +119,49 @@ def test_many_users_follow_many_subjects_and_a_repeat_adds_nothing(run, tmp_path
             await until(lambda: no_handovers(stage))
             assert await follows(stage, "u89") == []
             assert len(await follows(stage, "u90")) == 7
+
+    run(claim())
+
+
+def test_what_a_user_asks_to_follow_is_kept_apart_from_what_a_backend_adds(run, tmp_path):
+    async def claim():
+        async with staged(tmp_path) as stage:
+
+            async def own(*users):
+                asked = pb.AddFollowsRequest(users=users, subjects=["/a", "/b"], own=True)
+                return (await stage.users.AddFollows(asked, timeout=20)).added
+
+            code, _ = await status_of(own("ann", "bob"))
+            assert code == "INVALID_ARGUMENT"
+            assert await own("ann") == 2
+            assert await own("ann") == 0
+            assert await follow(stage, "/a") == 1
+            assert await follows(stage) == [("/a", ""), ("/a", ""), ("/b", "")]
+            assert await unfollow(stage, "/a", "/b") == 1, "a backend ends its own"
+            assert await follows(stage) == [("/a", ""), ("/b", "")]
+            assert await unfollow(stage, "/a", "/b", everywhere=True) == 2
+            assert await follows(stage) == []
+
+    run(claim())
+
+
+def test_of_many_subjects_an_extension_is_told_once_for_each_user(run, tmp_path):
+    async def claim():
+        async with staged(tmp_path) as stage:
+            await stage.store.write(lambda tx: tx.register_extension("x"))
+            subjects = [f"/s{n:02}" for n in range(100)]
+
+            async def told() -> list[tuple[str, int]]:
+                pages = await stage.store.read(
+                    lambda tx: tx.happenings_after("x", range(4), 1_000, 10_000_000)
+                )
+                rows = [UserPresence.FromString(row.payload) for page in pages for row in page.rows]
+                return sorted((row.user, len(row.subjects)) for row in rows)
+
+            await follow(stage, *subjects, users=["ann", "bob"])
+            assert await told() == [("ann", 100), ("bob", 100)]
+            await unfollow(stage, *subjects, users=["ann"])
+            assert await told() == [("ann", 0), ("ann", 100), ("bob", 100)]
 
     run(claim())
 
