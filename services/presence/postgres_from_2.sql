@@ -1,22 +1,15 @@
 -- From version 2 of the schema to version 3: how notifications are to be sent, what users want, what
--- extensions are told.
+-- extensions are told. All of it is done at once, however many rows there are, since others wait for
+-- it; the indexes that tables of former versions lack are built later (postgres_indexes.py).
 
 ALTER TABLE registers ADD COLUMN away bigint NOT NULL DEFAULT 0,
   ADD COLUMN connected_at double precision NOT NULL DEFAULT 0,
   ADD COLUMN info text NOT NULL DEFAULT '';
-CREATE INDEX registers_idle ON registers (since)
-  WHERE standing = 'online' AND active = 0 AND away = 0;
 ALTER TABLE follows ADD COLUMN started bigint NOT NULL DEFAULT 0;
-CREATE INDEX follows_open ON follows (subject, "user", client_id) WHERE ended = 0;
-CREATE INDEX follows_own ON follows (last_generation, "user", subject)
-  WHERE client_id = '@self' AND ended = 0;
 ALTER TABLE fanouts ADD COLUMN plan text NOT NULL DEFAULT '';
 ALTER TABLE notifications ADD COLUMN plan text NOT NULL DEFAULT '';
 ALTER TABLE deliveries ADD COLUMN step bigint NOT NULL DEFAULT 0,
   ADD COLUMN rank bigint NOT NULL DEFAULT 2;
-DROP INDEX deliveries_due;
-CREATE INDEX deliveries_due ON deliveries (keeper, scheme, rank, due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX deliveries_dead ON deliveries (id) WHERE state = 'dead';
 
 -- What a user wants, as JSON (`profile.py`); users who never said anything have no row.
 CREATE TABLE profiles ("user" text COLLATE "C" PRIMARY KEY, profile text NOT NULL);

@@ -161,7 +161,8 @@ CREATE TABLE deliveries (
   reason text NOT NULL, keeper bigint NOT NULL, step bigint NOT NULL DEFAULT 0,
   rank bigint NOT NULL DEFAULT 2
 );
-CREATE INDEX deliveries_due ON deliveries (keeper, scheme, rank, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX deliveries_due_by_rank ON deliveries (keeper, scheme, rank, due_at)
+  WHERE due_at IS NOT NULL;
 CREATE INDEX deliveries_dead ON deliveries (id) WHERE state = 'dead';
 CREATE INDEX deliveries_expiring ON deliveries (keeper, expires_at) WHERE due_at IS NOT NULL;
 CREATE INDEX deliveries_sending ON deliveries (keeper) WHERE state = 'sending';
