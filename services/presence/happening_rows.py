@@ -131,6 +131,23 @@ class HappeningTables(Rows):
         # A sum is of another type in some stores.
         return {row[0]: max(0, int(row[1])) for row in rows}
 
+    def presence_after(
+        self, partition: int, number: int, limit: int
+    ) -> Sequence[tuple[int, bytes]]:
+        rows = self.db.rows(
+            "SELECT number, payload FROM happenings"
+            " WHERE partition = ? AND number > ? AND subject = '' ORDER BY number LIMIT ?",
+            (partition, number, limit),
+        )
+        return [(row[0], bytes(row[1])) for row in rows]
+
+    def drop_happenings(self, partition: int, numbers: Collection[int]) -> None:
+        self.db.execute(
+            "DELETE FROM happenings WHERE partition = ?"
+            " AND number IN (SELECT value FROM each_number(?))",
+            (partition, listed(numbers)),
+        )
+
     def trim_happenings(self, before: float, keep_max: int, bytes_max: int, limit: int) -> int:
         mine = sorted(self.mine.partitions)
         acknowledged, tails, *firsts = self.db.rows_of_all(

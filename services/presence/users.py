@@ -21,6 +21,7 @@ from services.chassis.subjects import partition_of
 from services.presence import backend, metrics
 from services.presence.endpoint_rows import moves
 from services.presence.events import revoke
+from services.presence.happenings import tells_of
 from services.presence.log_reader import LogReader
 from services.presence.outbox import News, Outbox
 from services.presence.profile import NO_PROFILE, Profile
@@ -39,6 +40,8 @@ _USERS_AT_ONCE = 200
 _FOLLOWS_AT_ONCE = 1_000
 _ENDS_AT_ONCE = 200
 _ERASED_AT_ONCE = 500
+# Happenings looked at in one transaction, of anybody; each may list thousands of subjects.
+_HAPPENINGS_AT_ONCE = 200
 _READS_AT_ONCE = 8
 # Behind every message: the answer is the head alone.
 _BEHIND = (1 << 63) - 1
@@ -280,6 +283,7 @@ class Users:
         by a session that is still there, whose user is not gone.
         """
         await self._caught_up(user)
+        await self._erase_happenings(user)
         await self._store.write(partial(_tell_of_end, user=user))
         clock = asyncio.get_running_loop()
         until = clock.time() + _SENT_WAIT_S
@@ -295,6 +299,19 @@ class Users:
             await asyncio.sleep(_LOOK_EVERY_S)
         metrics.forgotten.labels("user").inc()
         log.info("user_erased", rows=erased)
+
+    async def _erase_happenings(self, user: str) -> None:
+        """Delete what extensions were to be told of the user; the end is told after that."""
+        partition, after = partition_of(user, self._partitions), 0
+
+        def erase_page(tx: Transaction) -> int:
+            page = tx.presence_after(partition, after, _HAPPENINGS_AT_ONCE)
+            if numbers := [number for number, payload in page if tells_of(payload, user)]:
+                tx.drop_happenings(partition, numbers)
+            return page[-1][0] if len(page) == _HAPPENINGS_AT_ONCE else 0
+
+        while last := await self._store.write(erase_page):
+            after = last
 
     async def _caught_up(self, user: str) -> None:
         """Wait until what the user's clients did before has taken effect."""
