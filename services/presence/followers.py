@@ -23,6 +23,7 @@ from typing import Any, TypeVar, cast
 import grpc
 
 from services.chassis.errors import Fault, Unavailable
+from services.presence import metrics
 from services.presence.store import Store, Transaction
 from services.presence.user_data import Follower
 
@@ -108,6 +109,7 @@ class Followers:
             answer, _ = await asyncio.shield(task)
             return cast(T, answer), 0.0
         if len(self._under_way) >= READS_MAX:
+            metrics.follower_reads_refused.inc()
             raise TooManyReads("as many subjects are looked at as may be; try again later")
         task = asyncio.create_task(read())
         self._under_way[question] = task
