@@ -68,6 +68,7 @@ def _show(subject: str, user: str, found: Mapping[str, Any]) -> None:
     title = printable(subject or user)
     if subject:
         title += f": {found.get('present', 0)} there, {found.get('absent', 0)} away"
+        title += ", and more that were not counted" if found.get("more") else ""
     elif found.get("lastSeen"):
         title += f": last seen {_time(found['lastSeen'])}"
     elif not clients:

@@ -3,7 +3,9 @@
 Without tokens, whoever reaches the port may do everything, and a browser on this machine reaches
 it for every page that it shows. So where anonymous access is on, a request must name this machine
 as its host (a name that an attacker lets point here does not), and if it comes from a page, that
-page must be from here. Knows the headers Host and Origin; must not know paths or users.
+page must be from here. The page behind a link to mute is let through from anywhere: its address is
+signed and is all that it goes by, and it has no referrer, so that browsers call its origin `null`.
+Knows the headers Host and Origin; must not know users.
 """
 
 import ipaddress
@@ -12,6 +14,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from services.chassis import mute_tokens
 from services.chassis.refusals import Code, refuse
 from services.edge.http_refusal import refused
 
@@ -26,7 +29,11 @@ async def only_from_here(
     if not is_loopback(_hostname(f"//{host}")):
         message = "Without tokens this server answers to localhost and loopback addresses only."
         return refused(refuse(Code.FORBIDDEN, message))
-    if origin is not None and origin.partition("://")[2] != host:
+    if (
+        request.path != mute_tokens.PATH
+        and origin is not None
+        and origin.partition("://")[2] != host
+    ):
         return refused(refuse(Code.FORBIDDEN, "Without tokens no other site's page may ask."))
     return await handler(request)
 

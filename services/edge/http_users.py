@@ -120,7 +120,7 @@ class HttpUsers:
 
     async def _add_follows(self, request: web.Request, whose: Whose) -> web.StreamResponse:
         """A user may follow what they may subscribe to."""
-        asked = users_pb2.AddFollowsRequest(users=[whose.user])
+        asked = users_pb2.AddFollowsRequest(users=[whose.user], own=whose.own)
         await self._subjects(request, asked)
         for subject in asked.subjects:
             if whose.own and not whose.caller.may_subscribe(subject):

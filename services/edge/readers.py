@@ -332,6 +332,9 @@ def _final_refusal(method: str, error: grpc.aio.AioRpcError) -> Refusal | None:
     words = error.details() or "Presence cannot answer that."
     if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
         return refuse(Code.ARGUMENT_INVALID, words)
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and method == "GetPresence":
+        # Asked as well, another replica would be as busy next.
+        return refuse(Code.OVERLOADED, words, 1000)
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and method in _BOUNDS:
         return refuse(_BOUNDS[method], words)
     return None

@@ -1,37 +1,33 @@
 """Tells who is there: on a subject, or of one user; once, or whenever it may have changed.
 
-Followers of a subject are read in pages, so that other work comes in between, and up to a bound. A
-watch is woken by commits of this process that touch its user, or for a subject by any that touch
-users, and looks by itself now and then, since other replicas commit too; how often depends on what
-a look costs. To drive it: `presence(question)`, or `async for … in watch(question)`; `end()` ends
-all watches.
+A watch is woken by commits of this process that touch its user, or for a subject by any that touch
+users, and looks by itself now and then, since other replicas commit too. All watches together take
+a small part of the store's time at most: each look is paid for by a pause, one after the other. To
+drive it: `presence(question)`, or `async for … in watch(question)`; `end()` ends all watches.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from functools import partial
+import time
+from collections.abc import AsyncGenerator
 
 from onward.presence.v1 import presence_pb2 as pb
 
 from services.chassis.errors import Unavailable
 from services.presence import metrics
-from services.presence.state import BACKEND, Register, Standing
+from services.presence.followers import Followers, TooManyReads
+from services.presence.state import Register, Standing, UserState
 from services.presence.store import Store, Touched, Transaction
 from services.presence.stories import TooManyWatches
 from services.presence.user_data import Follower
 from services.presence.wishes import timestamp
 
 _LIMIT_DEFAULT, _LIMIT_MAX = 100, 1_000
-COUNTED_MAX = 100_000
-_PAGE = 5_000
-# Above every client id.
-_LAST_CLIENT = chr(0x10FFFF)
 # What changes sooner after what was told last is told with it.
 _TOGETHER_S = 0.5
 # Looked at again after this long even if nothing woke it.
 _LOOK_EVERY_S = 2.0
-# A watch of a large subject takes this part of the store's time at most.
-_SHARE = 0.05
+# All watches together take this part of the store's time at most, after the first look of each.
+WATCH_SHARE = 0.1
 
 
 class _Watch:
@@ -51,15 +47,16 @@ class Audience:
         self._store = store
         self._watches_max = watches_max
         self._watches: set[_Watch] = set()
+        self._followers = Followers(store)
+        # Until when the looks of all watches so far are paid for.
+        self._paid_at = 0.0
         self._ended = False
         store.on_commit(self._touched)
 
     async def presence(self, question: pb.GetPresenceRequest) -> pb.GetPresenceResponse:
-        """How it is now. Raises Unavailable."""
-        if question.WhichOneof("of") == "user":
-            return await self._of_user(question.user)
-        limit = min(question.limit or _LIMIT_DEFAULT, _LIMIT_MAX)
-        return await self._of_subject(question.subject, question.after_user, limit)
+        """How it is now. Raises Unavailable and TooManyReads."""
+        response, _ = await self._look(question)
+        return response
 
     async def watch(
         self, question: pb.GetPresenceRequest
@@ -76,19 +73,20 @@ class Audience:
         try:
             while not self._ended:
                 watch.changed.clear()
-                began = clock.time()
+                cost_s = 0.0
                 try:
-                    now = await self.presence(question)
-                except Unavailable:
-                    # The store does not answer now: whoever began to watch goes on watching.
+                    now, cost_s = await self._look(question)
+                except (Unavailable, TooManyReads):
+                    # It cannot be read now: whoever began to watch goes on watching.
                     if told is None:
                         raise
                     now = told
-                took = clock.time() - began
+                # A first look is what any question is.
+                pause_s = self._pause(clock.time(), cost_s if told is not None else 0.0)
                 if now != told:
                     told = now
                     yield now
-                await _changed(watch, max(_TOGETHER_S, took / _SHARE))
+                await _changed(watch, pause_s)
         finally:
             self._watches.discard(watch)
             metrics.presence_watches.set(len(self._watches))
@@ -96,6 +94,7 @@ class Audience:
     def end(self) -> None:
         """No more watches; those there are end soon."""
         self._ended = True
+        self._followers.end()
         for watch in self._watches:
             watch.changed.set()
 
@@ -104,63 +103,45 @@ class Audience:
             if watch.user in touched.users if watch.user else touched.users:
                 watch.changed.set()
 
+    def _pause(self, now: float, cost_s: float) -> float:
+        """How long a watch waits at least after a look of this cost."""
+        self._paid_at = max(self._paid_at, now) + cost_s / WATCH_SHARE
+        return max(_TOGETHER_S, self._paid_at - now if cost_s else 0.0)
+
     # -- what is read -------------------------------------------------------------------------
 
-    async def _of_user(self, user: str) -> pb.GetPresenceResponse:
+    async def _look(self, question: pb.GetPresenceRequest) -> tuple[pb.GetPresenceResponse, float]:
+        """How it is now, and for how long that has held the store's thread."""
+        if question.WhichOneof("of") == "user":
+            return await self._of_user(question.user)
+        limit = min(question.limit or _LIMIT_DEFAULT, _LIMIT_MAX)
+        subject = question.subject
+        page, page_s = await self._followers.page(subject, question.after_user, limit)
+        counts, counts_s = await self._followers.counted(subject)
+        response = pb.GetPresenceResponse(
+            clients=[_follower(one) for one in page.clients],
+            present=counts.present,
+            absent=counts.absent,
+            more=counts.more,
+            next_after_user=page.next_after_user,
+        )
+        return response, page_s + counts_s
+
+    async def _of_user(self, user: str) -> tuple[pb.GetPresenceResponse, float]:
         # Of no subject: registers are what matters.
-        state = await self._store.read(lambda tx: tx.load_user(user, ""))
+        def read(tx: Transaction) -> tuple[UserState, float]:
+            began = time.perf_counter()
+            return tx.load_user(user, ""), time.perf_counter() - began
+
+        state, took = await self._store.read(read)
         registers = [state.registers[client_id] for client_id in sorted(state.registers)]
         gone = [one.since for one in registers if one.standing is Standing.OFFLINE]
         away = bool(registers) and len(gone) == len(registers)
-        return pb.GetPresenceResponse(
+        response = pb.GetPresenceResponse(
             clients=[_client(user, one) for one in registers],
             last_seen=timestamp(max(gone)) if away else None,
         )
-
-    async def _of_subject(
-        self, subject: str, after_user: str, limit: int
-    ) -> pb.GetPresenceResponse:
-        response = pb.GetPresenceResponse()
-        async for rows in self._followers(subject, ("", "")):
-            there = sum(_is_there(one) for one in rows)
-            response.present += there
-            response.absent += sum(one.client_id != BACKEND for one in rows) - there
-        clients: list[Follower] = []
-        scanned: Sequence[Follower] = ()
-        after = (after_user, _LAST_CLIENT if after_user else "")
-        async for scanned in self._followers(subject, after):
-            for one in filter(_is_there, scanned):
-                if len(clients) >= limit and one.user != clients[-1].user:
-                    response.next_after_user = clients[-1].user
-                    response.clients.extend(map(_follower, clients))
-                    return response
-                clients.append(one)
-        if len(scanned) == _PAGE:
-            # There are more than one call reads. The last user may have been cut.
-            cut = scanned[-1].user
-            clients = [one for one in clients if one.user != cut]
-            response.next_after_user = max(one.user for one in scanned if one.user != cut)
-        response.clients.extend(map(_follower, clients))
-        return response
-
-    async def _followers(
-        self, subject: str, after: tuple[str, str]
-    ) -> AsyncIterator[Sequence[Follower]]:
-        """Follows of the subject, page by page, up to the bound."""
-        for _ in range(COUNTED_MAX // _PAGE):
-            rows = await self._store.read(partial(_read_page, subject=subject, after=after))
-            yield rows
-            if len(rows) < _PAGE:
-                return
-            after = (rows[-1].user, rows[-1].client_id)
-
-
-def _read_page(tx: Transaction, subject: str, after: tuple[str, str]) -> Sequence[Follower]:
-    return tx.followers(subject, after, _PAGE)
-
-
-def _is_there(one: Follower) -> bool:
-    return one.client_id != BACKEND and one.standing != Standing.OFFLINE.value
+        return response, took
 
 
 def _client(user: str, register: Register) -> pb.PresentClient:

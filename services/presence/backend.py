@@ -1,8 +1,11 @@
-"""What a backend changes in a user's rows, who need never have connected.
+"""What a backend, or the user, changes in a user's rows without a client.
 
 Rules:
 - A follow that a backend adds is of the pseudo client BACKEND. That has no register, so it answers
   for nothing and acknowledges nothing: it waits from its first moment until it is ended.
+- A follow that a user adds is of the pseudo client SELF, and otherwise the same; to be asked for
+  again renews it, since it ends when the user was there for long neither so nor with a client
+  (`events.forget`).
 - It begins at the head of the subject, which was read before this transaction. Messages accepted in
   between find nobody waiting, so a handover row goes with it, and the log is read again after the
   commit: `is_settled` says whether there was one.
@@ -16,10 +19,13 @@ write the effects in their order. What ends follows of all clients is `events.re
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from services.presence.change import Change
 from services.presence.state import (
     BACKEND,
+    MS_PER_S,
+    SELF,
     DropEndpoint,
     DropFollow,
     DropRegister,
@@ -32,28 +38,43 @@ from services.presence.state import (
     UserState,
 )
 
-# Numbers of follows are made of milliseconds, so that one that was deleted is not used again.
-_PER_S = 1_000
 # Others begin at 1. This row may go by two ways, and so while somebody still works on what was read
 # for it; that must not be taken for the work on the row with which the follow ends.
 _FIRST_RUN = 0
 
 
-def follow(state: UserState, subject: str, base: int, now: float) -> list[Effect]:
-    """The user follows the subject after `base`, its head; nothing if a backend has it so already.
+def follow(
+    state: UserState, subject: str, base: int, now: float, client_id: str = BACKEND
+) -> list[Effect]:
+    """The user follows the subject after `base`, its head; `client_id`: BACKEND or SELF. One that
+    is there already goes on, and one of SELF is renewed.
 
     `state` has at least the subject's follows.
     """
     mine = [
-        one for one in state.follows.values() if (one.subject, one.client_id) == (subject, BACKEND)
+        one
+        for one in state.follows.values()
+        if (one.subject, one.client_id) == (subject, client_id)
     ]
-    if not all(one.ended for one in mine):
-        return []
-    opened = max([int(now * _PER_S), *(one.opened + 1 for one in mine)])
-    new = Follow(subject=subject, client_id=BACKEND, opened=opened, base=base, acked=base)
+    # Of milliseconds, so that a number whose follow was deleted is not used again.
+    at = int(now * MS_PER_S)
+    asked = at if client_id == SELF else 0
+    for one in mine:
+        if not one.ended:
+            renewed = asked > one.last_generation
+            return [PutFollow(replace(one, last_generation=asked))] if renewed else []
+    opened = max([at, *(one.opened + 1 for one in mine)])
+    new = Follow(
+        subject=subject,
+        client_id=client_id,
+        opened=opened,
+        base=base,
+        acked=base,
+        last_generation=asked,
+    )
     return [
         PutFollow(new),
-        PutWaiting(subject, BACKEND),
+        PutWaiting(subject, client_id),
         PutHandover(Handover(new.key, base, _FIRST_RUN)),
     ]
 

@@ -30,6 +30,7 @@ from services.presence.change import Change
 from services.presence.happenings import info_text
 from services.presence.state import (
     BACKEND,
+    SELF,
     DropRegister,
     Effect,
     Follow,
@@ -52,7 +53,7 @@ def on_event(
     """
     if event.WhichOneof("event") == "revoked":
         # Of no session: it stands in the log once, and ends what is open there.
-        clients = {one.client_id for one in state.follows.values()} - {BACKEND}
+        clients = {one.client_id for one in state.follows.values()} - {BACKEND, SELF}
         return _end(state, clients, event.revoked.subjects or None)
     change = Change(state)
     register = state.registers.get(event.client_id)
@@ -137,7 +138,8 @@ def forget(
     """What time makes of a user's rows; `state` has all of them.
 
     The follows of a user none of whose clients was there for `follows_keep_s` end, but for those
-    that backends have added: nobody need be there for them, and backends end them. A client that
+    that backends have added: nobody need be there for them, and backends end them. One that the
+    user has added without a client stays also for as long after it was asked for. A client that
     was not there for `clients_keep_s`, and has nothing left (follows, endpoints, handovers), is
     forgotten: its register only guards against events older than any that may still come.
     """
@@ -145,15 +147,22 @@ def forget(
     last_seen = max(
         (one.since if one.standing is Standing.OFFLINE else now for one in registers), default=now
     )
-    following = {
-        one.client_id
-        for one in state.follows.values()
-        if not one.ended and one.client_id != BACKEND
-    }
-    if last_seen < now - follows_keep_s and following:
-        return _end(state, following)
+    keeps_from = now - follows_keep_s
+    change = Change(state)
+    for client_id in sorted({one.client_id for one in state.follows.values()} - {BACKEND}):
+        for follow in change.open_follows(client_id):
+            seen = last_seen
+            if client_id == SELF:
+                seen = max(follow.asked_at, last_seen if registers else 0.0)
+            if seen < keeps_from:
+                change.end_follow(follow.key)
+    if change.effects:
+        return change.effects
     needed = {key.client_id for key in (*state.follows, *state.handovers)}
     needed.update(client for one in state.endpoints.values() for client in one.clients)
+    if change.open_follows(SELF):
+        # They tell when the user was there last.
+        needed.update(one.client_id for one in registers if one.since >= keeps_from)
     return [
         DropRegister(register.client_id)
         for register in registers

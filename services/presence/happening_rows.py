@@ -15,8 +15,9 @@ from services.presence.sql import Row, Statement, listed
 
 OBSERVED = "SELECT EXISTS (SELECT 1 FROM extension_cursors)"
 _GROW = (
-    "INSERT INTO happening_tails VALUES (?, ?) ON CONFLICT (partition)"
-    " DO UPDATE SET number = happening_tails.number + excluded.number RETURNING number"
+    "INSERT INTO happening_tails VALUES (?, ?, ?) ON CONFLICT (partition)"
+    " DO UPDATE SET number = happening_tails.number + excluded.number,"
+    " total = happening_tails.total + excluded.total RETURNING number, total"
 )
 _POSITIONS = (
     "SELECT c.partition, c.number, coalesce(t.number, 0) FROM each_number(?)"
@@ -36,10 +37,10 @@ _REGISTER = (
     " FROM each_number(?) LEFT JOIN happening_tails AS t ON t.partition = value WHERE true"
     " ON CONFLICT DO NOTHING"
 )
-_FIRST = "SELECT number, at FROM happenings WHERE partition = ? ORDER BY number LIMIT 1"
+_FIRST = "SELECT number, at, total FROM happenings WHERE partition = ? ORDER BY number LIMIT 1"
 _DELETE = (
-    "DELETE FROM happenings WHERE partition = ? AND number < ? AND (number <= ? OR at < ?)"
-    " RETURNING number"
+    "DELETE FROM happenings WHERE partition = ? AND number < ?"
+    " AND (number <= ? OR at < ? OR total <= ?) RETURNING number"
 )
 
 
@@ -60,15 +61,18 @@ class HappeningTables(Rows):
             parts[partition_of(one.key, self.partitions)].append(one)
         # All who append take the rows in this order, and so nobody waits for one who waits.
         order = sorted(parts)
-        tails = self.db.rows_of_all([(_GROW, (p, len(parts[p]))) for p in order])
+        grown = [(p, len(parts[p]), sum(len(one.payload) for one in parts[p])) for p in order]
+        tails = self.db.rows_of_all([(_GROW, one) for one in grown])
         now = self.now()
         rows: list[Row] = []
-        for partition, [[tail]] in zip(order, tails, strict=True):
-            first = tail - len(parts[partition]) + 1
-            for number, one in enumerate(parts[partition], first):
+        for (partition, count, size), [[tail, total]] in zip(grown, tails, strict=True):
+            total -= size
+            for number, one in enumerate(parts[partition], tail - count + 1):
                 subject = "" if one.payload else one.key
-                rows.append((partition, number, subject, one.seq, one.payload, now))
-        self.db.insert_all("happenings", "partition, number, subject, seq, payload, at", rows)
+                total += len(one.payload)
+                rows.append((partition, number, subject, one.seq, one.payload, now, total))
+        columns = "partition, number, subject, seq, payload, at, total"
+        self.db.insert_all("happenings", columns, rows)
         self.touched.happenings.update(order)
 
     def happenings_after(
@@ -127,26 +131,44 @@ class HappeningTables(Rows):
         # A sum is of another type in some stores.
         return {row[0]: max(0, int(row[1])) for row in rows}
 
-    def trim_happenings(self, before: float, keep_max: int, limit: int) -> int:
+    def presence_after(
+        self, partition: int, number: int, limit: int
+    ) -> Sequence[tuple[int, bytes]]:
+        rows = self.db.rows(
+            "SELECT number, payload FROM happenings"
+            " WHERE partition = ? AND number > ? AND subject = '' ORDER BY number LIMIT ?",
+            (partition, number, limit),
+        )
+        return [(row[0], bytes(row[1])) for row in rows]
+
+    def drop_happenings(self, partition: int, numbers: Collection[int]) -> None:
+        self.db.execute(
+            "DELETE FROM happenings WHERE partition = ?"
+            " AND number IN (SELECT value FROM each_number(?))",
+            (partition, listed(numbers)),
+        )
+
+    def trim_happenings(self, before: float, keep_max: int, bytes_max: int, limit: int) -> int:
         mine = sorted(self.mine.partitions)
         acknowledged, tails, *firsts = self.db.rows_of_all(
             [
                 ("SELECT partition, min(number) FROM extension_cursors GROUP BY partition", ()),
-                ("SELECT partition, number FROM happening_tails", ()),
+                ("SELECT partition, number, total FROM happening_tails", ()),
                 *((_FIRST, (partition,)) for partition in mine),
             ]
         )
         floor_of: dict[int, int] = dict(acknowledged)
-        tail_of: dict[int, int] = dict(tails)
+        tail_of = {partition: (number, total) for partition, number, total in tails}
         deleted = 0
         for partition, first in zip(mine, firsts, strict=True):
             if not first or deleted >= limit:
                 continue
-            [(number, at)] = first
-            tail = tail_of[partition]
+            [(number, at, total)] = first
+            tail, whole = tail_of[partition]
+            beyond = whole - bytes_max
             # Without any extension nobody is to be told any of it.
             floor = max(floor_of.get(partition, tail), tail - keep_max)
-            if number <= floor or at < before:
+            if number <= floor or at < before or total <= beyond:
                 end = number + limit - deleted
-                deleted += len(self.db.rows(_DELETE, (partition, end, floor, before)))
+                deleted += len(self.db.rows(_DELETE, (partition, end, floor, before, beyond)))
         return deleted

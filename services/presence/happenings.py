@@ -94,10 +94,18 @@ class HappeningRows(Protocol):
     def extensions_behind(self) -> Mapping[str, int]:
         """By extension: how many happenings are above its positions, in all partitions."""
 
-    def trim_happenings(self, before: float, keep_max: int, limit: int) -> int:
+    def presence_after(
+        self, partition: int, number: int, limit: int
+    ) -> Sequence[tuple[int, bytes]]:
+        """The next changes of presence in a partition, anybody's: numbers and payloads."""
+
+    def drop_happenings(self, partition: int, numbers: Collection[int]) -> None:
+        """Delete these; to who was not told them they are a gap."""
+
+    def trim_happenings(self, before: float, keep_max: int, bytes_max: int, limit: int) -> int:
         """Delete happenings of this process's partitions that every extension has acknowledged,
-        those from before a time, and the oldest beyond so many of a partition. At most about
-        `limit`; returns how many."""
+        those from before a time, and the oldest beyond so many, or so many bytes of payload, of a
+        partition. At most about `limit`; returns how many."""
 
 
 def changes(
@@ -137,6 +145,13 @@ def after(before: UserState, effects: Sequence[state.Effect]) -> UserState:
             case _:
                 pass
     return replace(before, registers=registers, follows=follows, endpoints=endpoints)
+
+
+def tells_of(payload: bytes, user: str) -> bool:
+    """Whether a change of presence is this user's, and tells more than that nothing is left."""
+    seen = extension_pb2.UserPresence.FromString(payload)
+    more = seen.external_tokens or seen.subjects or seen.additional_info or not seen.is_offline
+    return seen.user == user and bool(more)
 
 
 def info_text(info: Mapping[str, str]) -> str:

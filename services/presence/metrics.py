@@ -30,6 +30,10 @@ store_reads_seconds = Histogram(
 )
 watches = Gauge("onward_presence_watches", "Stories being watched")
 presence_watches = Gauge("onward_presence_presence_watches", "Who is there, being watched")
+follower_reads_refused = Counter(
+    "onward_presence_follower_reads_refused_total",
+    "Questions who is there on a subject, refused because as many were being answered as may be",
+)
 backend_follows = Counter(
     "onward_presence_backend_follows_total", "Follows that backends added or removed", ["change"]
 )

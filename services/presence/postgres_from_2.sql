@@ -1,20 +1,15 @@
 -- From version 2 of the schema to version 3: how notifications are to be sent, what users want, what
--- extensions are told.
+-- extensions are told. All of it is done at once, however many rows there are, since others wait for
+-- it; the indexes that tables of former versions lack are built later (postgres_indexes.py).
 
 ALTER TABLE registers ADD COLUMN away bigint NOT NULL DEFAULT 0,
   ADD COLUMN connected_at double precision NOT NULL DEFAULT 0,
   ADD COLUMN info text NOT NULL DEFAULT '';
-CREATE INDEX registers_idle ON registers (since)
-  WHERE standing = 'online' AND active = 0;
 ALTER TABLE follows ADD COLUMN started bigint NOT NULL DEFAULT 0;
-CREATE INDEX follows_open ON follows (subject, "user") WHERE ended = 0;
 ALTER TABLE fanouts ADD COLUMN plan text NOT NULL DEFAULT '';
 ALTER TABLE notifications ADD COLUMN plan text NOT NULL DEFAULT '';
 ALTER TABLE deliveries ADD COLUMN step bigint NOT NULL DEFAULT 0,
   ADD COLUMN rank bigint NOT NULL DEFAULT 2;
-DROP INDEX deliveries_due;
-CREATE INDEX deliveries_due ON deliveries (keeper, scheme, rank, due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX deliveries_dead ON deliveries (id) WHERE state = 'dead';
 
 -- What a user wants, as JSON (`profile.py`); users who never said anything have no row.
 CREATE TABLE profiles ("user" text COLLATE "C" PRIMARY KEY, profile text NOT NULL);
@@ -35,17 +30,18 @@ CREATE TABLE receipts (
 );
 
 -- What extensions are told, in order, gap-free within a partition. A message is named, not kept;
--- payload: a `UserPresence` otherwise.
+-- payload: a `UserPresence` otherwise; total: the bytes of all payloads of the partition up to it.
 CREATE TABLE happenings (
   partition bigint NOT NULL, number bigint NOT NULL, subject text NOT NULL, seq bigint NOT NULL,
-  payload bytea NOT NULL, at double precision NOT NULL,
+  payload bytea NOT NULL, at double precision NOT NULL, total bigint NOT NULL,
   PRIMARY KEY (partition, number)
 );
 CREATE INDEX happenings_by_age ON happenings (at);
 
--- How many happenings a partition has had, and how far each extension has acknowledged them.
-CREATE TABLE happening_tails (partition bigint PRIMARY KEY, number bigint NOT NULL)
-  WITH (fillfactor = 30);
+-- How many happenings a partition has had, their bytes, and how far each extension has acknowledged them.
+CREATE TABLE happening_tails (
+  partition bigint PRIMARY KEY, number bigint NOT NULL, total bigint NOT NULL
+) WITH (fillfactor = 30);
 CREATE TABLE extension_cursors (
   extension text COLLATE "C" NOT NULL, partition bigint NOT NULL, number bigint NOT NULL,
   PRIMARY KEY (extension, partition)

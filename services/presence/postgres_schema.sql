@@ -52,7 +52,9 @@ CREATE TABLE follows (
   PRIMARY KEY ("user", subject, client_id, opened)
 );
 CREATE INDEX follows_ended ON follows (subject, "user") WHERE ended = 1;
-CREATE INDEX follows_open ON follows (subject, "user") WHERE ended = 0;
+CREATE INDEX follows_open ON follows (subject, "user", client_id) WHERE ended = 0;
+CREATE INDEX follows_own ON follows (last_generation, "user", subject)
+  WHERE client_id = '@self' AND ended = 0;
 
 -- Live messages find their recipients here, and nowhere else.
 CREATE TABLE waiting (
@@ -159,7 +161,8 @@ CREATE TABLE deliveries (
   reason text NOT NULL, keeper bigint NOT NULL, step bigint NOT NULL DEFAULT 0,
   rank bigint NOT NULL DEFAULT 2
 );
-CREATE INDEX deliveries_due ON deliveries (keeper, scheme, rank, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX deliveries_due_by_rank ON deliveries (keeper, scheme, rank, due_at)
+  WHERE due_at IS NOT NULL;
 CREATE INDEX deliveries_dead ON deliveries (id) WHERE state = 'dead';
 CREATE INDEX deliveries_expiring ON deliveries (keeper, expires_at) WHERE due_at IS NOT NULL;
 CREATE INDEX deliveries_sending ON deliveries (keeper) WHERE state = 'sending';
@@ -182,17 +185,18 @@ CREATE TABLE receipts (
 );
 
 -- What extensions are told, in order, gap-free within a partition. A message is named, not kept;
--- payload: a `UserPresence` otherwise.
+-- payload: a `UserPresence` otherwise; total: the bytes of all payloads of the partition up to it.
 CREATE TABLE happenings (
   partition bigint NOT NULL, number bigint NOT NULL, subject text NOT NULL, seq bigint NOT NULL,
-  payload bytea NOT NULL, at double precision NOT NULL,
+  payload bytea NOT NULL, at double precision NOT NULL, total bigint NOT NULL,
   PRIMARY KEY (partition, number)
 );
 CREATE INDEX happenings_by_age ON happenings (at);
 
--- How many happenings a partition has had, and how far each extension has acknowledged them.
-CREATE TABLE happening_tails (partition bigint PRIMARY KEY, number bigint NOT NULL)
-  WITH (fillfactor = 30);
+-- How many happenings a partition has had, their bytes, and how far each extension has acknowledged them.
+CREATE TABLE happening_tails (
+  partition bigint PRIMARY KEY, number bigint NOT NULL, total bigint NOT NULL
+) WITH (fillfactor = 30);
 CREATE TABLE extension_cursors (
   extension text COLLATE "C" NOT NULL, partition bigint NOT NULL, number bigint NOT NULL,
   PRIMARY KEY (extension, partition)

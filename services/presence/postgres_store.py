@@ -9,6 +9,7 @@ standby), the term is given up. Whoever takes over finds what there is: cursors 
 one transaction, so that repeating it harms nobody.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -19,6 +20,7 @@ import psycopg
 
 from services.chassis import logs
 from services.chassis.errors import Deposed, Fault, StartError, StoreFull, Unavailable
+from services.presence import postgres_indexes
 from services.presence.postgres_connection import (
     APPLICATION,
     SCHEMA,
@@ -27,6 +29,7 @@ from services.presence.postgres_connection import (
     address_of,
     connect,
 )
+from services.presence.postgres_indexes import Indexes
 from services.presence.serial_store import SerialStore, commit_seconds, work_seconds
 from services.presence.sql import Statement, listed
 from services.presence.store import NOTHING, Mine
@@ -43,8 +46,11 @@ _STEPS_SQL = [Path(__file__).with_name(f"postgres_from_{version}.sql") for versi
 _SCHEMA_VERSION = 3
 # Any number, as long as everybody who changes the schema takes the same.
 _SCHEMA_LOCK = 7_203_541_890
-# A change of the schema may take its time, and others wait for it.
+# A change of the schema waits for others, and others that open the store wait for it.
 _SCHEMA_ANSWER_S = 60.0
+# How long it waits for each table, since all who come after it wait for it there. If that is not
+# enough the start fails, changes nothing, and is to be repeated.
+_TABLE_WAIT_MS = 5_000
 # After a try to connect that failed, others fail at once for this long: many may be queued.
 _RECONNECT_PAUSE_S = 0.5
 # How long a transaction of a term that is to be closed is waited for before its session is ended.
@@ -80,11 +86,27 @@ class PostgresStore(SerialStore):
         self._clock = clock
         self._connection: Connection | None = None
         self._connect_after = 0.0
+        self._unindexed = False
+        self._indexes: Indexes | None = None
+        self._building: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        await super().open()
+        if self._unindexed:
+            self._indexes = Indexes(self._address, self._answer_s)
+            self._building = asyncio.create_task(self._indexes.run())
+
+    async def close(self) -> None:
+        if self._indexes is not None and self._building is not None:
+            self._indexes.end()
+            await self._building
+        await super().close()
 
     def _open(self) -> None:
         try:
             with connect(self._address, _SCHEMA_ANSWER_S) as connection:
                 _prepare(connection)
+                self._unindexed = postgres_indexes.is_wanted(connection)
         except psycopg.OperationalError as error:
             raise _fault_of(error) from None
         except psycopg.Error as error:
@@ -269,6 +291,7 @@ def _prepare(connection: Connection) -> None:
                 f"this one knows {_SCHEMA_VERSION}); run that version"
             )
         if version < _SCHEMA_VERSION:
+            connection.execute(f"SET LOCAL lock_timeout = {_TABLE_WAIT_MS}")
             for step in _STEPS_SQL[version - 1 :] if version else [_SCHEMA_SQL]:
                 connection.execute(step.read_text())
             connection.execute(_COUNTS_SQL.read_text())

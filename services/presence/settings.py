@@ -188,7 +188,8 @@ class Settings(SharedSettings):
     backend_follows_max: int = setting(
         10_000,
         least=1,
-        doc="subjects that backends may have one user follow; more are refused",
+        doc="subjects that one user may follow without a client, by backends and by themselves; "
+        "more are refused",
     )
     external_tokens_max: int = setting(
         16,
@@ -265,7 +266,7 @@ class Settings(SharedSettings):
         10_000_000,
         least=1_000,
         doc="the same, counted for each partition: more of what no extension has acknowledged is "
-        "not kept",
+        "not kept, nor more than 64 MiB of what was to be told of users",
     )
     drain_s: float = setting(
         3.0, least=0, most=60, doc="seconds that calls under way have to end at a stop"

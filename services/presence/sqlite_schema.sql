@@ -50,7 +50,9 @@ CREATE TABLE IF NOT EXISTS follows (
   PRIMARY KEY (user, subject, client_id, opened)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS follows_ended ON follows (subject, user) WHERE ended = 1;
-CREATE INDEX IF NOT EXISTS follows_open ON follows (subject, user) WHERE ended = 0;
+CREATE INDEX IF NOT EXISTS follows_open ON follows (subject, user, client_id) WHERE ended = 0;
+CREATE INDEX IF NOT EXISTS follows_own ON follows (last_generation, user, subject)
+  WHERE client_id = '@self' AND ended = 0;
 
 -- Live messages find their recipients here, and nowhere else.
 CREATE TABLE IF NOT EXISTS waiting (
@@ -172,17 +174,17 @@ CREATE TABLE IF NOT EXISTS receipts (
 ) WITHOUT ROWID;
 
 -- What extensions are told, in order, gap-free within a partition. A message is named, not kept;
--- payload: a `UserPresence` otherwise.
+-- payload: a `UserPresence` otherwise; total: the bytes of all payloads of the partition up to it.
 CREATE TABLE IF NOT EXISTS happenings (
   partition INTEGER NOT NULL, number INTEGER NOT NULL, subject TEXT NOT NULL, seq INTEGER NOT NULL,
-  payload BLOB NOT NULL, at REAL NOT NULL,
+  payload BLOB NOT NULL, at REAL NOT NULL, total INTEGER NOT NULL,
   PRIMARY KEY (partition, number)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS happenings_by_age ON happenings (at);
 
--- How many happenings a partition has had, and how far each extension has acknowledged them.
+-- How many happenings a partition has had, their bytes, and how far each extension has acknowledged them.
 CREATE TABLE IF NOT EXISTS happening_tails (
-  partition INTEGER PRIMARY KEY, number INTEGER NOT NULL
+  partition INTEGER PRIMARY KEY, number INTEGER NOT NULL, total INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS extension_cursors (
   extension TEXT NOT NULL, partition INTEGER NOT NULL, number INTEGER NOT NULL,

@@ -20,6 +20,11 @@ from typing import NamedTuple
 # Stands for a client in follows and endpoints that a backend has added. It has no register, so it
 # never answers for anything; edges take no client id that begins with `@`.
 BACKEND = "@backend"
+# Stands likewise for a client in follows that users have added themselves, without one. Such a
+# follow ends with time as those of clients do.
+SELF = "@self"
+# What numbers of follows that no client began are made of.
+MS_PER_S = 1_000
 
 
 class Standing(Enum):
@@ -76,8 +81,8 @@ class FollowKey(NamedTuple):
 
     subject: str
     client_id: str
-    # Position, in the user's partition, of the event that opened the follow. Of BACKEND: a number
-    # that rises, for want of an event.
+    # Position, in the user's partition, of the event that opened the follow. Of BACKEND and SELF: a
+    # number that rises, for want of an event.
     opened: int
 
 
@@ -102,11 +107,17 @@ class Follow:
     # The session that last subscribed with it, and the edge's round when that event was formed.
     session_id: str = ""
     round: int = 0
-    # Generations of the first and the last session that subscribed with it.
+    # Generations of the first and the last session that subscribed with it. Of SELF the last one is
+    # when the user asked for it last, in milliseconds.
     first_generation: int = 0
     last_generation: int = 0
     # The last session that subscribed with it received what is above this seq.
     started: int = 0
+
+    @property
+    def asked_at(self) -> float:
+        """Of SELF: when the user asked for it last."""
+        return self.last_generation / MS_PER_S
 
     @property
     def key(self) -> FollowKey:

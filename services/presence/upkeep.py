@@ -36,6 +36,7 @@ _EVERYTHING = 1 << 62
 # Clients looked at in one pass, in pages.
 _CLIENT_PAGES = 20
 _FIRST = (0.0, "", "")
+_FIRST_OWN = (0, "", "")
 # Records outlive what a handover may still decide by this, as clocks may differ.
 CLOCKS_APART_S = 3_600.0
 
@@ -47,9 +48,12 @@ class Keeps:
     records_s: float
     follows_s: float
     clients_s: float
-    # Happenings that some extension has not acknowledged; and how many of a partition.
+    # Happenings that some extension has not acknowledged; how many of a partition, and how many
+    # bytes of them: what is told of a user names all that the user follows. An extension that is
+    # behind further is told that there is a gap.
     happenings_s: float = 604_800.0
     happenings_max: int = 10_000_000
+    happenings_bytes_max: int = 64 * 1024 * 1024
 
 
 class Upkeep:
@@ -73,6 +77,7 @@ class Upkeep:
         self._tell = tell
         self._after_subject = ""
         self._after_client = _FIRST
+        self._after_own = _FIRST_OWN
 
     async def run(self) -> None:
         """Work for ever; cancel to stop, at any point."""
@@ -87,7 +92,10 @@ class Upkeep:
         """One pass: of its own partitions, and of everything if that is for this process to do."""
         while trimmed := await self._store.write(
             lambda tx: tx.trim_happenings(
-                tx.now() - self._keeps.happenings_s, self._keeps.happenings_max, _HAPPENINGS_PAGE
+                tx.now() - self._keeps.happenings_s,
+                self._keeps.happenings_max,
+                self._keeps.happenings_bytes_max,
+                _HAPPENINGS_PAGE,
             )
         ):
             metrics.forgotten.labels("happening").inc(trimmed)
@@ -106,6 +114,7 @@ class Upkeep:
             metrics.forgotten.labels("mark").inc(gone)
         await self._prune_follows()
         await self._forget_clients()
+        await self._end_own_follows()
 
     async def _forget_clients(self) -> None:
         """Look at the next pages of clients that are not there; the next pass goes on after."""
@@ -123,7 +132,31 @@ class Upkeep:
         keeps, now, news = self._keeps, tx.now(), News()
         before = now - min(keeps.follows_s, keeps.clients_s)
         clients = tx.clients_unseen(before, after, _PAGE)
-        users = list(dict.fromkeys(client[1] for client in clients))
+        self._forget(tx, list(dict.fromkeys(client[1] for client in clients)), news)
+        last = clients[-1] if len(clients) == _PAGE else _FIRST
+        return news, last, len(clients)
+
+    async def _end_own_follows(self) -> None:
+        """Likewise of users who may have no clients: by when they asked for what they follow."""
+        for _ in range(_CLIENT_PAGES):
+            after = self._after_own
+            news, last, count = await self._store.write(partial(self._own_page, after=after))
+            self._tell(news)
+            self._after_own = last
+            if count < _PAGE:
+                return
+
+    def _own_page(
+        self, tx: Transaction, after: tuple[int, str, str]
+    ) -> tuple[News, tuple[int, str, str], int]:
+        news = News()
+        follows = tx.own_follows_asked(tx.now() - self._keeps.follows_s, after, _PAGE)
+        self._forget(tx, list(dict.fromkeys(follow[1] for follow in follows)), news)
+        last = follows[-1] if len(follows) == _PAGE else _FIRST_OWN
+        return news, last, len(follows)
+
+    def _forget(self, tx: Transaction, users: Sequence[str], news: News) -> None:
+        keeps, now = self._keeps, tx.now()
         tx.lock(users)
         recording = Recording(tx)
         for user in users:
@@ -136,8 +169,6 @@ class Upkeep:
             metrics.forgotten.labels("client").inc(dropped)
             metrics.forgotten.labels("follow").inc(ended)
         recording.write()
-        last = clients[-1] if len(clients) == _PAGE else _FIRST
-        return news, last, len(clients)
 
     async def _prune_follows(self) -> None:
         """Look at the next page of subjects with ended follows; the next pass goes on after it."""

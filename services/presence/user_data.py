@@ -22,13 +22,13 @@ class Followed(NamedTuple):
     """An open follow of a user."""
 
     subject: str
-    # BACKEND: a backend has added it.
+    # BACKEND: a backend has added it; SELF: the user has, without a client.
     client_id: str
     base: int
 
 
 class Follower(NamedTuple):
-    """A client that follows a subject, and how it stands. BACKEND is always offline."""
+    """A client that follows a subject, and how it stands."""
 
     user: str
     client_id: str
@@ -47,8 +47,14 @@ class UserDataRows(Protocol):
         """Open follows of subjects above `after_subject`, by subject and client; the last subject
         may be cut."""
 
-    def followed_by_backends(self, users: Sequence[str]) -> Mapping[str, int]:
-        """How many open follows backends have added, for each user who has any."""
+    def followed_without_client(self, users: Sequence[str]) -> Mapping[str, int]:
+        """How many open follows are of BACKEND or SELF, for each user who has any."""
+
+    def own_follows_asked(
+        self, before: float, after: tuple[int, str, str], limit: int
+    ) -> Sequence[tuple[int, str, str]]:
+        """Open follows of SELF that were asked for last before a time, by (milliseconds, user,
+        subject), above `after`."""
 
     def drop_settled(self, handovers: Sequence[tuple[str, Handover]]) -> None:
         """Delete these handover rows, each of its user, if they still are as given."""
@@ -56,8 +62,17 @@ class UserDataRows(Protocol):
     def cancel_deliveries_of(self, user: str, subject: str | None, reason: str) -> None:
         """Cancel what was to be sent to the user: of a subject, or of all."""
 
-    def followers(self, subject: str, after: tuple[str, str], limit: int) -> Sequence[Follower]:
-        """Clients with an open follow of the subject, by (user, client), above `after`."""
+    def count_followers(
+        self, subject: str, after: tuple[str, str], limit: int
+    ) -> tuple[int, int, tuple[str, str] | None]:
+        """Of the next `limit` open follows of the subject, by (user, client) above `after`: how
+        many are of clients that are there, how many of clients that are not (what was added
+        without a client is neither), and the last of them; None: there were fewer."""
+
+    def followers_there(
+        self, subject: str, after: tuple[str, str], limit: int
+    ) -> tuple[Sequence[Follower], tuple[str, str] | None]:
+        """Of the same follows: those of clients that are there, and the last likewise."""
 
     def erase_page(self, user: str, limit: int) -> int:
         """Delete rows of the user, about so many; returns how many. 0: none are left but those of

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from services.presence.rows import Rows
-from services.presence.sql import listed
-from services.presence.state import BACKEND, Handover, Standing
+from services.presence.sql import Statement, listed
+from services.presence.state import BACKEND, MS_PER_S, SELF, Handover, Standing
 from services.presence.user_data import Followed, Follower
 
 # What holds rows of a user by themselves, and the primary key, in the order in which they go.
@@ -22,6 +22,8 @@ _ERASED = {
     "suppressions": "user, subject, reason, window_from",
 }
 _OF_NOTIFICATIONS = "SELECT d.id FROM each_text(?) CROSS JOIN deliveries AS d"
+# The registers of a slice `f`; what was added without a client has none.
+_REGISTERS = "registers AS r ON r.user = f.user AND r.client_id = f.client_id"
 
 
 class UserDataTables(Rows):
@@ -35,13 +37,26 @@ class UserDataTables(Rows):
         )
         return [Followed(*row) for row in rows]
 
-    def followed_by_backends(self, users: Sequence[str]) -> Mapping[str, int]:
+    def followed_without_client(self, users: Sequence[str]) -> Mapping[str, int]:
         rows = self.db.rows(
             "SELECT f.user, count(*) FROM each_text(?) CROSS JOIN follows AS f ON f.user = value"
-            " WHERE f.client_id = ? AND f.ended = 0 GROUP BY f.user",
-            (listed(users), BACKEND),
+            " WHERE f.client_id IN (?, ?) AND f.ended = 0 GROUP BY f.user",
+            (listed(users), BACKEND, SELF),
         )
         return {row[0]: int(row[1]) for row in rows}
+
+    def own_follows_asked(
+        self, before: float, after: tuple[int, str, str], limit: int
+    ) -> Sequence[tuple[int, str, str]]:
+        rows = self.db.rows(
+            # As the index says it.
+            "SELECT last_generation, user, subject FROM follows"
+            " WHERE client_id = '@self' AND ended = 0 AND last_generation < ?"
+            " AND (last_generation, user, subject) > (?, ?, ?)"
+            " ORDER BY last_generation, user, subject LIMIT ?",
+            (int(before * MS_PER_S), *after, limit),
+        )
+        return [(row[0], row[1], row[2]) for row in rows]
 
     def drop_settled(self, handovers: Sequence[tuple[str, Handover]]) -> None:
         self.touch({user for user, _ in handovers})
@@ -61,20 +76,50 @@ class UserDataTables(Rows):
             (reason, user) if subject is None else (reason, user, subject),
         )
 
-    def followers(self, subject: str, after: tuple[str, str], limit: int) -> Sequence[Follower]:
-        rows = self.db.rows(
-            "SELECT f.user, f.client_id, r.standing, r.active, r.since, r.away FROM"
-            " (SELECT user, client_id FROM follows WHERE subject = ? AND ended = 0"
-            "  AND (user, client_id) > (?, ?) ORDER BY user, client_id LIMIT ?) AS f"
-            " LEFT JOIN registers AS r ON r.user = f.user AND r.client_id = f.client_id"
-            " ORDER BY f.user, f.client_id",
-            (subject, *after, limit),
+    def count_followers(
+        self, subject: str, after: tuple[str, str], limit: int
+    ) -> tuple[int, int, tuple[str, str] | None]:
+        first, keys = _slice_of(subject, after, limit)
+        [(there, clients)], last = self.db.rows_of_all(
+            [
+                (
+                    "SELECT count(CASE WHEN r.standing <> ? THEN 1 END),"
+                    " count(CASE WHEN substr(f.client_id, 1, 1) <> '@' THEN 1 END)"
+                    f" FROM ({first}) AS f LEFT JOIN {_REGISTERS}",
+                    (Standing.OFFLINE.value, *keys),
+                ),
+                self._last_of(subject, after, limit),
+            ]
         )
-        offline = Standing.OFFLINE.value
-        return [
-            Follower(user, client_id, standing or offline, bool(active), since or 0.0, bool(away))
-            for user, client_id, standing, active, since, away in rows
+        return there, clients - there, (last[0][0], last[0][1]) if last else None
+
+    def followers_there(
+        self, subject: str, after: tuple[str, str], limit: int
+    ) -> tuple[Sequence[Follower], tuple[str, str] | None]:
+        first, keys = _slice_of(subject, after, limit)
+        rows, last = self.db.rows_of_all(
+            [
+                (
+                    "SELECT f.user, f.client_id, r.standing, r.active, r.since,"
+                    " CASE WHEN r.away = r.generation AND r.active = 0 THEN 1 ELSE 0 END"
+                    f" FROM ({first}) AS f CROSS JOIN {_REGISTERS} WHERE r.standing <> ?"
+                    " ORDER BY f.user, f.client_id",
+                    (*keys, Standing.OFFLINE.value),
+                ),
+                self._last_of(subject, after, limit),
+            ]
+        )
+        online = Standing.ONLINE.value
+        there = [
+            Follower(user, client, standing, bool(active), at, bool(away) and standing == online)
+            for user, client, standing, active, at, away in rows
         ]
+        return there, (last[0][0], last[0][1]) if last else None
+
+    def _last_of(self, subject: str, after: tuple[str, str], limit: int) -> Statement:
+        """The last row of a slice that is full."""
+        first, keys = _slice_of(subject, after, 1)
+        return f"{first} OFFSET ?", (*keys, limit - 1)
 
     def erase_page(self, user: str, limit: int) -> int:
         self.touch([user])
@@ -124,3 +169,12 @@ class UserDataTables(Rows):
                 "SELECT 1 FROM deliveries WHERE user = ? AND state = 'sending' LIMIT 1", (user,)
             )
         )
+
+
+def _slice_of(subject: str, after: tuple[str, str], limit: int) -> Statement:
+    """The next open follows of a subject."""
+    return (
+        "SELECT user, client_id FROM follows WHERE subject = ? AND ended = 0"
+        " AND (user, client_id) > (?, ?) ORDER BY user, client_id LIMIT ?",
+        (subject, *after, limit),
+    )

@@ -18,7 +18,7 @@ from services.presence import metrics, wishes
 from services.presence.patterns import pattern_fault
 from services.presence.profile import NO_PROFILE, Profile
 from services.presence.servicer import abort
-from services.presence.state import BACKEND
+from services.presence.state import BACKEND, SELF
 from services.presence.store import Store, Transaction
 from services.presence.user_data import Followed
 from services.presence.users import Users
@@ -63,7 +63,7 @@ class UserServicer(users_pb2_grpc.UserServiceServicer):
                 follows=[
                     users_pb2.FollowedSubject(
                         subject=row.subject,
-                        client_id="" if row.client_id == BACKEND else row.client_id,
+                        client_id="" if row.client_id in (BACKEND, SELF) else row.client_id,
                         base=row.base,
                         muted_until=wishes.muted_until(profile, row.subject, now),
                     )
@@ -79,7 +79,10 @@ class UserServicer(users_pb2_grpc.UserServiceServicer):
     ) -> users_pb2.AddFollowsResponse:
         async def answer() -> users_pb2.AddFollowsResponse:
             users, subjects = _users_and_subjects(request.users, request.subjects)
-            return users_pb2.AddFollowsResponse(added=await self._users.follow(users, subjects))
+            if request.own and len(users) > 1:
+                raise Unacceptable("Each user adds their own follows alone.")
+            added = await self._users.follow(users, subjects, SELF if request.own else BACKEND)
+            return users_pb2.AddFollowsResponse(added=added)
 
         return await _answered(answer(), context)
 

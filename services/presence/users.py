@@ -13,6 +13,7 @@ they raise `wishes.TooMany` where a bound is reached, and faults.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
@@ -22,12 +23,13 @@ from services.chassis.errors import Fault, Unavailable
 from services.presence import backend, metrics
 from services.presence.endpoint_rows import moves
 from services.presence.events import revoke
+from services.presence.happenings import tells_of
 from services.presence.log_owner import Ended, LogOwner
 from services.presence.log_reader import LogReader
 from services.presence.outbox import News, Outbox
 from services.presence.profile import NO_PROFILE, Profile
 from services.presence.recording import Recording
-from services.presence.state import Effect, Handover, PutHandover, UserState
+from services.presence.state import BACKEND, Effect, Handover, PutHandover, UserState
 from services.presence.store import Store, Transaction
 from services.presence.user_data import UserLimits
 from services.presence.wishes import TooMany
@@ -41,6 +43,8 @@ _USERS_AT_ONCE = 200
 _FOLLOWS_AT_ONCE = 1_000
 _ENDS_AT_ONCE = 200
 _ERASED_AT_ONCE = 500
+# Happenings looked at in one transaction, of anybody; each may list thousands of subjects.
+_HAPPENINGS_AT_ONCE = 200
 _READS_AT_ONCE = 8
 _CALLS_AT_ONCE = 32
 # Behind every message: the answer is the head alone.
@@ -72,38 +76,52 @@ class Users:
 
     # -- follows ------------------------------------------------------------------------------
 
-    async def follow(self, users: Sequence[str], subjects: Sequence[str]) -> int:
-        """Has each of the users follow each of the subjects; how many follows are new."""
+    async def follow(
+        self, users: Sequence[str], subjects: Sequence[str], client_id: str = BACKEND
+    ) -> int:
+        """Has each of the users follow each of the subjects, as BACKEND or SELF says; how many
+        follows are new."""
         heads = await self._heads(subjects)
         made: list[tuple[str, Handover]] = []
         for some_users, some_subjects in _blocks(users, subjects):
             bases = {subject: heads[subject] for subject in some_subjects}
-            made += await self._store.write(partial(self._follow, users=some_users, bases=bases))
+            made += await self._store.write(
+                partial(self._follow, users=some_users, bases=bases, client_id=client_id)
+            )
         metrics.backend_follows.labels("added").inc(len(made))
         await self._settle(made)
         return len(made)
 
     def _follow(
-        self, tx: Transaction, users: Sequence[str], bases: Mapping[str, int]
+        self, tx: Transaction, users: Sequence[str], bases: Mapping[str, int], client_id: str
     ) -> list[tuple[str, Handover]]:
         tx.lock(users)
-        recording = Recording(tx)
-        had = dict(tx.followed_by_backends(users))
+        had = dict(tx.followed_without_client(users))
+        effects_of: dict[str, list[Effect]] = {user: [] for user in users}
         made: list[tuple[str, Handover]] = []
         for subject, base in bases.items():
             states = tx.load_followers(users, subject)
             for user in users:
-                effects = backend.follow(states[user], subject, base, tx.now())
-                if not effects:
-                    continue
-                had[user] = had.get(user, 0) + 1
-                if had[user] > self._limits.follows_max:
+                effects = backend.follow(states[user], subject, base, tx.now(), client_id)
+                new = [(user, e.handover) for e in effects if isinstance(e, PutHandover)]
+                had[user] = had.get(user, 0) + len(new)
+                if new and had[user] > self._limits.follows_max:
                     most = f"at most {self._limits.follows_max} subjects"
-                    raise TooMany("follows", f"Backends have a user follow {most}.")
-                self._write(tx, recording, user, effects, News())
-                made += [(user, e.handover) for e in effects if isinstance(e, PutHandover)]
-        recording.write()
+                    raise TooMany("follows", f"A user follows {most} without a client.")
+                effects_of[user] += effects
+                made += new
+        self._write_all(tx, effects_of, News())
         return made
+
+    def _write_all(
+        self, tx: Transaction, effects_of: Mapping[str, Sequence[Effect]], news: News
+    ) -> None:
+        """Write what cores want of subjects that have nothing to do with one another. What can be
+        seen of a user lists all their subjects, so it is recorded once for each user."""
+        recording = Recording(tx)
+        for user, effects in effects_of.items():
+            self._write(tx, recording, user, effects, news)
+        recording.write()
 
     def _write(
         self,
@@ -208,14 +226,15 @@ class Users:
         def work(tx: Transaction) -> None:
             nonlocal ended
             tx.lock({user for user, _ in pairs})
-            recording = Recording(tx)
+            effects_of: dict[str, list[Effect]] = defaultdict(list)
             for user, subject in pairs:
                 effects = core(tx.load_user(user, subject), [subject])
-                self._write(tx, recording, user, effects, news)
+                effects_of[user] += effects
                 ended += sum(isinstance(effect, PutHandover) for effect in effects)
-                if reason:
+            self._write_all(tx, effects_of, news)
+            if reason:
+                for user, subject in pairs:
                     tx.cancel_deliveries_of(user, subject, reason)
-            recording.write()
 
         await self._store.write(work)
         self._tell(news)
@@ -286,7 +305,9 @@ class Users:
         before this moment is waited for, and has taken effect; what comes later is written by a
         session that could not be ended or is new, whose user is not gone.
         """
-        await self._caught_up([await self._log_owner.forget(user)])
+        ended = await self._log_owner.forget(user)
+        await self._caught_up([ended])
+        await self._erase_happenings(user, ended.partition)
         await self._store.write(partial(_tell_of_end, user=user))
         clock = asyncio.get_running_loop()
         until = clock.time() + _SENT_WAIT_S
@@ -302,6 +323,19 @@ class Users:
             await asyncio.sleep(_LOOK_EVERY_S)
         metrics.forgotten.labels("user").inc()
         log.info("user_erased", rows=erased)
+
+    async def _erase_happenings(self, user: str, partition: int) -> None:
+        """Delete what extensions were to be told of the user; the end is told after that."""
+        after = 0
+
+        def erase_page(tx: Transaction) -> int:
+            page = tx.presence_after(partition, after, _HAPPENINGS_AT_ONCE)
+            if numbers := [number for number, payload in page if tells_of(payload, user)]:
+                tx.drop_happenings(partition, numbers)
+            return page[-1][0] if len(page) == _HAPPENINGS_AT_ONCE else 0
+
+        while last := await self._store.write(erase_page):
+            after = last
 
     async def _caught_up(self, ended: Sequence[Ended]) -> None:
         """Wait until what stands in the log up to there has taken effect."""
@@ -328,9 +362,11 @@ def _pages(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def _blocks(
     users: Sequence[str], subjects: Sequence[str]
 ) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
-    """All of (users × subjects), in blocks of as many as one transaction may begin."""
-    for some_users in _pages(users, _USERS_AT_ONCE):
-        for some_subjects in _pages(subjects, max(1, _FOLLOWS_AT_ONCE // len(some_users))):
+    """All of (users × subjects), in blocks of as many as one transaction may begin; each user in
+    as few of them as can be."""
+    for some_subjects in _pages(subjects, _FOLLOWS_AT_ONCE):
+        at_once = min(_USERS_AT_ONCE, max(1, _FOLLOWS_AT_ONCE // len(some_subjects)))
+        for some_users in _pages(users, at_once):
             yield some_users, some_subjects
 
 

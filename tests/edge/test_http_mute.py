@@ -57,6 +57,23 @@ def test_a_post_mutes_the_subject_by_the_button_or_by_a_mail_program(data: objec
     run_on_uvloop(main())
 
 
+@pytest.mark.parametrize("origin", ["null", "https://mail.example.org"])
+def test_the_button_works_where_no_other_page_may_ask(origin: str) -> None:
+    """A page without a referrer has, for a browser, no origin either."""
+
+    async def main() -> None:
+        async with open_door(anonymous=True) as door:
+            headers = {"Origin": origin}
+            status, text, _ = await ask("POST", url(door), headers=headers)
+            assert (status, "muted" in text) == (200, True)
+            assert len(door.backend.asked_users) == 1
+            status, _, _ = await ask("POST", url(door, key="x" * 32), headers=headers)
+            assert status == 404
+            assert len(door.backend.asked_users) == 1
+
+    run_on_uvloop(main())
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_link_of_another_key_or_that_has_expired_or_is_none_is_not_good(method: str) -> None:
     async def main() -> None:

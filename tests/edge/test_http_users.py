@@ -90,7 +90,7 @@ def test_one_may_follow_what_one_may_subscribe_to() -> None:
             status, answer = await call(door, "POST", "/v1/me/follows", json=body, headers=ANN)
             assert (status, answer) == (200, {"added": 1})
             [(_, _, asked)] = door.backend.asked_users
-            assert asked == pb.AddFollowsRequest(users=["ann"], subjects=["/chat/1"])
+            assert asked == pb.AddFollowsRequest(users=["ann"], subjects=["/chat/1"], own=True)
 
     run_on_uvloop(main())
 

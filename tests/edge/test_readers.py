@@ -44,6 +44,13 @@ class Presence(presence_pb2_grpc.PresenceQueryServiceServicer):
         self.asked: list[presence_pb2.ExplainRequest] = []
         self.left = 0
 
+    async def GetPresence(
+        self, request: presence_pb2.GetPresenceRequest, context: Any
+    ) -> presence_pb2.GetPresenceResponse:
+        self.asked.append(presence_pb2.ExplainRequest(subject=request.subject))
+        assert self.end is not None
+        await context.abort(self.end, "no more")
+
     async def WatchStory(
         self, request: presence_pb2.WatchStoryRequest, context: Any
     ) -> AsyncIterator[presence_pb2.WatchStoryResponse]:
@@ -122,6 +129,19 @@ def test_a_watch_tells_each_story_and_last_the_refusal_that_ended_it(
             assert isinstance(last, Refusal)
             assert last.code == code
             assert presence.asked == [QUESTION]
+
+    run(main())
+
+
+def test_presence_that_reads_as_many_subjects_as_it_may_is_overloaded_and_asked_once(
+    run: Run,
+) -> None:
+    async def main() -> None:
+        async with watching(grpc.StatusCode.RESOURCE_EXHAUSTED) as (presence, readers):
+            refusal = await readers.presence(presence_pb2.GetPresenceRequest(subject="/a"))
+            assert isinstance(refusal, Refusal)
+            assert (refusal.code, refusal.retry_after_ms) == (Code.OVERLOADED, 1000)
+            assert len(presence.asked) == 1
 
     run(main())
 

@@ -9,7 +9,8 @@ from onward.presence.v1 import presence_pb2 as pb
 from onward.presence.v1 import users_pb2
 
 from services.chassis.channel import credentials
-from services.presence import audience
+from services.presence import followers
+from services.presence.audience import WATCH_SHARE, Audience
 from tests.presence.stage import SECRET, Client, Stage, staged
 from tests.waiting import until
 
@@ -81,7 +82,9 @@ def test_a_subject_tells_who_is_there_and_counts_who_is_not(run, tmp_path, store
 
 
 def test_who_is_there_comes_in_pages_of_whole_users(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(audience, "_PAGE", 3)
+    monkeypatch.setattr(followers, "_PAGE_SLICE", 3)
+    monkeypatch.setattr(followers, "_COUNT_SLICE", 3)
+    monkeypatch.setattr(followers, "COUNTS_KEPT_S", 0.0)
 
     async def claim():
         async with staged(tmp_path) as stage:
@@ -104,8 +107,9 @@ def test_who_is_there_comes_in_pages_of_whole_users(run, tmp_path, monkeypatch):
 
 
 def test_more_followers_than_one_call_reads_are_told_by_further_calls(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(audience, "_PAGE", 4)
-    monkeypatch.setattr(audience, "COUNTED_MAX", 8)
+    monkeypatch.setattr(followers, "_PAGE_SLICE", 4)
+    monkeypatch.setattr(followers, "LOOKED_AT_MAX", 8)
+    monkeypatch.setattr(followers, "COUNTED_MAX", 8)
 
     async def claim():
         async with staged(tmp_path) as stage:
@@ -113,7 +117,7 @@ def test_more_followers_than_one_call_reads_are_told_by_further_calls(run, tmp_p
                 Client(stage.log, f"u{number}").connect("/a")
             await stage.report()
             answer = await presence(stage, subject="/a")
-            assert answer.present == 8, "counted up to the bound"
+            assert (answer.present, answer.more) == (8, True), "counted up to the bound"
             seen = [one.user for one in answer.clients]
             assert answer.next_after_user == seen[-1]
             while answer.next_after_user:
@@ -185,6 +189,34 @@ def test_more_watches_than_allowed_are_refused_and_a_place_that_is_left_is_free(
             again = watching(stage, user="ann")
             await told(again)
             again.cancel()
+
+    run(claim())
+
+
+def test_all_watches_together_take_their_share_of_the_stores_time(run, tmp_path):
+    async def claim():
+        async with staged(tmp_path) as stage:
+            watches = Audience(stage.workers._store, 9)
+            assert watches._pause(100.0, 0.0) == 0.5, "a look that cost nothing waits for nobody"
+            cost = 0.2
+            each = cost / WATCH_SHARE
+            pauses = [watches._pause(100.0, cost) for _ in range(3)]
+            assert pauses == pytest.approx([each, 2 * each, 3 * each])
+            assert watches._pause(200.0, cost) == pytest.approx(each), "time that passed is paid"
+
+    run(claim())
+
+
+def test_subjects_beyond_those_being_looked_at_are_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(followers, "READS_MAX", 0)
+
+    async def claim():
+        async with staged(tmp_path) as stage:
+            for call in (presence(stage, subject="/a"), told(watching(stage, subject="/a"))):
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await call
+                assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert await presence(stage, user="ann") == pb.GetPresenceResponse()
 
     run(claim())
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from services.presence import backend, cover, events, explain, handover, sending
 from services.presence.change import Change
 from services.presence.state import (
     BACKEND,
+    SELF,
     DropEndpoint,
     DropHandover,
     Endpoint,
@@ -148,6 +151,25 @@ def test_it_does_not_end_because_the_user_stays_away() -> None:
     ended = {(f.subject, f.client_id): f.ended for f in ann.rows.follows}
     assert ended == {("/s", BACKEND): False, ("/s", "a"): True, ("/t", "a"): True}
     assert events.forget(ann.state, 100.0 + 2 * MONTH, MONTH, 3 * MONTH) == []
+
+
+def test_what_a_user_follows_alone_is_renewed_and_ends_as_a_clients_does() -> None:
+    ann = followed()
+    ann.apply(backend.follow(ann.state, "/own", 5, NOW, SELF))
+    follow = ann.follow("/own", SELF)
+    assert (follow.opened, follow.asked_at) == (int(NOW * 1000), NOW)
+    assert backend.follow(ann.state, "/own", 9, NOW, SELF) == []
+    later = NOW + 10.0
+    [renewed] = backend.follow(ann.state, "/own", 9, later, SELF)
+    assert renewed == PutFollow(replace(follow, last_generation=int(later * 1000)))
+    ann.apply([renewed])
+    assert events.forget(ann.state, later + MONTH, MONTH, MONTH) == []
+    ann.apply(events.forget(ann.state, later + MONTH + 0.1, MONTH, MONTH))
+    ended = {(f.subject, f.client_id): f.ended for f in ann.rows.follows}
+    assert ended == {("/s", BACKEND): False, ("/own", SELF): True}
+    again = backend.follow(ann.state, "/own", 9, NOW, SELF)[0]
+    assert isinstance(again, PutFollow)
+    assert again.follow.opened == follow.opened + 1, "no number is used twice"
 
 
 def test_the_story_of_who_never_connected_can_be_told() -> None:

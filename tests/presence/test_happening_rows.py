@@ -187,8 +187,8 @@ def test_a_page_is_bounded_by_rows_and_by_bytes_but_never_empty(run, make_store)
 # -- retention -----------------------------------------------------------------------------------
 
 
-def trimmed(before=0.0, keep_max=1_000, limit=1_000):
-    return lambda tx: tx.trim_happenings(before, keep_max, limit)
+def trimmed(before=0.0, keep_max=1_000, bytes_max=1_000_000, limit=1_000):
+    return lambda tx: tx.trim_happenings(before, keep_max, bytes_max, limit)
 
 
 def test_what_every_extension_has_acknowledged_goes(run, make_store):
@@ -227,6 +227,24 @@ def test_what_is_too_old_or_too_much_goes_and_the_others_stay(run, make_store):
         assert await store.write(trimmed(keep_max=0)) == 2, "only of its own partitions"
 
     with_store(run, make_store, body, clock=lambda: now[0])
+
+
+def test_the_oldest_beyond_so_many_bytes_of_a_partition_go(run, make_store):
+    async def body(store):
+        await register(store)
+        user = next(f"u{n}" for n in range(99) if partition_of(f"u{n}", PARTITIONS) == 0)
+        for _ in range(3):
+            many = [Happened(user, payload=b"x" * 100), Happened(OF[0], 1)]
+            await store.write(appended(*many, Happened(OF[1], 1)))
+        assert await store.write(trimmed(bytes_max=300)) == 0
+        assert await store.write(trimmed(bytes_max=200)) == 2, "its message was before the rest"
+        assert await numbers(store) == {0: [3, 4, 5, 6], 1: [1, 2, 3]}
+        assert await store.write(trimmed(bytes_max=100, limit=1)) == 1
+        await store.write(appended(Happened(user, payload=b"x" * 300)))
+        assert await store.write(trimmed(bytes_max=300)) == 3
+        assert await numbers(store) == {0: [7], 1: [1, 2, 3]}
+
+    with_store(run, make_store, body)
 
 
 def test_two_writers_of_a_partition_leave_no_hole(run, presence_url):

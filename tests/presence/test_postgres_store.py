@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -14,6 +14,7 @@ from services.presence.handover import is_due
 from services.presence.notifications import Limits, Span
 from services.presence.outbox import News, Origin, Outbox
 from services.presence.postgres_connection import Connection, address_of, in_postgres
+from services.presence.postgres_indexes import FORMER, INDEXES
 from services.presence.postgres_store import PostgresStore
 from services.presence.state import Endpoint, Follow, Message, Register, Standing
 from services.presence.store import Cursor
@@ -24,6 +25,7 @@ from tests.waiting import until
 ONE = Cursor(1, 1)
 # As it was written while the schema was 1.
 SCHEMA_1 = Path(__file__).with_name("postgres_schema_1.sql")
+SCHEMA_2 = Path(__file__).with_name("postgres_schema_2.sql")
 
 
 @asynccontextmanager
@@ -245,6 +247,114 @@ def test_what_an_owner_of_all_wrote_becomes_terms_and_is_kept(run, postgres_url)
                 "SELECT value::bigint FROM onward_presence.meta WHERE name = 'epoch'"
             ).fetchall()
         assert epoch == (1 << 63) - 1, "who owned all of it claims no more"
+
+    run(claim())
+
+
+def indexes_of(url: str) -> dict[str, bool]:
+    """All that are there, and whether they are valid."""
+    with psycopg.connect(url) as db:
+        rows = db.execute(
+            "SELECT indexrelid::regclass::text, indisvalid FROM pg_index JOIN pg_class"
+            " ON pg_class.oid = indexrelid WHERE relnamespace = 'onward_presence'::regnamespace"
+        ).fetchall()
+    return {name.removeprefix("onward_presence."): valid for name, valid in rows}
+
+
+async def all_indexed(url: str) -> bool:
+    there = await asyncio.to_thread(indexes_of, url)
+    return all(map(there.get, INDEXES)) and not there.keys() & set(FORMER)
+
+
+async def half_built(url: str) -> bool:
+    """The first index is begun, and not done."""
+    first = next(iter(INDEXES))
+    return (await asyncio.to_thread(indexes_of, url)).get(first) is False
+
+
+@contextmanager
+def looked_at(url: str):
+    """Somebody looks at the database as it is now: whoever builds an index waits for them."""
+    with psycopg.connect(url) as other:
+        other.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        other.execute("SELECT * FROM onward_presence.cursors")
+        yield other
+
+
+@pytest.fixture
+def url_of_2(postgres_url):
+    """A database in which a store of schema 2 is."""
+    with psycopg.connect(postgres_url) as db:
+        db.execute(SCHEMA_2.read_text())
+    return postgres_url
+
+
+def test_a_store_of_the_second_schema_is_used_while_its_indexes_are_built(run, url_of_2):
+    async def claim():
+        with looked_at(url_of_2) as other:
+            async with opened(url_of_2, "b") as store:
+                await until(lambda: half_built(url_of_2))
+                [due] = await store.read(lambda tx: tx.deliveries(["d"]))
+                assert (due.user, due.step) == ("ann", 0)
+                await store.write(
+                    locked(["cid"], wrote("cid", state.PutFollow(Follow("/a", "c", 1, 0, 0))))
+                )
+                assert (await store.read(lambda tx: tx.load_user("bob"))).registers["c"].info == ""
+                assert await half_built(url_of_2)
+                other.rollback()
+                await until(lambda: all_indexed(url_of_2))
+                [cid] = await store.read(lambda tx: tx.followed("cid", "", 9))
+                assert cid.subject == "/a"
+
+    run(claim())
+
+
+def test_stores_that_open_a_former_schema_at_the_same_time_build_each_index_once(run, url_of_2):
+    async def claim():
+        stores = [PostgresStore(url_of_2, 5.0) for _ in range(3)]
+        await asyncio.gather(*(store.open() for store in stores))
+        await until(lambda: all_indexed(url_of_2))
+        for store in stores:
+            await asyncio.wait_for(store._building, 10)
+            await store.close()
+        assert all(indexes_of(url_of_2).values())
+
+    run(claim())
+
+
+def test_an_index_that_was_left_half_built_is_built_by_the_next_start(run, url_of_2):
+    async def claim():
+        with looked_at(url_of_2):
+            async with opened(url_of_2):
+                await until(lambda: half_built(url_of_2))
+            # It was closed, and did not wait for the other.
+        assert await half_built(url_of_2)
+        assert "deliveries_due" in indexes_of(url_of_2), "what was there before serves meanwhile"
+        async with opened(url_of_2):
+            await until(lambda: all_indexed(url_of_2))
+        async with opened(url_of_2) as store:
+            assert store._building is None, "there is nothing left to build"
+
+    run(claim())
+
+
+def test_a_changed_store_has_the_indexes_of_a_new_one(run, url_of_2):
+    def definitions(url: str) -> set[str]:
+        with psycopg.connect(url) as db:
+            rows = db.execute(
+                "SELECT indexdef FROM pg_indexes WHERE schemaname = 'onward_presence'"
+            ).fetchall()
+        return {row[0] for row in rows}
+
+    async def claim():
+        async with opened(url_of_2):
+            await until(lambda: all_indexed(url_of_2))
+        changed = definitions(url_of_2)
+        with psycopg.connect(url_of_2) as db:
+            db.execute("DROP SCHEMA onward_presence CASCADE")
+        async with opened(url_of_2) as store:
+            assert store._building is None
+        assert definitions(url_of_2) == changed
 
     run(claim())
 

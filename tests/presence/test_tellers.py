@@ -318,7 +318,7 @@ def test_what_is_not_kept_for_one_that_stayed_away_is_told_as_a_gap(run, tmp_pat
                 stage.log.publish("/a", str(n))
             await stage.report()
             mine = partition_of("/a", PARTITIONS)
-            await stage.store.write(lambda tx: tx.trim_happenings(0.0, 4, 100))
+            await stage.store.write(lambda tx: tx.trim_happenings(0.0, 4, 10**9, 100))
             await observer.start()
             await kept_up(stage)
             assert observer.gaps == [(mine, 1, 6)]
@@ -336,7 +336,7 @@ def test_where_nothing_is_kept_the_gap_reaches_to_the_end(run, tmp_path):
             for n in range(10):
                 stage.log.publish("/a", str(n))
             await stage.report()
-            await stage.store.write(lambda tx: tx.trim_happenings(tx.now() + 9, 1_000, 100))
+            await stage.store.write(lambda tx: tx.trim_happenings(tx.now() + 9, 1_000, 10**9, 100))
             await observer.start()
             await kept_up(stage)
             assert observer.gaps == [(partition_of("/a", PARTITIONS), 1, 10)]

@@ -5,6 +5,8 @@ from services.presence.log_reader import LogReader
 from services.presence.notifications import Limits, Span
 from services.presence.outbox import Outbox
 from services.presence.state import (
+    BACKEND,
+    SELF,
     Endpoint,
     Follow,
     FollowKey,
@@ -152,6 +154,34 @@ def test_the_follows_of_a_user_who_stays_away_end_and_are_handed_over(run, make_
         assert await store.read(lambda tx: tx.users_waiting("/a")) == ["bob", "eve"]
 
     upkept(run, make_store, body, told=told, now=NOW)
+
+
+def test_what_users_follow_by_themselves_ends_when_they_were_there_for_long_in_no_way(
+    run, make_store
+):
+    async def body(store, log, step):
+        def own(asked_days_ago):
+            asked = int((NOW - asked_days_ago * DAY) * 1000)
+            return state.PutFollow(Follow("/a", SELF, asked, 0, 0, last_generation=asked))
+
+        backed = state.PutFollow(Follow("/a", BACKEND, 1, 0, 0))
+        users = {
+            "nobody": ([own(31)], True),
+            "asked": ([own(29)], False),
+            "came": ([own(60), offline("c", 29)], False),
+            "gone": ([own(60), offline("c", 31)], True),
+            "away": ([own(29), offline("c", 31)], False),
+            "backed": ([backed], False),
+        }
+        for user, (rows, _) in users.items():
+            await store.write(locked([user], wrote(user, *rows)))
+        await step()
+        for user, (_, ends) in users.items():
+            rows = await loaded(store, user)
+            assert [one.ended for one in rows.follows.values()] == [ends], user
+            assert bool(rows.handovers) is ends
+
+    upkept(run, make_store, body, now=NOW)
 
 
 async def loaded(store, user):

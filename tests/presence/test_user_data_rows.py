@@ -77,7 +77,7 @@ def test_what_backends_have_added_is_counted_by_user(run, make_store):
     async def body(store):
         await store.write(follows("ann", of("/a", BACKEND), of("/b", BACKEND), of("/c", "c1")))
         await store.write(follows("bob", of("/a", BACKEND, ended=True)))
-        counted = await store.read(lambda tx: tx.followed_by_backends(["ann", "bob", "cid"]))
+        counted = await store.read(lambda tx: tx.followed_without_client(["ann", "bob", "cid"]))
         assert counted == {"ann": 2}
 
     with_store(run, make_store, body)
@@ -131,18 +131,29 @@ def test_followers_come_by_user_and_client_with_how_they_stand(run, make_store):
         )
         online = Register("b2", 1, "s", 7, Standing.ONLINE, active=True, since=5.0)
         await store.write(lambda tx: tx.write_user("bob", state.PutRegister(online)))
-        away = Register("b1", 1, "s", 7, Standing.ONLINE, since=6.0, away=True)
+        away = Register("b2", 1, "s", 7, Standing.ONLINE, since=6.0, away=True)
         await store.write(lambda tx: tx.write_user("bob", state.PutRegister(away)))
-        everybody = [
-            Follower("ann", BACKEND, "offline", False, 0.0),
-            Follower("ann", "a1", "offline", False, 0.0),
-            Follower("bob", "b1", "online", False, 6.0, away=True),
-            Follower("bob", "b2", "online", True, 5.0),
-        ]
-        assert await store.read(lambda tx: tx.followers("/a", FIRST, 9)) == everybody
-        assert await store.read(lambda tx: tx.followers("/a", FIRST, 2)) == everybody[:2]
-        after = await store.read(lambda tx: tx.followers("/a", ("bob", "b1"), 9))
-        assert after == everybody[3:]
+        found_away = await store.read(lambda tx: tx.followers_there("/a", FIRST, 9))
+        assert found_away[0] == [Follower("bob", "b2", "online", False, 6.0, away=True)]
+        await store.write(lambda tx: tx.write_user("bob", state.PutRegister(online)))
+        offline = Register("b1", 1, "s", 7, Standing.OFFLINE, since=4.0)
+        await store.write(lambda tx: tx.write_user("bob", state.PutRegister(offline)))
+        there = [Follower("bob", "b2", "online", True, 5.0)]
+
+        async def counted(after, limit):
+            return await store.read(lambda tx: tx.count_followers("/a", after, limit))
+
+        async def found(after, limit):
+            return await store.read(lambda tx: tx.followers_there("/a", after, limit))
+
+        assert await counted(FIRST, 9) == (1, 2, None)
+        assert await counted(FIRST, 4) == (1, 2, ("bob", "b2"))
+        assert await counted(FIRST, 2) == (0, 1, ("ann", "a1"))
+        assert await counted(("ann", "a1"), 1) == (0, 1, ("bob", "b1"))
+        assert await counted(("bob", "b2"), 1) == (0, 0, None)
+        assert await found(FIRST, 9) == (there, None)
+        assert await found(FIRST, 3) == ([], ("bob", "b1"))
+        assert await found(("bob", "b1"), 1) == (there, ("bob", "b2"))
 
     with_store(run, make_store, body)
 

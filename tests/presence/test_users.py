@@ -6,9 +6,11 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from onward.extension.v1.extension_pb2 import UserPresence
 from onward.presence.v1 import presence_pb2
 from onward.presence.v1 import users_pb2 as pb
 
+from services.presence import users
 from services.presence.state import BACKEND
 from tests.presence.stage import Client, FakePlugin, Stage, staged
 from tests.waiting import until
@@ -126,6 +128,75 @@ def test_many_users_follow_many_subjects_and_a_repeat_adds_nothing(run, tmp_path
             await until(lambda: no_handovers(stage))
             assert await follows(stage, "u89") == []
             assert len(await follows(stage, "u90")) == 7
+
+    run(claim())
+
+
+def test_what_a_user_asks_to_follow_is_kept_apart_from_what_a_backend_adds(run, tmp_path):
+    async def claim():
+        async with staged(tmp_path) as stage:
+
+            async def own(*users):
+                asked = pb.AddFollowsRequest(users=users, subjects=["/a", "/b"], own=True)
+                return (await stage.users.AddFollows(asked, timeout=20)).added
+
+            code, _ = await status_of(own("ann", "bob"))
+            assert code == "INVALID_ARGUMENT"
+            assert await own("ann") == 2
+            assert await own("ann") == 0
+            assert await follow(stage, "/a") == 1
+            assert await follows(stage) == [("/a", ""), ("/a", ""), ("/b", "")]
+            assert await unfollow(stage, "/a", "/b") == 1, "a backend ends its own"
+            assert await follows(stage) == [("/a", ""), ("/b", "")]
+            assert await unfollow(stage, "/a", "/b", everywhere=True) == 2
+            assert await follows(stage) == []
+
+    run(claim())
+
+
+def test_of_many_subjects_an_extension_is_told_once_for_each_user(run, tmp_path):
+    async def claim():
+        async with staged(tmp_path) as stage:
+            await stage.store.write(lambda tx: tx.register_extension("x"))
+            subjects = [f"/s{n:02}" for n in range(100)]
+
+            async def told() -> list[tuple[str, int]]:
+                pages = await stage.store.read(
+                    lambda tx: tx.happenings_after("x", range(4), 1_000, 10_000_000)
+                )
+                rows = [UserPresence.FromString(row.payload) for page in pages for row in page.rows]
+                return sorted((row.user, len(row.subjects)) for row in rows)
+
+            await follow(stage, *subjects, users=["ann", "bob"])
+            assert await told() == [("ann", 100), ("bob", 100)]
+            await unfollow(stage, *subjects, users=["ann"])
+            assert await told() == [("ann", 0), ("ann", 100), ("bob", 100)]
+
+    run(claim())
+
+
+def test_who_is_erased_is_not_told_of_any_more_but_that_nothing_is_left(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(users, "_HAPPENINGS_AT_ONCE", 2)
+
+    async def claim():
+        async with staged(tmp_path) as stage:
+            await stage.store.write(lambda tx: tx.register_extension("x"))
+            others = [f"u{n}" for n in range(40)]
+            for user in ("ann", *others):
+                await follow(stage, "/a", users=[user])
+            await add_endpoint(stage)
+            await follow(stage, "/b")
+            for _ in range(2):
+                await stage.users.EraseUser(pb.EraseUserRequest(user="ann"), timeout=20)
+                pages = await stage.store.read(
+                    lambda tx: tx.happenings_after("x", range(4), 1_000, 10_000_000)
+                )
+                rows = [row.payload for page in pages for row in page.rows]
+                told = [UserPresence.FromString(payload) for payload in rows]
+                assert MAIL.encode() not in b"".join(rows)
+                [last] = [one for one in told if one.user == "ann"]
+                assert not (last.subjects or last.external_tokens)
+                assert {one.user for one in told} == {"ann", *others}
 
     run(claim())
 

@@ -635,12 +635,21 @@ class GetPresenceResponse(_message.Message):
     ABSENT_FIELD_NUMBER: _builtins.int
     NEXT_AFTER_USER_FIELD_NUMBER: _builtins.int
     LAST_SEEN_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     present: _builtins.int
-    """Of a subject: clients that follow it and are online or in their grace, counted up to 100,000."""
+    """Of a subject: clients that follow it and are online or in their grace; as `more` says. Of a
+    subject with thousands of followers, as it was up to 3 seconds ago.
+    """
     absent: _builtins.int
-    """Of a subject: clients that follow it and are offline, counted up to 100,000."""
+    """Of a subject: clients that follow it and are offline; likewise."""
     next_after_user: _builtins.str
-    """Of a subject: what to go on behind; empty: that was all."""
+    """Of a subject: what to go on behind; empty: that was all. There may be one also behind fewer
+    clients than were asked for, even none: one call looks at 10,000 followers at most.
+    """
+    more: _builtins.bool
+    """Of a subject: `present` and `absent` are of its first 10,000 followers, by user, and it has
+    more.
+    """
     @_builtins.property
     def clients(self) -> _containers.RepeatedCompositeFieldContainer[Global___PresentClient]:
         """Of a subject: clients that follow it and are online or in their grace, by user. Of a user: all
@@ -659,10 +668,11 @@ class GetPresenceResponse(_message.Message):
         absent: _builtins.int = ...,
         next_after_user: _builtins.str = ...,
         last_seen: _timestamp_pb2.Timestamp | None = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen", b"last_seen"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "clients", b"clients", "last_seen", b"last_seen", "next_after_user", b"next_after_user", "present", b"present"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "clients", b"clients", "last_seen", b"last_seen", "more", b"more", "next_after_user", b"next_after_user", "present", b"present"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -181,7 +181,8 @@ class PresenceQueryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPresence(self, request, context):
-        """Who is there: on a subject, or of one user. Errors: INVALID_ARGUMENT.
+        """Who is there: on a subject, or of one user. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too
+        many subjects are being looked at).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,7 +190,8 @@ class PresenceQueryServiceServicer:
 
     def WatchPresence(self, request, context):
         """Tells what GetPresence would, now and whenever it has changed, until cancelled. Changes close to
-        one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
+        one another are told as one, and the more it costs to look, the later. Errors:
+        INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch, or as of GetPresence).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

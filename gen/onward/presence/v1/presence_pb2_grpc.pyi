@@ -96,10 +96,13 @@ class PresenceQueryServiceStub:
     one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
     """
     GetPresence: _grpc.UnaryUnaryMultiCallable[_presence_pb2.GetPresenceRequest, _presence_pb2.GetPresenceResponse]
-    """Who is there: on a subject, or of one user. Errors: INVALID_ARGUMENT."""
+    """Who is there: on a subject, or of one user. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too
+    many subjects are being looked at).
+    """
     WatchPresence: _grpc.UnaryStreamMultiCallable[_presence_pb2.WatchPresenceRequest, _presence_pb2.WatchPresenceResponse]
     """Tells what GetPresence would, now and whenever it has changed, until cancelled. Changes close to
-    one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
+    one another are told as one, and the more it costs to look, the later. Errors:
+    INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch, or as of GetPresence).
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_presence_pb2.GetStatusRequest, _presence_pb2.GetStatusResponse]
     """How presence stands, for operators: the store, and this replica. Errors: UNAVAILABLE (retry)."""
@@ -122,10 +125,13 @@ class PresenceQueryServiceAsyncStub(PresenceQueryServiceStub):
     one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
     """
     GetPresence: _aio.UnaryUnaryMultiCallable[_presence_pb2.GetPresenceRequest, _presence_pb2.GetPresenceResponse]  # type: ignore[assignment]
-    """Who is there: on a subject, or of one user. Errors: INVALID_ARGUMENT."""
+    """Who is there: on a subject, or of one user. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too
+    many subjects are being looked at).
+    """
     WatchPresence: _aio.UnaryStreamMultiCallable[_presence_pb2.WatchPresenceRequest, _presence_pb2.WatchPresenceResponse]  # type: ignore[assignment]
     """Tells what GetPresence would, now and whenever it has changed, until cancelled. Changes close to
-    one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
+    one another are told as one, and the more it costs to look, the later. Errors:
+    INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch, or as of GetPresence).
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_presence_pb2.GetStatusRequest, _presence_pb2.GetStatusResponse]  # type: ignore[assignment]
     """How presence stands, for operators: the store, and this replica. Errors: UNAVAILABLE (retry)."""
@@ -169,7 +175,9 @@ class PresenceQueryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _presence_pb2.GetPresenceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_presence_pb2.GetPresenceResponse, _abc.Awaitable[_presence_pb2.GetPresenceResponse]]:
-        """Who is there: on a subject, or of one user. Errors: INVALID_ARGUMENT."""
+        """Who is there: on a subject, or of one user. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too
+        many subjects are being looked at).
+        """
 
     @_abc_1.abstractmethod
     def WatchPresence(
@@ -178,7 +186,8 @@ class PresenceQueryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_presence_pb2.WatchPresenceResponse], _abc.AsyncIterator[_presence_pb2.WatchPresenceResponse]]:
         """Tells what GetPresence would, now and whenever it has changed, until cancelled. Changes close to
-        one another are told as one. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch).
+        one another are told as one, and the more it costs to look, the later. Errors:
+        INVALID_ARGUMENT, RESOURCE_EXHAUSTED (too many watch, or as of GetPresence).
         """
 
     @_abc_1.abstractmethod

@@ -90,7 +90,9 @@ class FollowedSubject(_message.Message):
     subject: _builtins.str
     """The subject."""
     client_id: _builtins.str
-    """The client; empty: added by a backend."""
+    """The client; empty: added by a backend, or by the user without a client. There may be one of
+    each.
+    """
     base: _builtins.int
     """The follow begins after this seq."""
     @_builtins.property
@@ -123,6 +125,12 @@ class AddFollowsRequest(_message.Message):
 
     USERS_FIELD_NUMBER: _builtins.int
     SUBJECTS_FIELD_NUMBER: _builtins.int
+    OWN_FIELD_NUMBER: _builtins.int
+    own: _builtins.bool
+    """The user asks, without a client: the follow ends as a client's does, when the user has been away
+    for long, and to ask again renews it. Only for one user. False: a backend asks, and only it, or
+    a revocation, ends the follow.
+    """
     @_builtins.property
     def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required, at most 1,000."""
@@ -136,10 +144,11 @@ class AddFollowsRequest(_message.Message):
         *,
         users: _abc.Iterable[_builtins.str] | None = ...,
         subjects: _abc.Iterable[_builtins.str] | None = ...,
+        own: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["subjects", b"subjects", "users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["own", b"own", "subjects", b"subjects", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
