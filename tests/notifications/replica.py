@@ -42,6 +42,7 @@ class Replica:
             self.store,
             PARTITIONS,
             coordinators=lambda: [ADDRESS],
+            owner_of=lambda _: ADDRESS,
             live_edges=lambda: sorted(scene.edges.live),
             edge_is_alive=self._edge_is_alive,
             is_member=scene.cast.is_member,
