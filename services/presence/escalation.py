@@ -63,9 +63,10 @@ def hastened(siblings: Sequence[Delivery], now: float) -> list[Delivery]:
     if any(one.step < step and one.state not in _NOT_SENT for one in siblings):
         return []
     return [
-        replace(one, due_at=now)
+        # What is put off for the user is asked about again.
+        replace(one, due_at=now, reason="")
         for one in siblings
         if one.step == step and step > 0 and one.due_at is not None and one.due_at > now
-        # Not what has been tried, or is held. What is put off for the user is asked about again.
+        # Not what has been tried, or is held.
         if not one.attempts and not one.held
     ]

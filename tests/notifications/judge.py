@@ -233,8 +233,11 @@ class Judge:
         plans = self.plans(subject, first, last, rest)
         row = Row(first, last, notification, reason, plans, rest)
         what = f"{first}–{last} of {subject} for {user}"
-        if any(one.first <= last and first <= one.last for one in rows):
+        again = [one for one in rows if one.first <= last and first <= one.last]
+        # What a follow that had ended left out may be due to one that began since.
+        if any(one.notification or one.reason != "UNSUBSCRIBED" for one in again):
             self.break_("N1", f"{what} was decided twice")
+        rows[:] = [one for one in rows if one not in again]
         rows.append(row)
         if notification:
             self._notified(user, row, subject, what)
