@@ -481,7 +481,9 @@ class Result(_message.Message):
     """For operators: a status code, a sentence. No content, no token; at most 256 bytes are kept."""
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
-        """With RETRY: the provider's wish; absent: none."""
+        """With RETRY, and with UNKNOWN that is repeated: not before that, by the provider's wish or the
+        plugin's; absent: none.
+        """
 
     @_builtins.property
     def gone_since(self) -> _timestamp_pb2.Timestamp:
