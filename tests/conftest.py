@@ -5,9 +5,10 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import pytest
 
@@ -93,12 +94,18 @@ def log_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _log_folder
 
 
-@pytest.fixture(autouse=True)
-def log_of_this_process(log_folder: Path) -> Generator[None]:
-    """Services that run within the tests' process log into a file, at debug level."""
+@pytest.fixture(scope="session")
+def tests_log(log_folder: Path) -> Generator[TextIO]:
+    """Open all along: threads of servers that a module keeps log between its tests too."""
     with (log_folder / "tests.log").open("a", encoding="utf-8") as stream:
-        logs.configure("tests", "debug", stream)
-        yield
+        yield stream
+        logs.configure("tests", "debug", sys.stderr)
+
+
+@pytest.fixture(autouse=True)
+def log_of_this_process(tests_log: TextIO) -> None:
+    """Services that run within the tests' process log into a file, at debug level."""
+    logs.configure("tests", "debug", tests_log)
 
 
 @pytest.hookimpl(trylast=True)

@@ -136,6 +136,4 @@ class MailDouble:
             require_starttls=True,
             authenticator=self._login,
             auth_required=True,
-            # Its STARTTLS is made for this loop, whatever other tests have set.
-            loop=asyncio.SelectorEventLoop(),
         )
