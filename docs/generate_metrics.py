@@ -42,6 +42,8 @@ SHOWN_BY = {
     "edge_publish_burst": _REFUSED % "RATE_LIMITED",
     "edge_http_publish_rate": 'onward_edge_http_requests_total{status="429"}',
     "edge_http_publish_burst": 'onward_edge_http_requests_total{status="429"}',
+    "edge_callback_rate": 'onward_edge_http_requests_total{status="429"}',
+    "edge_callback_burst": 'onward_edge_http_requests_total{status="429"}',
     "edge_drain_rate": "onward_edge_sessions",
     "edge_external_tokens_max": _REFUSED % "TOO_MANY_EXTERNAL_TOKENS",
     "edge_recovery_messages_max": _STARTS,
@@ -91,8 +93,12 @@ SHOWN_BY = {
     "presence_report_entries_max": "onward_presence_report_entries",
     "presence_fanout_users_max": "onward_presence_fanout_users",
     "notifier_smtp_connections": "onward_notifier_smtp_connections_total",
+    "notifier_fcm_connections": 'onward_notifier_http_under_way{channel="fcm"}',
+    "notifier_webpush_connections": 'onward_notifier_http_under_way{channel="webpush"}',
     "notifier_batch_max": "onward_notifier_batch",
     "notifier_calls_max": "onward_notifier_under_way",
+    "presence_extension_calls_max": "onward_presence_extension_calls_under_way",
+    "presence_retain_extension_max": "onward_presence_extension_told_total",
 }
 
 

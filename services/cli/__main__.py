@@ -29,6 +29,8 @@ COMMANDS = {
     "erase": "services.cli.erase",
     "status": "services.cli.status",
     "drain": "services.cli.drain",
+    "conformance": "services.cli.conformance",
+    "send-test": "services.cli.send_test",
 }
 
 
@@ -53,6 +55,31 @@ GROUPS: Mapping[str, Group] = {
     "profile": Group(
         "What a user wants: language, quiet hours, preferences.",
         dict.fromkeys(("get", "set"), "services.cli.profile"),
+    ),
+    "notifiers": Group(
+        "Plugins that send notifications.",
+        {
+            "list": "services.cli.notifiers",
+            "add": "services.cli.notifiers",
+            "remove": "services.cli.notifiers",
+        },
+    ),
+    "dead-letters": Group(
+        "Deliveries that were given up.",
+        {
+            "list": "services.cli.dead_letters",
+            "show": "services.cli.dead_letters",
+            "replay": "services.cli.dead_letters",
+            "drop": "services.cli.dead_letters",
+        },
+    ),
+    "extensions": Group(
+        "Programs that are told who comes and goes, and what is published.",
+        {
+            "list": "services.cli.extensions",
+            "add": "services.cli.extensions",
+            "remove": "services.cli.extensions",
+        },
     ),
 }
 

@@ -88,6 +88,13 @@ class Backend(Protocol):
         """The answer of a method of presence's `UserService`, or a refusal; `user` is whom it is
         about most. Every one may be repeated."""
 
+    async def ask_registry(self, method: str, request: Any) -> Any:
+        """Calls a method of presence's `RegistryService`; its answer, or a refusal."""
+
+    async def ask_deliveries(self, method: str, request: Any) -> Any:
+        """Calls a method of presence's `DeliveryService`; its answer, a refusal, or None: there is
+        no such thing as is asked for."""
+
     async def picture(self) -> Picture:
         """What every member of the cluster says of itself now; nobody's silence makes it fail."""
 

@@ -85,6 +85,12 @@ class ExchangeBackend:
     async def users(self, method: str, user: str, request: Message) -> Any:
         return await self._readers.users(method, user, request)
 
+    async def ask_registry(self, method: str, request: Any) -> Any:
+        return await self._readers.ask_registry(method, request)
+
+    async def ask_deliveries(self, method: str, request: Any) -> Any:
+        return await self._readers.ask_deliveries(method, request)
+
     async def picture(self) -> Picture:
         return await self._readers.members.picture()
 

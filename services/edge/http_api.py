@@ -19,6 +19,9 @@ from services.chassis.refusals import Code, refuse
 from services.edge import codec
 from services.edge.backend import Backend, History
 from services.edge.cluster_status import status_object
+from services.edge.http_callbacks import CallbackLimits, CallbackRoutes
+from services.edge.http_delivery import DeliveryRoutes
+from services.edge.http_extensions import ExtensionRoutes
 from services.edge.http_mute import HttpMute
 from services.edge.http_page import page_routes
 from services.edge.http_presence import HttpPresence
@@ -59,6 +62,7 @@ class HttpApi:
         shared: bool = False,
         stories: StoryLimits = StoryLimits(),  # noqa: B008 - frozen
         link_key: str = "",
+        callbacks: CallbackLimits = CallbackLimits(),  # noqa: B008 - frozen
     ) -> None:
         self._backend = backend
         self._requests = Requests(authenticator, body_s)
@@ -69,6 +73,16 @@ class HttpApi:
         self._users = HttpUsers(backend, self._requests)
         self._presence = HttpPresence(backend, self._requests, self._stories)
         self._mute = HttpMute(backend, link_key)
+        self._extensions = ExtensionRoutes(
+            backend.ask_registry, self._check_admin, self._requests.body
+        )
+        self._deliveries = DeliveryRoutes(
+            backend.ask_registry,
+            backend.ask_deliveries,
+            self._check_admin,
+            self._requests.body,
+        )
+        self._callbacks = CallbackRoutes(backend.ask_deliveries, callbacks)
 
     def routes(self) -> list[web.RouteDef]:
         """All paths but the handshake."""
@@ -84,6 +98,9 @@ class HttpApi:
             *self._users.routes(),
             *self._presence.routes(),
             *self._mute.routes(),
+            *self._extensions.routes(),
+            *self._deliveries.routes(),
+            *self._callbacks.routes(),
         ]
         return [*routes, *page_routes()] if self._page else routes
 
@@ -182,6 +199,9 @@ class HttpApi:
             message = "Several processes share this address; each has ONWARD_EDGE_METRICS_PORT."
             raise Refused(refuse(Code.UNSUPPORTED, message), 404)
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    def _check_admin(self, request: web.Request) -> None:
+        self._requests.admin(request, "do that")
 
 
 def _read_publish(value: dict[str, Any]) -> client_pb2.Publish:

@@ -47,16 +47,19 @@ class Requests:
             raise Refused(refuse(Code.FORBIDDEN, f"Only an administrator may {what}."))
         return caller
 
-    async def object(self, request: web.Request) -> dict[str, Any]:
-        """The body, a JSON object."""
+    async def body(self, request: web.Request) -> bytes:
+        """The body, as it came."""
         try:
             async with asyncio.timeout(self._body_s):
-                body = await request.read()
+                return await request.read()
         except TimeoutError:
             late = refuse(Code.ARGUMENT_INVALID, "The body did not come in time.")
             raise Refused(late, 408) from None
+
+    async def object(self, request: web.Request) -> dict[str, Any]:
+        """The body, a JSON object."""
         try:
-            value = orjson.loads(body)
+            value = orjson.loads(await self.body(request))
         except orjson.JSONDecodeError:
             malformed = refuse(Code.FRAME_MALFORMED, "The body is no valid JSON.")
             raise Refused(malformed) from None

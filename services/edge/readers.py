@@ -16,7 +16,13 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
-from onward.presence.v1 import presence_pb2, presence_pb2_grpc, users_pb2_grpc
+from onward.presence.v1 import (
+    deliveries_pb2_grpc,
+    presence_pb2,
+    presence_pb2_grpc,
+    registry_pb2_grpc,
+    users_pb2_grpc,
+)
 
 from services.chassis import logs
 from services.chassis.channel import credentials, open_channel
@@ -31,6 +37,20 @@ _EXPLAIN_S: Final = 5.0
 _GONE_S: Final = 0.5  # a connect waits for it
 _COORDINATORS_ASKED: Final = 2
 _PRESENCES_ASKED: Final = 2
+_REGISTRY_S: Final = 5.0  # it writes to the store and to etcd
+_REGISTRY_REFUSES: Final = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
+# Of deliveries, by method: how long each may take; the others as the first.
+_DELIVERIES_S: Final = 5.0
+_DELIVERIES_LONGER_S: Final = {
+    "ReplayDeadLetters": 25.0,
+    "DropDeadLetters": 25.0,
+    "SendTest": 25.0,
+}
+# Whoever asks twice sends twice.
+_ASKED_ONCE: Final = ("SendTest",)
 # A replica that failed is asked last for so long: about until the directory says if it is gone.
 _AVOIDED_S: Final = 5.0
 # What may take longer, since it is about many users, or waits for what is under way.
@@ -177,6 +197,55 @@ class Readers:
         request = presence_pb2.ListGoneEndpointsRequest(user=user, client_id=client_id)
         answer = await self._ask_presence("ListGoneEndpoints", user, request, _GONE_S)
         return () if isinstance(answer, Refusal) else tuple(answer.uris)
+
+    async def ask_registry(self, method: str, request: Any) -> Any:
+        """Calls a method of presence's registry, on any replica; its answer, or a refusal. Each
+        of them can be called again."""
+        refusal = refuse(Code.UNAVAILABLE, _NO_PRESENCE, 1000)
+        for address in self._presences(""):
+            stub = registry_pb2_grpc.RegistryServiceStub(self._channel(address))
+            try:
+                return await getattr(stub, method)(request, timeout=_REGISTRY_S)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in _REGISTRY_REFUSES:
+                    # Presence's own words, about what an operator gave.
+                    return refuse(Code.ARGUMENT_INVALID, error.details() or "It cannot be taken.")
+                log.warning("registry_failed", method=method, status=error.code().name)
+            except asyncio.CancelledError:
+                _raise_if_cancelled()
+            self._avoid(address)
+            refusal = refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
+        return refusal
+
+    async def ask_deliveries(self, method: str, request: Any) -> Any:
+        """Calls a method of presence's `DeliveryService`, on any replica; its answer, a refusal, or
+        None for NOT_FOUND. What a replica that failed had begun may be begun again."""
+        refusal = refuse(Code.UNAVAILABLE, _NO_PRESENCE, 1000)
+        clock = asyncio.get_running_loop()
+        until = clock.time() + _DELIVERIES_LONGER_S.get(method, _DELIVERIES_S)
+        for address in self._presences(""):
+            stub = deliveries_pb2_grpc.DeliveryServiceStub(self._channel(address))
+            try:
+                return await getattr(stub, method)(request, timeout=until - clock.time())
+            except grpc.aio.AioRpcError as error:
+                status, words = error.code(), error.details() or _PRESENCE_SILENT
+                if status is grpc.StatusCode.NOT_FOUND:
+                    return None
+                if status is grpc.StatusCode.INVALID_ARGUMENT:
+                    # Presence's own words, as those below.
+                    return refuse(Code.ARGUMENT_INVALID, words)
+                if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    return refuse(Code.STORE_FULL, words, 5000)
+                if status is grpc.StatusCode.FAILED_PRECONDITION:
+                    return refuse(Code.UNAVAILABLE, words)
+                log.warning("deliveries_failed", method=method, status=status.name)
+            except asyncio.CancelledError:
+                _raise_if_cancelled()
+            self._avoid(address)
+            refusal = refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
+            if method in _ASKED_ONCE or clock.time() >= until:
+                break
+        return refusal
 
     async def close(self) -> None:
         """Ends all calls."""

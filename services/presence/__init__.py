@@ -8,9 +8,12 @@
           timers, handovers, fanouts, upkeep: what comes due later; each a loop on the store
                                 │
       plugins ◀══Notify══ dispatch ─▶ claims ─▶ sending   (core: the check at send)
+                              └─▶ calls ─▶ rendering ─▶ render_worker ══▶ render_process
 
 state, change, cover    rows of a user and questions about them
 breaker, answers        when a plugin may be called; what its answers mean
+entitlement             the hook that is asked before content leaves
+templates, wording      what a notification says (sandbox: the language of templates)
 log_reader, contents    the log through a coordinator; what a notification is about
 explain, audience       the story of each message, in sentences; who is there
 users, wishes, backend  what backends and users change (backend: a core)

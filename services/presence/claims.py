@@ -1,16 +1,19 @@
 """The claim to send: what may go to a plugin now, checked and claimed in one transaction.
 
-Runs inside the store. Asks the core's check at send (`sending.may_send`) for each delivery, and
-writes its verdict: claimed, held, or cancelled. Knows rows and verdicts; must not know plugins'
-calls. Commit before the call, so that no delivery is handed over twice without being called
-unknown in between.
+Runs inside the store. Asks the cores' checks at send (`sending.may_send`, `decision.recheck`) for
+each delivery, and writes their verdict: claimed, held, put off, or cancelled. Knows rows and
+verdicts; must not know plugins' calls. Commit before the call, so that no delivery is handed over
+twice without being called unknown in between.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from services.presence import metrics
-from services.presence.cover import first_unacknowledged
+from services.presence.cover import first_unacknowledged, voices
+from services.presence.decision import Later, Suppressed, recheck
+from services.presence.entitlement import Judged, entitled
+from services.presence.escalation import hastened, is_settled
 from services.presence.notifications import (
     NOTHING_SENT,
     Delivery,
@@ -19,10 +22,14 @@ from services.presence.notifications import (
     Span,
     cancel,
     claim,
+    defer,
     expire,
     hold,
 )
+from services.presence.plan import DEFAULT_PLAN, Plan, Policy, Priority
 from services.presence.plugins import Description
+from services.presence.profile import NO_PROFILE, Profile
+from services.presence.routing import Routing
 from services.presence.sending import may_send
 from services.presence.state import (
     Cancel,
@@ -44,6 +51,17 @@ class Claimed:
     delivery: Delivery
     attempt: Attempt
     spans: tuple[Span, ...]
+    plan: Plan = DEFAULT_PLAN
+    profile: Profile = NO_PROFILE
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRules:
+    """What claims take from settings and files. `routing()` is the routing of now."""
+
+    hold_max_s: float
+    hold_check_s: float
+    routing: Callable[[], Routing] = Routing
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,38 +73,65 @@ class _Rows:
     # By (user, subject).
     states: Mapping[tuple[str, str], UserState]
     uris: Mapping[str, Mapping[str, bool]]
+    profiles: Mapping[str, Profile]
+    routing: Routing
+    # By (user, URI), where an endpoint is silenced by these alone.
+    registrants: Mapping[tuple[str, str], Sequence[str]]
+    # All deliveries of notifications of which a further step is due.
+    siblings: Mapping[str, Sequence[Delivery]]
+    # By (user, channel), where there are caps; those that the batch uses up are put in.
+    paces: dict[tuple[str, str], float] = field(default_factory=dict)
+    paced: set[tuple[str, str]] = field(default_factory=set)
 
 
 def claim_deliveries(
     tx: Transaction,
     deliveries: Sequence[Delivery],
     description: Description,
-    hold_max_s: float,
-    hold_check_s: float,
+    rules: ClaimRules,
+    judged: Judged | None = None,
 ) -> list[Claimed]:
     """Claim those of the deliveries, as this transaction has read them, that are due and may be
-    sent."""
+    sent. `judged`: who is entitled; None: nobody is asked."""
     now = tx.now()
     due = [one for one in deliveries if one.due_at is not None and one.due_at <= now]
-    rows = _read(tx, due)
+    if not due:
+        return []
+    rows = _read(tx, due, rules.routing())
     claimed: list[Claimed] = []
     ended: list[Delivery] = []
     for delivery in due:
-        found = _judge(tx, delivery, rows, hold_max_s, hold_check_s)
+        found = _judge(tx, delivery, rows, rules, judged)
         if isinstance(found, Delivery):
             ended.append(found)
         elif found:
-            claimed.append(_begin(delivery, found, description, now))
+            claimed.append(_begin(delivery, found, rows, description, now))
     tx.put_deliveries([*ended, *(one.delivery for one in claimed)])
-    tx.close_notifications([one.notification_id for one in ended], sent=False)
+    # What waits on has been handed to nobody, so that messages go on joining it.
+    over = [one for one in ended if one.due_at is None]
+    tx.close_notifications([one.notification_id for one in over], sent=False)
+    hasten(tx, over, [rows.notifications.get(one.notification_id) for one in over])
     tx.close_notifications([one.delivery.notification_id for one in claimed], sent=True)
     tx.put_attempts([one.attempt for one in claimed])
+    if rows.paced:
+        tx.put_paces({key: rows.paces[key] for key in rows.paced})
     for delivery in due:
         metrics.wait_seconds.observe(now - (delivery.due_at or now))
     return claimed
 
 
-def _read(tx: Transaction, deliveries: Sequence[Delivery]) -> _Rows:
+def hasten(
+    tx: Transaction, ended: Sequence[Delivery], notifications: Sequence[Notification | None]
+) -> None:
+    """Go on to the next steps of the escalations of which these deliveries have ended. After they
+    were written."""
+    for delivery, notification in zip(ended, notifications, strict=True):
+        if notification is not None and len(notification.plan.steps) > 1:
+            siblings = tx.deliveries_of(delivery.notification_id)
+            tx.put_deliveries(hastened(siblings, tx.now()))
+
+
+def _read(tx: Transaction, deliveries: Sequence[Delivery], routing: Routing) -> _Rows:
     ids = list(dict.fromkeys(delivery.notification_id for delivery in deliveries))
     users_of: dict[str, dict[str, None]] = {}
     for delivery in deliveries:
@@ -96,19 +141,28 @@ def _read(tx: Transaction, deliveries: Sequence[Delivery]) -> _Rows:
         for subject, users in users_of.items()
         for user, state_now in tx.load_followers(list(users), subject).items()
     }
+    users = list({delivery.user for delivery in deliveries})
+    notifications = tx.notifications(ids)
+    by_endpoint = any(one.plan.policy is Policy.ENDPOINT for one in notifications.values())
+    escalated = [one.notification_id for one in deliveries if one.step]
     return _Rows(
-        notifications=tx.notifications(ids),
+        notifications=notifications,
         members=tx.members_of(ids),
         states=states,
-        uris=tx.uris_of(list({delivery.user for delivery in deliveries})),
+        uris=tx.uris_of(users),
+        profiles=tx.profiles(users),
+        routing=routing,
+        registrants=tx.registrants(users) if by_endpoint else {},
+        siblings=tx.deliveries_of_all(escalated) if escalated else {},
+        paces=dict(tx.paces(users)) if routing.caps else {},
     )
 
 
 def _judge(
-    tx: Transaction, delivery: Delivery, rows: _Rows, hold_max_s: float, hold_check_s: float
+    tx: Transaction, delivery: Delivery, rows: _Rows, rules: ClaimRules, judged: Judged | None
 ) -> Delivery | tuple[Span, ...]:
-    """What of the delivery may be sent now; the delivery as it has ended; or, if it is held,
-    nothing: that has been written."""
+    """What of the delivery may be sent now; the delivery as it has ended, or is put off; or, if it
+    is held, nothing: that has been written."""
     notification = rows.notifications.get(delivery.notification_id)
     spans = {span.to_seq: span for span in rows.members[delivery.notification_id]}
     if delivery.expires_at <= tx.now():
@@ -117,13 +171,22 @@ def _judge(
         return cancel(delivery, "ENDPOINT_REMOVED")
     if notification is None or not spans:
         return cancel(delivery, "ACKNOWLEDGED")
+    if delivery.step and is_settled(delivery, rows.siblings.get(delivery.notification_id, ())):
+        return cancel(delivery, "RECEIPTED")
+    policy = notification.plan.policy
+    registrants = rows.registrants.get((delivery.user, delivery.uri), ())
+    state_now = voices(rows.states[delivery.user, delivery.subject], policy, registrants)
     # A span of several messages is judged by its last one, and told without those acknowledged.
     messages = [Message(delivery.subject, span.to_seq, span.pos) for span in spans.values()]
-    state_now = rows.states[delivery.user, delivery.subject]
     holds = _holds(tx, state_now, notification)
-    match may_send(state_now, messages, holds, tx.now(), hold_max_s):
+    match may_send(state_now, messages, holds, tx.now(), rules.hold_max_s):
         case Send(left, acknowledged):
-            _take_out(tx, notification, acknowledged)
+            if (refused := entitled(tx, delivery, judged)) is not None:
+                return refused
+            if (put_off := _restrained(tx, delivery, notification.plan, rows)) is not None:
+                return put_off
+            if policy is Policy.USER:
+                _take_out(tx, notification, acknowledged)
             return tuple(
                 _unacknowledged(state_now, delivery.subject, spans[message.seq]) for message in left
             )
@@ -133,10 +196,29 @@ def _judge(
                 # it before its next delivery is judged.
                 named = replace(put.hold, first_seq=notification.first_seq)
                 tx.write_user(delivery.user, PutHold(named))
-            tx.put_deliveries([hold(delivery, min(until, tx.now() + hold_check_s))])
+            tx.put_deliveries([hold(delivery, min(until, tx.now() + rules.hold_check_s))])
             return ()
         case Cancel(reason):
             return cancel(delivery, reason.value)
+
+
+def _restrained(tx: Transaction, delivery: Delivery, plan: Plan, rows: _Rows) -> Delivery | None:
+    """The delivery as what the user wants makes it; None: it may go, and is within the cap."""
+    user, channel = delivery.user, delivery.scheme
+    # A further try of what was counted is not counted again.
+    cap = rows.routing.cap(channel) if not delivery.attempts else None
+    used_up_to = rows.paces.get((user, channel), 0.0)
+    profile = rows.profiles.get(user, NO_PROFILE)
+    now = tx.now()
+    match recheck(delivery.subject, channel, plan, profile, now, cap, used_up_to):
+        case Suppressed(reason):
+            return cancel(delivery, reason)
+        case Later(until, reason):
+            return defer(delivery, until, reason)
+    if cap is not None and plan.priority is not Priority.URGENT:
+        rows.paces[user, channel] = cap.after(used_up_to, now)
+        rows.paced.add((user, channel))
+    return None
 
 
 def _holds(tx: Transaction, state_now: UserState, notification: Notification) -> Mapping[str, Hold]:
@@ -166,8 +248,13 @@ def _may_have_been_sent(tx: Transaction, notification: Notification) -> bool:
 
 
 def _begin(
-    delivery: Delivery, spans: tuple[Span, ...], description: Description, now: float
+    delivery: Delivery,
+    spans: tuple[Span, ...],
+    rows: _Rows,
+    description: Description,
+    now: float,
 ) -> Claimed:
     sending = claim(delivery, description.repeats_unknown(delivery.scheme))
     attempt = Attempt(sending.id, sending.attempts, now, description.name)
-    return Claimed(sending, attempt, spans)
+    plan = rows.notifications[delivery.notification_id].plan
+    return Claimed(sending, attempt, spans, plan, rows.profiles.get(delivery.user, NO_PROFILE))

@@ -6,20 +6,27 @@ Rules:
 - A mark speaks for a subscription if it is of the edge, alive or dead, of the client's register;
   if the follow was last subscribed by that register's session, whose end presence has not
   processed; and if the mark's round is above the round in which the subscription was formed.
-- A client answers for n if it follows the subject with base < n, and is online or in grace.
+- A client answers for n if it follows the subject with base < n, and is online or in grace, but
+  not while it is away: online, and looked at by nobody for long. Meanwhile no mark speaks for it.
+- Who counts is a question of policy: all clients of the user, for an endpoint only those that
+  registered it, or none (`voices`).
 
 Knows: rows and marks. Must not know: what is done about the answers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
+
+from services.presence.plan import Policy
 from services.presence.state import Follow, Message, Standing, UserState
 
 
 def marked_pos(state: UserState, follow: Follow) -> int:
     """How far, in the subject's partition, a mark speaks for the follow; 0: none does."""
     register = state.registers.get(follow.client_id)
-    if follow.ended or register is None or register.ended:
+    if follow.ended or register is None or register.ended or register.away:
         return 0
     if follow.session_id != register.session_id:
         return 0
@@ -43,7 +50,19 @@ def answers(state: UserState, follow: Follow, message: Message) -> bool:
     if follow.ended or follow.subject != message.subject or follow.base >= message.seq:
         return False
     register = state.registers.get(follow.client_id)
-    return register is not None and register.standing is not Standing.OFFLINE
+    if register is None or register.away:
+        return False
+    return register.standing is not Standing.OFFLINE
+
+
+def voices(state: UserState, policy: Policy, registrants: Collection[str]) -> UserState:
+    """The state with those follows alone that may silence a delivery under the policy;
+    `registrants` are the clients that registered its endpoint."""
+    if policy is Policy.USER:
+        return state
+    heard = registrants if policy is Policy.ENDPOINT else ()
+    follows = {key: one for key, one in state.follows.items() if one.client_id in heard}
+    return replace(state, follows=follows)
 
 
 def is_acknowledged(state: UserState, message: Message) -> bool:

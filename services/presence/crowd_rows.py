@@ -3,9 +3,10 @@
 Part of `store.UserRows`. Also keeps marks and fan-outs, which are nobody's own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from services.chassis.subjects import partition_of
+from services.presence.plan import decode, encode
 from services.presence.rows import Rows
 from services.presence.sql import listed
 from services.presence.state import FollowKey, Handover
@@ -17,6 +18,10 @@ AWAITED = (
     " (SELECT 1 FROM waiting WHERE waiting.subject = value)"
 )
 _WAITING = "SELECT DISTINCT user FROM waiting WHERE subject = ? AND user > ? ORDER BY user LIMIT ?"
+_FOLLOWING = (
+    "SELECT DISTINCT user FROM follows WHERE subject = ? AND ended = 0 AND user > ?"
+    " ORDER BY user LIMIT ?"
+)
 _MINE = "partition IN (SELECT value FROM each_number(?))"
 
 
@@ -30,8 +35,20 @@ class CrowdRows(Rows):
     ) -> Sequence[str]:
         return [row[0] for row in self.db.rows(_WAITING, (subject, after_user, limit))]
 
-    def crowds(self, subjects: Sequence[str], limit: int) -> Mapping[str, Sequence[str]]:
-        pages = self.db.rows_of_all([(_WAITING, (subject, "", limit)) for subject in subjects])
+    def users_following(
+        self, subject: str, after_user: str = "", limit: int = 1_000
+    ) -> Sequence[str]:
+        return [row[0] for row in self.db.rows(_FOLLOWING, (subject, after_user, limit))]
+
+    def crowds(
+        self, subjects: Sequence[str], limit: int, following: Collection[str] = ()
+    ) -> Mapping[str, Sequence[str]]:
+        pages = self.db.rows_of_all(
+            [
+                (_FOLLOWING if subject in following else _WAITING, (subject, "", limit))
+                for subject in subjects
+            ]
+        )
         return {
             subject: [row[0] for row in rows] for subject, rows in zip(subjects, pages, strict=True)
         }
@@ -44,12 +61,12 @@ class CrowdRows(Rows):
 
     def put_fanout(self, fanout: FanOut) -> None:
         self.db.execute(
-            "INSERT INTO fanouts (subject, seq, pos, publisher, after_user, partition)"
-            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (subject, seq) DO UPDATE"
+            "INSERT INTO fanouts (subject, seq, pos, publisher, after_user, partition, plan)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (subject, seq) DO UPDATE"
             " SET pos = excluded.pos, publisher = excluded.publisher,"
             " after_user = excluded.after_user",
             (fanout.subject, fanout.seq, fanout.pos, fanout.publisher, fanout.after_user,
-             partition_of(fanout.subject, self.partitions)),
+             partition_of(fanout.subject, self.partitions), encode(fanout.plan)),
         )  # fmt: skip
 
     def drop_fanout(self, subject: str, seq: int) -> None:
@@ -57,10 +74,14 @@ class CrowdRows(Rows):
 
     def open_fanouts(self, limit: int) -> Sequence[FanOut]:
         rows = self.db.rows(
-            f"SELECT subject, seq, pos, publisher, after_user FROM fanouts WHERE {_MINE} LIMIT ?",
+            "SELECT subject, seq, pos, publisher, after_user, plan FROM fanouts"
+            f" WHERE {_MINE} LIMIT ?",
             (listed(self.mine.partitions), limit),
         )
-        return [FanOut(*row) for row in rows]
+        return [
+            FanOut(subject, seq, pos, publisher, after, decode(plan))
+            for subject, seq, pos, publisher, after, plan in rows
+        ]
 
     # -- whose time has come ------------------------------------------------------------------
 
@@ -110,6 +131,23 @@ class CrowdRows(Rows):
             "SELECT user, client_id FROM registers WHERE standing = 'online' AND edge_id = ?"
             f" AND {_MINE} LIMIT ?",
             (edge_id, listed(self.mine.partitions), limit),
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    def count_clients_of_edge(self, edge_id: int, at_most: int) -> int:
+        rows = self.db.rows(
+            "SELECT count(*) FROM (SELECT 1 FROM registers WHERE standing = 'online'"
+            " AND edge_id = ? LIMIT ?) AS online",
+            (edge_id, at_most),
+        )
+        return int(rows[0][0])
+
+    def clients_idle(self, before: float, limit: int) -> Sequence[tuple[str, str]]:
+        rows = self.db.rows(
+            "SELECT user, client_id FROM registers WHERE standing = 'online' AND active = 0"
+            f" AND away = 0 AND since <= ? AND acknowledges = 1 AND {_MINE}"
+            " ORDER BY since LIMIT ?",
+            (before, listed(self.mine.partitions), limit),
         )
         return [(row[0], row[1]) for row in rows]
 

@@ -36,6 +36,14 @@ class EndpointRows(Rows):
             found.setdefault(user, {})[uri] = bool(opted_out)
         return found
 
+    def registrants(self, users: Sequence[str]) -> Mapping[tuple[str, str], Sequence[str]]:
+        rows = self.db.rows(
+            "SELECT e.user, e.uri, e.clients FROM each_text(?) CROSS JOIN endpoints AS e"
+            " ON e.user = value",
+            (listed(users),),
+        )
+        return {(user, uri): json.loads(clients) for user, uri, clients in rows}
+
     def users_of(self, uris: Sequence[str]) -> Sequence[str]:
         rows = self.db.rows(
             "SELECT DISTINCT e.user FROM each_text(?) CROSS JOIN endpoints AS e ON e.uri = value",

@@ -8,6 +8,9 @@ Rules:
 - Before a subscription ends or is replaced, for any reason, its follow keeps what the marks cover.
 - A follow that ends is handed over; so is every follow of a client whose grace ends.
 - A return cancels nothing.
+- A client that is online and looked at by nobody for long is away: messages are decided as if it
+  were offline, until somebody looks again. What it had acknowledged before stays acknowledged. When
+  it goes it has no grace.
 
 Knows: rows and events. Must not know: logs, timers, what a decision will be.
 To drive it: in one transaction with the log cursor, `on_event` for each entry; `on_grace_end` and
@@ -22,6 +25,7 @@ from dataclasses import replace
 from onward.types.v1 import entry_pb2
 
 from services.presence.change import Change
+from services.presence.happenings import info_text
 from services.presence.state import (
     BACKEND,
     DropRegister,
@@ -33,6 +37,7 @@ from services.presence.state import (
     ScheduleGrace,
     Standing,
     UserState,
+    Wake,
 )
 
 
@@ -81,6 +86,26 @@ def on_edge_dead(state: UserState, edge_id: int, now: float, graces: Graces) -> 
         if register.edge_id == edge_id and register.standing is Standing.ONLINE:
             _enter_grace(change, register, now, graces.dead_edge_s)
     return change.effects
+
+
+def on_idle(state: UserState, client_id: str, now: float, away_after_s: float) -> list[Effect]:
+    """The client is away now, unless somebody looks at it again, or it has gone."""
+    register = state.registers.get(client_id)
+    if register is None or not is_idle(register, now, away_after_s):
+        return []
+    change = Change(state)
+    # Before marks stop to speak for it.
+    for follow in change.open_follows(client_id):
+        change.raise_to_marks(follow.key)
+    change.put_register(replace(register, away=True))
+    _wait_and_hand_over(change, client_id)
+    return change.effects
+
+
+def is_idle(register: Register, now: float, away_after_s: float) -> bool:
+    """Whether nobody has looked at the client for long enough, and it is not away yet."""
+    idle = register.standing is Standing.ONLINE and not register.active and not register.away
+    return idle and register.since + away_after_s <= now
 
 
 def revoke(state: UserState, subjects: Collection[str] | None = None) -> list[Effect]:
@@ -158,6 +183,7 @@ def _begin(change: Change, event: entry_pb2.PresenceEvent, now: float) -> Regist
         standing=Standing.OFFLINE if stays_away else Standing.ONLINE,
         active=not stays_away,
         since=before.since if before is not None and (goes_on or stays_away) else now,
+        connected_at=now,
     )
     change.put_register(register)
     for subject in change.waits_for(event.client_id):
@@ -201,7 +227,9 @@ def _take(
     elif kind == "activity_changed":
         active = event.activity_changed.active
         if register.standing is Standing.ONLINE and register.active != active:
-            change.put_register(replace(register, active=active, since=now))
+            change.put_register(replace(register, active=active, since=now, away=False))
+            if register.away:
+                _come_back(change, register.client_id)
     # An event of no kind, or of one that a newer program wrote, counts as seen and changes nothing.
 
 
@@ -209,7 +237,13 @@ def _connected(
     change: Change, register: Register, event: entry_pb2.PresenceEvent, pos: int, now: float
 ) -> None:
     connected = event.connected
-    register = replace(register, connected=True, acknowledges=connected.acknowledges)
+    register = replace(
+        register,
+        connected=True,
+        acknowledges=connected.acknowledges,
+        connected_at=now,
+        info=info_text(connected.info),
+    )
     if not connected.acknowledges:
         # An observer is offline from the start: it silences nobody, and messages of subjects that
         # its client goes on following are decided as if it were not there.
@@ -257,10 +291,11 @@ def _subscribe(
                 session_id=event.session_id,
                 round=event.round,
                 last_generation=event.generation,
+                started=start.start,
             )
         )
         # An edge that was taken for dead may have had this entry in the log before it died.
-        if register.standing is Standing.OFFLINE:
+        if register.standing is Standing.OFFLINE or register.away:
             change.wait(follow.subject, event.client_id)
             change.hand_over(follow.key)
 
@@ -296,15 +331,29 @@ def _logged_out(
 def _offline(register: Register, now: float) -> Register:
     if register.standing is Standing.OFFLINE:
         return register
-    return replace(register, standing=Standing.OFFLINE, grace_until=0.0, active=False, since=now)
+    return replace(
+        register, standing=Standing.OFFLINE, grace_until=0.0, active=False, away=False, since=now
+    )
 
 
 def _enter_grace(change: Change, register: Register, now: float, grace_s: float) -> None:
+    if register.away:
+        change.put_register(_offline(register, now))
+        _wait_and_hand_over(change, register.client_id)
+        return
     until = now + grace_s
     change.put_register(
         replace(register, standing=Standing.GRACE, grace_until=until, active=False, since=now)
     )
     change.effects.append(ScheduleGrace(register.client_id, register.generation, until))
+
+
+def _come_back(change: Change, client_id: str) -> None:
+    """Somebody looks at it again: it answers for its follows, and its marks speak for it."""
+    for subject in change.waits_for(client_id):
+        change.stop_waiting(subject, client_id)
+    for follow in change.open_follows(client_id):
+        change.effects.append(Wake(follow.subject))
 
 
 def _wait_and_hand_over(change: Change, client_id: str) -> None:

@@ -5,6 +5,8 @@ Rules (n is a message):
   handover of its own to come.
 - Else, followed by an open follow with base < n: a notification is due.
 - Else it was followed by the follow that is handed over, which has ended: suppressed, UNSUBSCRIBED.
+- Under another policy than `user` neither an acknowledgement nor an answer leaves it out: a message
+  that an open follow has is due, and the check at send says for which endpoints.
 
 Knows: rows, marks, messages by subject, seq and pos. Must not know: content, policies, stores.
 To drive it: a live message of the subject's log: for every user with a waiting row, `decide_live`
@@ -15,10 +17,11 @@ the row as it was before the read, in a transaction of its own; again until the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from services.presence import cover
+from services.presence.plan import Policy
 from services.presence.state import (
     DropFollow,
     DropHandover,
@@ -26,6 +29,7 @@ from services.presence.state import (
     Handover,
     Message,
     Notify,
+    PutFollow,
     PutHandover,
     Reason,
     Suppress,
@@ -44,8 +48,11 @@ def decide_live(state: UserState, message: Message) -> list[Effect]:
     return [Notify(message.subject, message.seq, message.pos)] if is_due(state, message) else []
 
 
-def is_due(state: UserState, message: Message) -> bool:
-    """Whether a live message is due to a user who has a waiting row for its subject."""
+def is_due(state: UserState, message: Message, policy: Policy = Policy.USER) -> bool:
+    """Whether a live message is due to a user who has a waiting row for its subject; under another
+    policy than `user`, to one who follows it."""
+    if policy is not Policy.USER:
+        return _is_followed(state, message)
     if cover.is_acknowledged(state, message) or cover.answering(state, message):
         return False
     # Else accepted before the waiting client's follow began. If an ended follow has it, that
@@ -59,15 +66,20 @@ def read_after(state: UserState, row: Handover) -> int:
 
 
 def decide_backlog(
-    state: UserState, row: Handover, messages: Sequence[Message], floor: int, last: bool
+    state: UserState,
+    row: Handover,
+    messages: Sequence[Message],
+    floor: int,
+    last: bool,
+    policy_of: Callable[[int], Policy] = lambda _: Policy.USER,
 ) -> list[Effect]:
     """Records for a stretch of a handover's backlog.
 
     `row` is the handover row as it stood before the log was read; `messages` are all kept messages
     above `read_after`, in order, or the first of them; `floor` is the seq up to which the log is
-    trimmed; `last` says that they reach the head that was read. If the row has changed since, the
-    result is empty: read again. `state` has the follows of the subject, with their registers and
-    marks, and its handovers.
+    trimmed; `last` says that they reach the head that was read; `policy_of(seq)` is a message's
+    policy. If the row has changed since, the result is empty: read again. `state` has the follows
+    of the subject, with their registers and marks, and its handovers.
     """
     if state.handovers.get(row.key) != row:
         return []
@@ -79,12 +91,24 @@ def decide_backlog(
         effects += _decide_trimmed(state, after + 1, last_lost)
     for message in messages:
         if message.seq > after:
-            effects += _decide_ended(state, message)
+            effects += _decide_ended(state, message, policy_of(message.seq))
     if last:
         effects.append(DropHandover(row.key))
     elif messages:
         effects.append(PutHandover(replace(row, after=max(after, messages[-1].seq))))
     return effects
+
+
+def backlog_of_new_follows(effects: Collection[Effect], pos: int) -> list[Effect]:
+    """Handovers for the follows that an event at `pos` has opened, of subjects whose messages are
+    due to users who are online: those accepted before the event took effect found no follow."""
+    begun = {one.handover.key for one in effects if isinstance(one, PutHandover)}
+    opened = {one.follow.key: one.follow for one in effects if isinstance(one, PutFollow)}
+    return [
+        PutHandover(Handover(key, follow.acked, 1))
+        for key, follow in opened.items()
+        if follow.opened == pos and not follow.ended and key not in begun
+    ]
 
 
 def prune(
@@ -116,8 +140,10 @@ def _is_followed(state: UserState, message: Message) -> bool:
     )
 
 
-def _decide_ended(state: UserState, message: Message) -> list[Effect]:
+def _decide_ended(state: UserState, message: Message, policy: Policy) -> list[Effect]:
     """The record of a message that the follow handed over had followed, if any."""
+    if policy is not Policy.USER and _is_followed(state, message):
+        return [Notify(message.subject, message.seq, message.pos)]
     if cover.is_acknowledged(state, message) or cover.answering(state, message):
         return []
     if _is_followed(state, message):

@@ -25,7 +25,8 @@ from services.presence.cover import is_acknowledged
 from services.presence.handover import decide_backlog, read_after
 from services.presence.log_reader import LogReader
 from services.presence.notifications import Span
-from services.presence.outbox import News, Outbox
+from services.presence.outbox import News, Origin, Outbox
+from services.presence.routing import Routing
 from services.presence.state import FollowKey, Handover, Message, UserState
 from services.presence.store import Store, Transaction
 
@@ -51,7 +52,8 @@ class Backlog:
 
 
 class Handovers:
-    """Runs handovers, `at_once` at a time; `tell(news)` after each commit."""
+    """Runs handovers, `at_once` at a time; `tell(news)` after each commit;
+    `routing()` is the routing of now."""
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class Handovers:
         reader: LogReader,
         contents: Contents,
         outbox: Outbox,
+        routing: Callable[[], Routing],
         at_once: int,
         messages_max: int,
         records_keep_s: float,
@@ -69,6 +72,7 @@ class Handovers:
         self._reader = reader
         self._contents = contents
         self._outbox = outbox
+        self._routing = routing
         self._at_once = at_once
         self._messages_max = messages_max
         self._tell = tell
@@ -194,11 +198,23 @@ class Handovers:
         last = backlog.rest is None or not is_acknowledged(state_now, messages[-1])
         spans = {span.to_seq: span for span in stretches(state_now, backlog.rest) if last}
         messages += [Message(subject, span.to_seq, span.pos) for span in spans.values()]
-        effects = decide_backlog(state_now, row, messages, backlog.floor, last)
+        routing = self._routing()
+        origins = {
+            message.seq: Origin(message.publisher, routing.plan(subject, message.content.headers))
+            for message in backlog.messages
+        }
+        # The rest of a long backlog is not read: what its messages' headers say is not known.
+        rest = Origin(None, routing.plan(subject))
+
+        def origin_of(seq: int) -> Origin:
+            return rest if seq in spans else origins[seq]
+
+        effects = decide_backlog(
+            state_now, row, messages, backlog.floor, last, lambda seq: origin_of(seq).plan.policy
+        )
         if not effects:
             return None
-        publishers = {message.seq: message.publisher for message in backlog.messages}
-        return self._record(tx, user, effects, spans, publishers), last
+        return self._record(tx, user, effects, spans, origin_of), last
 
     def _record(
         self,
@@ -206,18 +222,18 @@ class Handovers:
         user: str,
         effects: Sequence[state.Effect],
         spans: Mapping[int, Span],
-        publishers: Mapping[int, str],
+        origin_of: Callable[[int], Origin],
     ) -> News:
         news = News()
         for effect in effects:
             match effect:
                 case state.Notify(subject, seq, _) if seq in spans:
-                    self._outbox.notify(tx, user, subject, spans[seq], None, news)
+                    self._outbox.notify(tx, user, subject, spans[seq], origin_of(seq), news)
                 case state.Suppress(_, from_seq, to_seq, _) if from_seq == to_seq in spans:
                     whole = replace(effect, from_seq=spans[to_seq].from_seq)
                     self._outbox.write(tx, user, [whole], news=news)
                 case _:
-                    self._outbox.write(tx, user, [effect], publishers.get, news)
+                    self._outbox.write(tx, user, [effect], origin_of, news)
         return news
 
 

@@ -19,10 +19,11 @@ anything now (`sending` decides). To drive it: call a function with rows and `no
 effects in one transaction. Times are seconds of the store's clock.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import blake2b
+
+from services.presence.plan import DEFAULT_PLAN, Plan, Priority
 
 
 class DeliveryState(Enum):
@@ -59,6 +60,10 @@ class Outcome(Enum):
     CALL_BROKEN = "CALL_BROKEN"
     # The plugin took the call and did not answer in time: it may well have been sent.
     CALL_TIMED_OUT = "CALL_TIMED_OUT"
+    # Its template gave it no words, so the plugin was not called: nothing was sent.
+    TEMPLATE_FAILED = "TEMPLATE_FAILED"
+    # Its template could not be run now, by no fault of its own: nothing was sent.
+    NOT_RENDERED = "NOT_RENDERED"
 
 
 # Outcomes that speak of the plugin and not of the delivery: they open its breaker.
@@ -83,8 +88,12 @@ NOTHING_SENT = frozenset(
         Outcome.PROVIDER_UNAVAILABLE,
         Outcome.EXPIRED,
         Outcome.CALL_REFUSED,
+        Outcome.TEMPLATE_FAILED,
+        Outcome.NOT_RENDERED,
     )
 )
+# Outcomes of deliveries that the plugin was not called with.
+NOT_CALLED = frozenset({Outcome.TEMPLATE_FAILED, Outcome.NOT_RENDERED})
 # Outcomes that show that the plugin and its provider do their work.
 PLUGIN_WORKS = frozenset(
     {
@@ -137,6 +146,7 @@ class Notification:
     expires_at: float
     # Nothing of it has been handed to a plugin, so messages may still join.
     joinable: bool = True
+    plan: Plan = DEFAULT_PLAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +169,12 @@ class Delivery:
     tries: int = 0
     # Whether its channel repeats a delivery of unknown outcome; known from the first claim on.
     repeats_unknown: bool = False
-    # Why it ended as it did; empty while there is nothing to say.
+    # Why it ended as it did, or waits; empty while there is nothing to say.
     reason: str = ""
+    # Of its notification's escalation, from 0.
+    step: int = 0
+    # Deliveries of a lower one are sent sooner.
+    rank: int = Priority.NORMAL.value
 
     @property
     def scheme(self) -> str:
@@ -181,21 +195,6 @@ class Answer:
 
 
 # -- effects -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """Record the messages as part of this notification."""
-
-    notification_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """Insert the notification and its deliveries, and record the messages as part of it."""
-
-    notification: Notification
-    deliveries: tuple[Delivery, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,44 +255,6 @@ def _digest(*parts: str) -> str:
 # -- the rules -----------------------------------------------------------------------------------
 
 
-def place(
-    log_id: str,
-    user: str,
-    subject: str,
-    first_seq: int,
-    joinable: Notification | None,
-    uris: Sequence[str],
-    last_sent_at: float | None,
-    now: float,
-    limits: Limits,
-) -> Join | Begin:
-    """Where a message that is due goes: into the open notification, or into a new one.
-
-    The first of a (user, subject) is due at once. One that begins within `collapse_s` of the last
-    send waits until that has passed, so that those after it collapse into it.
-    """
-    if joinable is not None and joinable.joinable and now < joinable.expires_at:
-        return Join(joinable.id)
-    due_at = now if last_sent_at is None else max(now, last_sent_at + limits.collapse_s)
-    expires_at = now + limits.expiry_s
-    own_id = notification_id(log_id, user, subject, first_seq)
-    notification = Notification(own_id, user, subject, first_seq, now, due_at, expires_at)
-    deliveries = tuple(
-        Delivery(
-            id=delivery_id(own_id, uri),
-            notification_id=own_id,
-            user=user,
-            subject=subject,
-            uri=uri,
-            state=DeliveryState.PENDING,
-            due_at=due_at,
-            expires_at=expires_at,
-        )
-        for uri in uris
-    )
-    return Begin(notification, deliveries)
-
-
 def claim(delivery: Delivery, repeats_unknown: bool) -> Delivery:
     """The delivery as it is while a plugin has it. Commit this before the call."""
     return replace(
@@ -310,6 +271,11 @@ def claim(delivery: Delivery, repeats_unknown: bool) -> Delivery:
 def hold(delivery: Delivery, again_at: float) -> Delivery:
     """The delivery while a client answers for its messages; it is looked at again by `again_at`."""
     return replace(delivery, held=True, due_at=again_at)
+
+
+def defer(delivery: Delivery, until: float, reason: str) -> Delivery:
+    """The delivery when it must wait for a reason of the user's."""
+    return replace(delivery, held=False, due_at=until, reason=reason)
 
 
 def cancel(delivery: Delivery, reason: str) -> Delivery:
@@ -360,6 +326,12 @@ def settle(
             ]
         case Outcome.RETRY:
             return [_again(delivery, DeliveryState.RETRY, answer, now, chance, limits)]
+        case Outcome.TEMPLATE_FAILED:
+            # Other words would tell what the template may be there to hide.
+            return [_end(delivery, DeliveryState.DEAD, "TEMPLATE_FAILED")]
+        case Outcome.NOT_RENDERED:
+            wait_s = retry_delay_s(delivery.attempts, chance, limits)
+            return [_wait_for_plugin(delivery, DeliveryState.RETRY, answer.outcome, now + wait_s)]
         case Outcome.MISCONFIGURED | Outcome.PROVIDER_UNAVAILABLE if works:
             # No breaker spares the plugin this one, so it waits by itself.
             wait_s = retry_delay_s(delivery.attempts, chance, limits)

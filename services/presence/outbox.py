@@ -1,18 +1,21 @@
 """Writes what cores decided, inside a transaction: rows of users, decisions, notifications.
 
-Knows which effect goes where, and asks `decision` and `notifications` about messages that are due.
+Knows which effect goes where, and asks `decision` and `placing` about messages that are due.
 Must not know logs, timers or plugins. To drive it: `Outbox(…).write(tx, user, effects, …)` with the
 effects of one core call in their order; then, after the commit, act on the `News` it returns.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from onward.types.v1 import entry_pb2
 
 from services.presence import metrics, state
 from services.presence.decision import Due, Facts, decide
-from services.presence.notifications import Begin, Limits, Span, place
+from services.presence.notifications import Limits, Span
+from services.presence.placing import Arrival, Begin, place
+from services.presence.plan import DEFAULT_PLAN, Plan
+from services.presence.profile import NO_PROFILE, Profile
 from services.presence.store import Decided, Transaction
 
 # One page of what was decided before in a range; ranges are read page by page.
@@ -33,6 +36,20 @@ class News:
     messages: list[entry_pb2.Message] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose message it is, and how it is to be notified."""
+
+    # None for the rest of a long backlog, whose publishers are not looked up.
+    publisher: str | None = None
+    plan: Plan = DEFAULT_PLAN
+    # One for a crowd of more than one page.
+    bulk: bool = False
+
+
+UNKNOWN_ORIGIN = Origin()
+
+
 class Outbox:
     """Records decisions. The settings give its limits and the window of suppressions."""
 
@@ -45,16 +62,16 @@ class Outbox:
         tx: Transaction,
         user: str,
         effects: Sequence[state.Effect],
-        publisher_of: Callable[[int], str | None] = lambda _: None,
+        origin_of: Callable[[int], Origin] = lambda _: UNKNOWN_ORIGIN,
         news: News | None = None,
     ) -> News:
-        """Write the effects in their order. `publisher_of(seq)` tells who wrote a message."""
+        """Write the effects in their order. `origin_of(seq)` tells of a message that is due."""
         news = news or News()
         for effect in effects:
             match effect:
                 case state.Notify(subject, seq, pos):
                     span = Span(seq, seq, pos)
-                    self.notify(tx, user, subject, span, publisher_of(seq), news)
+                    self.notify(tx, user, subject, span, origin_of(seq), news)
                 case state.Suppress(subject, from_seq, to_seq, reason):
                     for span in undecided(tx, user, subject, Span(from_seq, to_seq, 0)):
                         self._suppress(tx, user, subject, span, reason.value)
@@ -66,23 +83,11 @@ class Outbox:
         return news
 
     def notify(
-        self,
-        tx: Transaction,
-        user: str,
-        subject: str,
-        due: Span,
-        publisher: str | None,
-        news: News,
+        self, tx: Transaction, user: str, subject: str, due: Span, origin: Origin, news: News
     ) -> None:
         """Decide messages that are due as far as presence goes; those decided before stay so."""
         for span in undecided(tx, user, subject, due):
-            uris = tx.uris(user)
-            refused = frozenset(uri for uri, opted_out in uris.items() if opted_out)
-            decided = decide(Facts(user, publisher, tuple(uris), refused))
-            if isinstance(decided, Due):
-                self._place(tx, [(user, decided.uris)], subject, span, news)
-            else:
-                self._suppress(tx, user, subject, span, decided.reason)
+            self._decide(tx, [user], subject, span, origin, news)
 
     def notify_all(
         self,
@@ -90,51 +95,65 @@ class Outbox:
         users: Sequence[str],
         subject: str,
         due: Span,
-        publisher: str,
+        origin: Origin,
         news: News,
     ) -> None:
         """As `notify`, of one message, for many users at once: few statements for all of them."""
         decided_before = tx.decided_users(users, subject, due.to_seq)
-        uris_of = tx.uris_of(users)
-        open_to: list[tuple[str, Sequence[str]]] = []
+        left = [user for user in users if user not in decided_before]
+        self._decide(tx, left, subject, due, origin, news)
+
+    def _decide(
+        self,
+        tx: Transaction,
+        users: Sequence[str],
+        subject: str,
+        span: Span,
+        origin: Origin,
+        news: News,
+    ) -> None:
+        """Decide one span for users for whom it is undecided."""
+        if not users:
+            return
+        uris_of, profiles = tx.uris_of(users), tx.profiles(users)
+        due: list[tuple[str, Due]] = []
         for user in users:
-            if user in decided_before:
-                continue
-            uris = uris_of.get(user, {})
-            refused = frozenset(uri for uri, opted_out in uris.items() if opted_out)
-            decided = decide(Facts(user, publisher, tuple(uris), refused))
+            decided = decide(_facts(tx, user, subject, origin, uris_of, profiles))
             if isinstance(decided, Due):
-                open_to.append((user, decided.uris))
+                due.append((user, decided))
             else:
-                self._suppress(tx, user, subject, due, decided.reason)
-        self._place(tx, open_to, subject, due, news)
+                self._suppress(tx, user, subject, span, decided.reason)
+        if due:
+            self._place(tx, due, subject, span, origin, news)
 
     def _place(
         self,
         tx: Transaction,
-        due: Sequence[tuple[str, Sequence[str]]],
+        due: Sequence[tuple[str, Due]],
         subject: str,
         span: Span,
+        origin: Origin,
         news: News,
     ) -> None:
         """Have these users notified at these endpoints."""
         users = [user for user, _ in due]
-        joinables, last_sent = tx.joinables(users, subject), tx.last_sent(users, subject)
+        joinables = tx.joinables(users, subject, origin.plan)
+        last_sent = tx.last_sent(users, subject)
         log_id, now = tx.log_id(), tx.now()
         begun: list[Begin] = []
         decided: list[tuple[str, Decided]] = []
-        for user, uris in due:
-            placed = place(
+        for user, where in due:
+            arrival = Arrival(
                 log_id,
                 user,
                 subject,
                 span.from_seq,
-                joinables.get(user),
-                uris,
-                last_sent.get(user),
-                now,
-                self._limits,
+                where.uris,
+                origin.plan,
+                where.not_before,
+                origin.bulk,
             )
+            placed = place(arrival, joinables.get(user), last_sent.get(user), now, self._limits)
             if isinstance(placed, Begin):
                 begun.append(placed)
                 own_id = placed.notification.id
@@ -152,6 +171,27 @@ class Outbox:
         tx.put_decided(user, subject, Decided(span, "", reason, tx.now()))
         tx.suppress(user, subject, reason, span, self._window_s)
         metrics.decisions.labels(reason).inc(span.count)
+
+
+def _facts(
+    tx: Transaction,
+    user: str,
+    subject: str,
+    origin: Origin,
+    uris_of: Mapping[str, Mapping[str, bool]],
+    profiles: Mapping[str, Profile],
+) -> Facts:
+    uris = uris_of.get(user, {})
+    return Facts(
+        user,
+        origin.publisher,
+        tuple(uris),
+        frozenset(uri for uri, opted_out in uris.items() if opted_out),
+        subject,
+        origin.plan,
+        profiles.get(user, NO_PROFILE),
+        tx.now(),
+    )
 
 
 def undecided(tx: Transaction, user: str, subject: str, span: Span) -> Iterator[Span]:

@@ -3,16 +3,23 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.presence.notifications import Delivery, DeliveryState, Notification, Span
+from services.presence.notifications import (
+    Delivery,
+    DeliveryState,
+    Notification,
+    Span,
+)
+from services.presence.placing import PUT_OFF, in_turn
+from services.presence.plan import Plan, Priority, decode, encode
 from services.presence.rows import Rows
 from services.presence.sql import Row, listed
 from services.presence.store import Attempt, Decided, Suppression
 
 _DECIDED = "user, subject, to_seq, from_seq, pos, notification_id, reason, at"
-_NOTIFICATION = "id, user, subject, first_seq, created_at, due_at, expires_at, joinable"
+_NOTIFICATION = "id, user, subject, first_seq, created_at, due_at, expires_at, joinable, plan"
 _DELIVERY = (
     "id, notification_id, user, subject, uri, state, due_at, expires_at, held, attempts, tries,"
-    " repeats_unknown, reason"
+    " repeats_unknown, reason, step, rank"
 )
 _ATTEMPT = "delivery_id, number, at, plugin, outcome, ended_at, provider_id, detail"
 _MEMBERS_AT_ONCE = 1_000
@@ -121,13 +128,15 @@ class OutboxTables(DecidedRows):
 
     # -- notifications ------------------------------------------------------------------------
 
-    def joinables(self, users: Sequence[str], subject: str) -> Mapping[str, Notification]:
+    def joinables(
+        self, users: Sequence[str], subject: str, plan: Plan
+    ) -> Mapping[str, Notification]:
         rows = self.db.rows(
             f"SELECT {_of('n', _NOTIFICATION)} FROM each_text(?) CROSS JOIN notifications AS n"
-            " ON n.user = value AND n.subject = ? WHERE n.joinable = 1 AND EXISTS"
+            " ON n.user = value AND n.subject = ? WHERE n.joinable = 1 AND n.plan = ? AND EXISTS"
             " (SELECT 1 FROM deliveries WHERE notification_id = n.id AND state = 'pending'"
             " AND attempts = 0) ORDER BY n.created_at",
-            (listed(users), subject),
+            (listed(users), subject, encode(plan)),
         )
         return {row[1]: _notification(row) for row in rows}
 
@@ -148,7 +157,7 @@ class OutboxTables(DecidedRows):
             _NOTIFICATION,
             [
                 (one.id, one.user, one.subject, one.first_seq, one.created_at, one.due_at,
-                 one.expires_at, int(one.joinable))
+                 one.expires_at, int(one.joinable), encode(one.plan))
                 for one in notifications
             ],
         )  # fmt: skip
@@ -188,6 +197,26 @@ class OutboxTables(DecidedRows):
         )
         return [_delivery(row) for row in rows]
 
+    def deliveries_of_all(
+        self, notification_ids: Sequence[str]
+    ) -> Mapping[str, Sequence[Delivery]]:
+        found: dict[str, list[Delivery]] = {}
+        for row in self.db.rows(
+            f"SELECT {_of('d', _DELIVERY)} FROM each_text(?) CROSS JOIN deliveries AS d"
+            " ON d.notification_id = value ORDER BY d.uri",
+            (listed(notification_ids),),
+        ):
+            found.setdefault(row[1], []).append(_delivery(row))
+        return found
+
+    def wake_deferred(self, user: str) -> None:
+        self.touch([user])
+        self.db.execute(
+            "UPDATE deliveries SET due_at = ?, reason = '' WHERE user = ? AND due_at > ?"
+            " AND reason IN (SELECT value FROM each_text(?))",
+            (self.now(), user, self.now(), listed(PUT_OFF)),
+        )
+
     def put_deliveries(self, deliveries: Sequence[Delivery]) -> None:
         assert self.mine.term, "who sends them writes them"
         self.touch(delivery.user for delivery in deliveries)
@@ -197,7 +226,8 @@ class OutboxTables(DecidedRows):
             [
                 (one.id, one.notification_id, one.user, one.subject, one.uri, one.state.value,
                  one.due_at, one.expires_at, int(one.held), one.attempts, one.tries,
-                 int(one.repeats_unknown), one.reason, one.scheme, self.mine.term)
+                 int(one.repeats_unknown), one.reason, one.step, one.rank, one.scheme,
+                 self.mine.term)
                 for one in deliveries
             ],
             "ON CONFLICT (id) DO UPDATE SET state = excluded.state, due_at = excluded.due_at,"
@@ -209,18 +239,22 @@ class OutboxTables(DecidedRows):
     def deliveries_due(self, schemes: Sequence[str], limit: int) -> Sequence[Delivery]:
         # One index seek each; with IN the rows would have to be sorted.
         found = self._of_each(
-            f"SELECT {_DELIVERY} FROM deliveries WHERE keeper = ? AND scheme = ? AND due_at <= ?"
-            " ORDER BY due_at LIMIT ?",
+            f"SELECT {_DELIVERY} FROM deliveries WHERE keeper = ? AND scheme = ? AND rank = ?"
+            " AND due_at <= ? ORDER BY due_at LIMIT ?",
             schemes,
             (self.now(), limit),
         )
-        due = sorted(map(_delivery, found), key=lambda delivery: delivery.due_at or 0.0)
-        return due[:limit]
+        ranked: list[list[Delivery]] = [[] for _ in Priority]
+        for delivery in map(_delivery, found):
+            ranked[delivery.rank].append(delivery)
+        for deliveries in ranked:
+            deliveries.sort(key=lambda delivery: delivery.due_at or 0.0)
+        return in_turn(ranked, limit)
 
     def next_due(self, schemes: Sequence[str]) -> float | None:
         found = self._of_each(
-            "SELECT due_at FROM deliveries WHERE keeper = ? AND scheme = ? AND due_at IS NOT NULL"
-            " ORDER BY due_at LIMIT 1",
+            "SELECT due_at FROM deliveries WHERE keeper = ? AND scheme = ? AND rank = ?"
+            " AND due_at IS NOT NULL ORDER BY due_at LIMIT 1",
             schemes,
         )
         return min((row[0] for row in found), default=None)
@@ -228,8 +262,12 @@ class OutboxTables(DecidedRows):
     def _of_each(
         self, sql: str, schemes: Sequence[str], parameters: Sequence[Any] = ()
     ) -> list[Row]:
-        """The rows of a statement about this process's deliveries on each channel."""
-        asked = [(sql, (self.mine.term, scheme, *parameters)) for scheme in schemes]
+        """The rows of a statement about this process's deliveries on each channel, of each rank."""
+        asked = [
+            (sql, (self.mine.term, scheme, rank.value, *parameters))
+            for scheme in schemes
+            for rank in Priority
+        ]
         return [row for rows in self.db.rows_of_all(asked) for row in rows]
 
     def schemes_open(self) -> Sequence[str]:
@@ -264,7 +302,7 @@ class OutboxTables(DecidedRows):
     def due_now(self, schemes: Sequence[str], at_most: int) -> int:
         counted = self._of_each(
             "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE keeper = ? AND scheme = ?"
-            " AND due_at <= ? LIMIT ?) AS due",
+            " AND rank = ? AND due_at <= ? LIMIT ?) AS due",
             schemes,
             (self.now(), at_most),
         )
@@ -315,11 +353,12 @@ class OutboxTables(DecidedRows):
         )
         if old:
             ids = (listed(row[0] for row in old),)
-            self.db.execute(
-                "DELETE FROM attempts WHERE delivery_id IN (SELECT d.id FROM each_text(?)"
-                " CROSS JOIN deliveries AS d ON d.notification_id = value)",
-                ids,
-            )
+            for table in ("attempts", "receipts"):
+                self.db.execute(
+                    f"DELETE FROM {table} WHERE delivery_id IN (SELECT d.id FROM each_text(?)"
+                    " CROSS JOIN deliveries AS d ON d.notification_id = value)",
+                    ids,
+                )
             for table, column in (("deliveries", "notification_id"), ("notifications", "id")):
                 self.db.execute(
                     f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM each_text(?))", ids
@@ -340,15 +379,23 @@ class OutboxTables(DecidedRows):
 
 
 def _notification(row: Row) -> Notification:
-    own_id, user, subject, first_seq, created_at, due_at, expires_at, joinable = row
+    own_id, user, subject, first_seq, created_at, due_at, expires_at, joinable, plan = row
     return Notification(
-        own_id, user, subject, first_seq, created_at, due_at, expires_at, bool(joinable)
+        own_id,
+        user,
+        subject,
+        first_seq,
+        created_at,
+        due_at,
+        expires_at,
+        bool(joinable),
+        decode(plan),
     )
 
 
 def _delivery(row: Row) -> Delivery:
     own_id, notification_id, user, subject, uri, state, due_at, expires_at, held, *rest = row
-    attempts, tries, repeats_unknown, reason = rest
+    attempts, tries, repeats_unknown, reason, step, rank = rest
     return Delivery(
         own_id,
         notification_id,
@@ -363,4 +410,6 @@ def _delivery(row: Row) -> Delivery:
         tries,
         bool(repeats_unknown),
         reason,
+        step,
+        rank,
     )

@@ -1,9 +1,9 @@
-"""How a message is to be notified: what the routing file says of it, fixed when it is decided. Pure.
+"""How a message is to be notified: what the routing file says of it, fixed once decided. Pure.
 
 Knows the shape of a plan and its text in the store. Must not know how routes are found (`routing`)
-nor what is made of a plan (`decision`, `notifications`, `claims`). The plan of a message is kept with
-its notification, so that a changed file changes nothing that has begun. Without a routing file, and
-wherever it says nothing, a plan is `DEFAULT_PLAN`, whose text is empty.
+nor what is made of a plan (`decision`, `notifications`, `claims`). A plan is kept with its
+notification, so that a changed file changes nothing that has begun. Without a routing file, and
+wherever that says nothing, a plan is `DEFAULT_PLAN`, whose text is empty.
 """
 
 import json
@@ -25,7 +25,8 @@ class Policy(Enum):
 
 
 class Priority(IntEnum):
-    """How urgent it is; the number is the rank in which deliveries are sent."""
+    """How urgent it is; the number is the rank in which deliveries are sent. URGENT passes quiet
+    hours, rate caps, collapsing and digests."""
 
     URGENT = 0
     HIGH = 1
@@ -65,7 +66,8 @@ class Plan:
     digest_s: float = 0.0
     # From the decision on; None: the setting.
     expiry_s: float | None = None
-    # Absolute, in seconds since 1970, as the publisher said; None: nothing was said.
+    # Absolute, in seconds since 1970, as the publisher said of this message; None: nothing was
+    # said. Not kept with a notification, which has its own.
     expires_at: float | None = None
     # Whether the category is notified of, without a preference, on the channels of `silent`.
     allowed: bool = True
@@ -95,7 +97,7 @@ def encode(plan: Plan) -> str:
 
 @lru_cache(maxsize=4_096)
 def decode(text: str) -> Plan:
-    """The plan of which `encode` made the text. Parts that a newer version wrote are passed over."""
+    """The plan of which `encode` made the text; what a newer version wrote is passed over."""
     if not text:
         return DEFAULT_PLAN
     known = {field.name for field in fields(Plan)}

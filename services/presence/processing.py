@@ -5,26 +5,31 @@ because the partition's cursor moves in the same transaction. A presence event g
 message is decided for every user who waits for its subject; a mark is kept.
 
 Users are locked before anything of theirs is read: those whom events name, and those who wait for
-the messages' subjects. Of a crowd only the first page is; the rest, and messages beyond what one
-transaction locks, are left to `fanouts`.
+the messages' subjects; or who follow them, where a message is due to users who are online too. Of
+a crowd only the first page is; the rest, and messages beyond what one transaction locks, are left
+to `fanouts`.
 
 Runs inside the store, on its thread. Knows entries and cores. Must not know gRPC or timers. What
 others should look at after the commit is gathered in `News`.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from onward.types.v1 import entry_pb2
 
-from services.presence import handover, metrics
+from services.presence import metrics
 from services.presence.endpoint_rows import moves
 from services.presence.events import on_event
+from services.presence.handover import backlog_of_new_follows, is_due
 from services.presence.notifications import Span
-from services.presence.outbox import News, Outbox
-from services.presence.state import Graces, Message
+from services.presence.outbox import News, Origin, Outbox
+from services.presence.plan import Plan, Policy
+from services.presence.recording import Recording
+from services.presence.routing import Routing
+from services.presence.state import Effect, Graces, Message, PutFollow
 from services.presence.store import Cursor, FanOut, Transaction
 
 # Whom one transaction decides for; a page of each of the subjects asked for at once comes on top.
@@ -41,12 +46,20 @@ class Part(NamedTuple):
 
 
 class Processing:
-    """Applies entries. `fanout_users_max`: users of one message decided in one transaction."""
+    """Applies entries. `fanout_users_max`: users of one message decided in one transaction;
+    `routing()` is the routing of now."""
 
-    def __init__(self, outbox: Outbox, graces: Graces, fanout_users_max: int) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        graces: Graces,
+        fanout_users_max: int,
+        routing: Callable[[], Routing] = Routing,
+    ) -> None:
         self._outbox = outbox
         self._graces = graces
         self._users_max = fanout_users_max
+        self._routing = routing
 
     def apply(self, tx: Transaction, parts: Sequence[Part], news: News) -> dict[int, int]:
         """Apply what follows on each partition's cursor; returns the cursors after it. Each
@@ -55,7 +68,12 @@ class Processing:
         subjects = {one.message.subject for one in entries if one.HasField("message")}
         tx.read_in_advance([part.partition for part in parts], list(subjects))
         crowd = self._lock(tx, entries, subjects)
-        return {part.partition: self._apply(tx, part, crowd, news).pos for part in parts}
+        recording = Recording(tx)
+        cursors = {
+            part.partition: self._apply(tx, part, crowd, recording, news).pos for part in parts
+        }
+        recording.write()
+        return cursors
 
     def _lock(
         self, tx: Transaction, entries: Sequence[entry_pb2.Entry], subjects: Collection[str]
@@ -69,13 +87,20 @@ class Processing:
         users = {event.user for event in events}
         uris = {uri for event in events for uri in _registered(event) if moves(uri)}
         locked = users | (set(tx.users_of(sorted(uris))) if uris else set())
-        awaited = sorted(tx.waiting_subjects(list(subjects)))
+        routing = self._routing()
+        following = {
+            one.message.subject
+            for one in entries
+            if one.HasField("message") and _plan(routing, one.message).policy is not Policy.USER
+        }
+        awaited = sorted(following.union(tx.waiting_subjects(list(subjects))))
         # Beyond the bound nobody is decided here, and all are left to `fanouts`.
         crowd: dict[str, Sequence[str]] = dict.fromkeys(awaited, ())
         for start in range(0, len(awaited), _SUBJECTS_AT_ONCE):
             if len(locked) >= _USERS_MAX:
                 break
-            found = tx.crowds(awaited[start : start + _SUBJECTS_AT_ONCE], self._users_max)
+            asked = awaited[start : start + _SUBJECTS_AT_ONCE]
+            found = tx.crowds(asked, self._users_max, following)
             crowd |= found
             locked.update(user for users in found.values() for user in users)
         if locked:
@@ -84,7 +109,12 @@ class Processing:
         return crowd
 
     def _apply(
-        self, tx: Transaction, part: Part, crowd: Mapping[str, Sequence[str]], news: News
+        self,
+        tx: Transaction,
+        part: Part,
+        crowd: Mapping[str, Sequence[str]],
+        recording: Recording,
+        news: News,
     ) -> Cursor:
         partition, epoch = part.partition, part.epoch
         cursor = tx.cursor(partition)
@@ -95,14 +125,17 @@ class Processing:
         for entry in new:
             kind = entry.WhichOneof("body")
             if kind == "presence":
-                user = entry.presence.user
-                effects = on_event(
-                    tx.load_user(user), entry.presence, entry.pos, tx.now(), self._graces
-                )
-                self._outbox.write(tx, user, effects, news=news)
-            elif kind == "message" and entry.message.subject in crowd:
-                news.messages.append(entry.message)
-                self._message(tx, entry, crowd[entry.message.subject], news)
+                event, before = entry.presence, tx.load_user(entry.presence.user)
+                effects = on_event(before, event, entry.pos, tx.now(), self._graces)
+                recording.user(before, effects, event.client_id)
+                if any(self._routing().concerns_all(subject) for subject in _followed(effects)):
+                    effects += backlog_of_new_follows(effects, entry.pos)
+                self._outbox.write(tx, event.user, effects, news=news)
+            elif kind == "message":
+                recording.message(entry.message)
+                if entry.message.subject in crowd:
+                    news.messages.append(entry.message)
+                    self._message(tx, entry, crowd[entry.message.subject], news)
             elif kind == "mark":
                 tx.put_mark(entry.mark.edge_id, partition, entry.mark.round, entry.mark.pos)
             kinds[kind or "unknown"] += 1
@@ -122,7 +155,8 @@ class Processing:
         for fanout in fanouts:
             if len(locked) >= self._users_max:
                 break
-            users = tx.users_waiting(fanout.subject, fanout.after_user, self._users_max)
+            find = tx.users_waiting if _by_waiting(fanout.plan) else tx.users_following
+            users = find(fanout.subject, fanout.after_user, self._users_max)
             pages.append((fanout, users))
             locked.update(users)
         tx.lock(locked)
@@ -133,11 +167,13 @@ class Processing:
     def _decide(self, tx: Transaction, fanout: FanOut, users: Sequence[str], news: News) -> None:
         message = Message(fanout.subject, fanout.seq, fanout.pos)
         states = tx.load_followers(users, fanout.subject)
-        due = [user for user in users if handover.is_due(states[user], message)]
+        due = [user for user in users if is_due(states[user], message, fanout.plan.policy)]
         span = Span(fanout.seq, fanout.seq, fanout.pos)
         metrics.fanout_users.observe(len(users))
-        self._outbox.notify_all(tx, due, fanout.subject, span, fanout.publisher, news)
-        if len(users) < self._users_max:
+        more = len(users) >= self._users_max
+        origin = Origin(fanout.publisher, fanout.plan, bulk=more or bool(fanout.after_user))
+        self._outbox.notify_all(tx, due, fanout.subject, span, origin, news)
+        if not more:
             tx.drop_fanout(fanout.subject, fanout.seq)
             return
         news.fanouts = True
@@ -147,12 +183,27 @@ class Processing:
         self, tx: Transaction, entry: entry_pb2.Entry, users: Sequence[str], news: News
     ) -> None:
         message = entry.message
-        whole = FanOut(message.subject, message.seq, entry.pos, message.publisher, "")
+        plan = _plan(self._routing(), message)
+        whole = FanOut(message.subject, message.seq, entry.pos, message.publisher, "", plan)
         if users:
             self._decide(tx, whole, users, news)
         else:
             news.fanouts = True
             tx.put_fanout(whole)
+
+
+def _plan(routing: Routing, message: entry_pb2.Message) -> Plan:
+    return routing.plan(message.subject, message.content.headers)
+
+
+def _by_waiting(plan: Plan) -> bool:
+    """Whether those who wait for the subject are all to whom the message may be due."""
+    return plan.policy is Policy.USER
+
+
+def _followed(effects: Sequence[Effect]) -> set[str]:
+    """The subjects of follows that are written."""
+    return {one.follow.subject for one in effects if isinstance(one, PutFollow)}
 
 
 def _registered(event: entry_pb2.PresenceEvent) -> Sequence[str]:

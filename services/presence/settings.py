@@ -53,6 +53,12 @@ class Settings(SharedSettings):
         "without TLS, where services have it, is written grpc://host:port",
     )
 
+    routing: str = setting(
+        "",
+        doc="path of the routing file (YAML): which messages are notified by which policy, on "
+        "which channels, with which words; read anew whenever it changes; empty: none",
+    )
+
     grace_s: float = setting(
         10.0,
         least=0.05,
@@ -68,6 +74,20 @@ class Settings(SharedSettings):
         least=0.05,
         most=3600,
         doc="the same when an edge died with its clients, who need time to find another",
+    )
+    returns_per_s: float = setting(
+        400.0,
+        least=1,
+        most=1_000_000,
+        doc="clients of a dead edge that can return in a second, all in all; that grace is longer "
+        "by the time that all of them need, so that those still on their way are not notified",
+    )
+    away_after_s: float = setting(
+        300.0,
+        least=0,
+        most=86_400,
+        doc="seconds after which a client that is online, and said that nobody looks at it, "
+        "silences nothing any more; 0: it always does",
     )
     hold_max_s: float = setting(
         120.0,
@@ -113,6 +133,39 @@ class Settings(SharedSettings):
     )
     notify_deadline_s: float = setting(
         30.0, least=0.05, doc="seconds that a plugin has for one batch; then its fate is unknown"
+    )
+    render_deadline_s: float = setting(
+        2.0,
+        least=0.1,
+        most=60,
+        doc="seconds that up to 100 deliveries with a template may take to get their words; then "
+        "each is rendered alone, and one at fault is a dead letter",
+    )
+    render_budget_s: float = setting(
+        0.25,
+        least=0.01,
+        most=10,
+        doc="seconds of the processor that the template of one delivery may take; more lets heavy "
+        "templates through, and keeps the others waiting while one loops",
+    )
+    entitlement: str = setting(
+        "",
+        doc="host:port of the hook that is asked whether users who are away may read what they are "
+        "sent (EntitlementService of extension.v1); without TLS grpc://host:port; empty: nobody "
+        "is asked",
+    )
+    entitlement_deadline_s: float = setting(
+        2.0,
+        least=0.05,
+        most=60,
+        doc="seconds that the hook has for an answer; then what asks waits",
+    )
+    entitlement_cache_s: float = setting(
+        60.0,
+        least=0,
+        most=86_400,
+        doc="seconds that its ALLOWED is relied on, where it does not say how long; less takes "
+        "back a right sooner and asks more often",
     )
     plugins_wait_s: float = setting(
         5.0,
@@ -188,6 +241,31 @@ class Settings(SharedSettings):
         least=60,
         doc="seconds that a client without follows and external tokens is remembered; events of "
         "its former sessions must not come later than that",
+    )
+    extension_deadline_s: float = setting(
+        30.0,
+        least=0.05,
+        most=600,
+        doc="seconds that an extension has for one call; then it is told the same again",
+    )
+    extension_calls_max: int = setting(
+        16,
+        least=1,
+        most=1_000,
+        doc="calls of one extension at a time, each of another partition; more catch up sooner and "
+        "ask more of it",
+    )
+    retain_extension_s: float = setting(
+        604_800.0,
+        least=60,
+        doc="seconds that what an extension was not told yet is kept; one that stays away for "
+        "longer is told the gap",
+    )
+    retain_extension_max: int = setting(
+        10_000_000,
+        least=1_000,
+        doc="the same, counted for each partition: more of what no extension has acknowledged is "
+        "not kept",
     )
     drain_s: float = setting(
         3.0, least=0, most=60, doc="seconds that calls under way have to end at a stop"

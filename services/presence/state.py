@@ -105,6 +105,8 @@ class Follow:
     # Generations of the first and the last session that subscribed with it.
     first_generation: int = 0
     last_generation: int = 0
+    # The last session that subscribed with it received what is above this seq.
+    started: int = 0
 
     @property
     def key(self) -> FollowKey:

@@ -16,9 +16,12 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from services.presence import state
+from services.presence.happenings import HappeningRows
 from services.presence.notifications import Delivery, Notification, Span
+from services.presence.plan import DEFAULT_PLAN, Plan
 from services.presence.profile import Profile
 from services.presence.state import Handover, Hold, UserState
+from services.presence.store_deliveries import HandedRows
 from services.presence.user_data import UserDataRows
 
 T = TypeVar("T")
@@ -68,6 +71,7 @@ class FanOut:
     publisher: str
     # Users up to this one, in their order, are decided.
     after_user: str
+    plan: Plan = DEFAULT_PLAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,8 @@ class Touched:
     users: set[str] = field(default_factory=set)
     # Whose cursors moved.
     partitions: set[int] = field(default_factory=set)
+    # To which extensions may have to be told something.
+    happenings: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +155,16 @@ class UserRows(Protocol):
     ) -> Sequence[str]:
         """Users with a waiting row for the subject, in order, above `after_user`."""
 
-    def crowds(self, subjects: Sequence[str], limit: int) -> Mapping[str, Sequence[str]]:
-        """The first users who wait, of each of the subjects, as `users_waiting`."""
+    def users_following(
+        self, subject: str, after_user: str = "", limit: int = 1_000
+    ) -> Sequence[str]:
+        """Users with an open follow of the subject, in order, above `after_user`."""
+
+    def crowds(
+        self, subjects: Sequence[str], limit: int, following: Collection[str] = ()
+    ) -> Mapping[str, Sequence[str]]:
+        """The first users who wait, of each of the subjects, as `users_waiting`; of those in
+        `following`, the first users who follow it."""
 
     def waiting_subjects(self, subjects: Sequence[str]) -> frozenset[str]:
         """Those of the subjects that anybody waits for, by one query."""
@@ -176,6 +190,13 @@ class UserRows(Protocol):
     def clients_of_edge(self, edge_id: int, limit: int) -> Sequence[tuple[str, str]]:
         """(user, client_id) of sessions that the registers say are online at the edge, of users
         in partitions of this process."""
+
+    def count_clients_of_edge(self, edge_id: int, at_most: int) -> int:
+        """How many sessions the registers say are online at the edge, of all users."""
+
+    def clients_idle(self, before: float, limit: int) -> Sequence[tuple[str, str]]:
+        """(user, client_id) of those online at which nobody has looked since before a time, and
+        which are not away yet, of users in partitions of this process."""
 
     def open_handovers(self, limit: int) -> Sequence[tuple[str, Handover]]:
         """Handover rows of users in partitions of this process, each with its user."""
@@ -212,6 +233,9 @@ class UserRows(Protocol):
 
     def uris_of(self, users: Sequence[str]) -> Mapping[str, Mapping[str, bool]]:
         """As `uris`, for each user who has any."""
+
+    def registrants(self, users: Sequence[str]) -> Mapping[tuple[str, str], Sequence[str]]:
+        """By (user, URI), the clients that registered the users' endpoints."""
 
     def opt_out(self, user: str, uri: str) -> None:
         """Note that an endpoint refuses to be sent anything."""
@@ -256,8 +280,10 @@ class OutboxRows(Protocol):
     def suppressions(self, user: str, subject: str, limit: int) -> Sequence[Suppression]:
         """The newest suppressions of a user on a subject."""
 
-    def joinables(self, users: Sequence[str], subject: str) -> Mapping[str, Notification]:
-        """The notification that messages may still join, for each user who has one."""
+    def joinables(
+        self, users: Sequence[str], subject: str, plan: Plan
+    ) -> Mapping[str, Notification]:
+        """The notification that messages of the plan may still join, for each user who has one."""
 
     def last_sent(self, users: Sequence[str], subject: str) -> Mapping[str, float]:
         """When anything of the subject was last handed to a plugin, for each user for whom
@@ -280,11 +306,20 @@ class OutboxRows(Protocol):
     def deliveries_of(self, notification_id: str) -> Sequence[Delivery]:
         """The deliveries of a notification."""
 
+    def deliveries_of_all(
+        self, notification_ids: Sequence[str]
+    ) -> Mapping[str, Sequence[Delivery]]:
+        """As `deliveries_of`, for each of them that has any."""
+
+    def wake_deferred(self, user: str) -> None:
+        """Make due what was put off for a reason of the user's."""
+
     def put_deliveries(self, deliveries: Sequence[Delivery]) -> None:
         """Insert or replace."""
 
     def deliveries_due(self, schemes: Sequence[str], limit: int) -> Sequence[Delivery]:
-        """Deliveries of these channels that are due, longest due first."""
+        """Deliveries of these channels that are due: by rank, as `placing.in_turn` shares the
+        room, and longest due first."""
 
     def next_due(self, schemes: Sequence[str]) -> float | None:
         """When the next delivery of these channels is due; None if there is none."""
@@ -340,7 +375,16 @@ class TermRows(Protocol):
         """Delete closed terms that have left nothing."""
 
 
-class Transaction(UserRows, OutboxRows, ProfileRows, UserDataRows, TermRows, Protocol):
+class Transaction(
+    UserRows,
+    OutboxRows,
+    HandedRows,
+    ProfileRows,
+    HappeningRows,
+    UserDataRows,
+    TermRows,
+    Protocol,
+):
     """One transaction: all of it, or nothing."""
 
     @property
@@ -366,8 +410,8 @@ class Transaction(UserRows, OutboxRows, ProfileRows, UserDataRows, TermRows, Pro
         """The rows belong to this log from now on. Only while there is none."""
 
     def read_in_advance(self, partitions: Sequence[int], subjects: Sequence[str]) -> None:
-        """Read at once what will be asked for: cursors, and whether anybody waits for the
-        subjects, as it is now. Each of them once in its list."""
+        """Read at once what will be asked for: cursors, whether anybody waits for the
+        subjects, and whether there are extensions, as it is now. Each of them once in its list."""
 
     def read_users_in_advance(self, users: Sequence[str]) -> None:
         """Read the users with all of their rows at once, for `load_user`. After they were

@@ -1,4 +1,4 @@
-"""Ends graces, and finds the clients of edges that died.
+"""Ends graces, finds the clients of edges that died, and those that nobody looks at any more.
 
 A grace that has run out is not ended at once: a return may stand in the log already. It waits until
 presence has processed the user's partition up to the tail that the log had when the grace was found
@@ -14,7 +14,7 @@ Knows the store, the log's tails, the live edges, the core. Must not know plugin
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -23,9 +23,10 @@ from services.chassis.errors import Fault
 from services.chassis.subjects import partition_of
 from services.chassis.tasks import lasting
 from services.presence import metrics
-from services.presence.events import on_edge_dead, on_grace_end
+from services.presence.events import on_edge_dead, on_grace_end, on_idle
 from services.presence.log_reader import LogReader
 from services.presence.outbox import News, Outbox
+from services.presence.recording import Recording
 from services.presence.state import Graces
 from services.presence.store import GraceDue, Store, Transaction
 
@@ -38,6 +39,10 @@ _FAULT_PAUSE_S = 0.5
 # How soon to look again whether presence has come as far as a grace that is due must wait for.
 _BEHIND_PAUSE_S = 0.05
 _GRACES_MAX = 10_000
+# Of a dead edge; more are as many.
+_CROWD_MAX = 1_000_000
+# How soon after its time a client that nobody looks at is away.
+_IDLE_LOOK_EVERY_S = 5.0
 # Graces ended, or clients of a dead edge moved, in one transaction.
 _PAGE = 100
 
@@ -49,6 +54,10 @@ class TimerSettings:
     graces: Graces
     partitions: int
     sweep_every_s: float
+    # How many clients of a dead edge can return in a second.
+    returns_per_s: float = 400.0
+    # After which a client that nobody looks at is away; 0: never.
+    away_after_s: float = 0.0
 
 
 class Timers:
@@ -79,6 +88,8 @@ class Timers:
         self._sweep_wake = asyncio.Event()
         # The tail of the user's partition when the grace was first found due.
         self._tails: dict[GraceDue, int] = {}
+        # How many clients the dead edge had when it was first seen to be dead.
+        self._crowds: dict[int, int] = {}
 
     def wake(self) -> None:
         """A grace may end sooner than was known."""
@@ -93,6 +104,8 @@ class Timers:
         async with asyncio.TaskGroup() as group:
             group.create_task(lasting(self._repeat("grace", self._graces, self._grace_wake)))
             group.create_task(lasting(self._repeat("sweep", self._sweep, self._sweep_wake)))
+            if self._settings.away_after_s:
+                group.create_task(lasting(self._repeat("idle", self._idle, asyncio.Event())))
 
     async def _repeat(
         self, name: str, step: Callable[[], Awaitable[float]], wake: asyncio.Event
@@ -160,7 +173,9 @@ class Timers:
             return _LOOK_EVERY_S
         online = await self._store.read(lambda tx: tx.edges_online())
         behind = False
-        for edge_id in set(online) - set(live):
+        missing = set(online) - set(live)
+        self._crowds = {one: count for one, count in self._crowds.items() if one in missing}
+        for edge_id in missing:
             if not await self._edge_is_alive(edge_id):
                 behind |= await self._sweep_edge(edge_id)
         return _BEHIND_PAUSE_S if behind else self._settings.sweep_every_s
@@ -171,8 +186,9 @@ class Timers:
         users = sorted({user for user, _ in clients})
         tails = await self._reader.tails(sorted({self._partition(user) for user in users}))
         moved = 0
+        graces = await self._graces_of_dead(edge_id)
         for page in _pages(users):
-            work = partial(self._move, users=page, edge_id=edge_id, tails=tails)
+            work = partial(self._move, users=page, edge_id=edge_id, tails=tails, graces=graces)
             done, news = await self._store.write(work)
             moved += done
             self._tell(news)
@@ -180,21 +196,60 @@ class Timers:
             log.info("edge_died", edge=edge_id, users=len(users), moved=moved)
         return moved < len(users) or len(clients) == _GRACES_MAX
 
+    async def _graces_of_dead(self, edge_id: int) -> Graces:
+        """The graces, as long as all clients of that edge need to return. Most of them do: without
+        it the last would be notified while they are on their way."""
+        if edge_id not in self._crowds:
+            self._crowds[edge_id] = await self._store.read(
+                lambda tx: tx.count_clients_of_edge(edge_id, _CROWD_MAX)
+            )
+        longer_s = self._crowds[edge_id] / self._settings.returns_per_s
+        graces = self._settings.graces
+        return replace(graces, dead_edge_s=graces.dead_edge_s + longer_s)
+
     def _move(
-        self, tx: Transaction, users: Sequence[str], edge_id: int, tails: Mapping[int, int]
+        self,
+        tx: Transaction,
+        users: Sequence[str],
+        edge_id: int,
+        tails: Mapping[int, int],
+        graces: Graces,
     ) -> tuple[int, News]:
         news = News()
         moved = 0
         tx.lock(users)
+        recording = Recording(tx)
         for user in users:
             partition = self._partition(user)
             if tx.cursor(partition).pos < tails.get(partition, 0):
                 continue
             moved += 1
-            effects = on_edge_dead(tx.load_user(user), edge_id, tx.now(), self._settings.graces)
+            before = tx.load_user(user)
+            effects = on_edge_dead(before, edge_id, tx.now(), graces)
             metrics.dead_edge_clients.inc(1 if effects else 0)
+            recording.user(before, effects)
             self._outbox.write(tx, user, effects, news=news)
+        recording.write()
         return moved, news
+
+    # -- clients that nobody looks at -----------------------------------------------------------
+
+    async def _idle(self) -> float:
+        after_s = self._settings.away_after_s
+        found = await self._store.read(lambda tx: tx.clients_idle(tx.now() - after_s, _PAGE))
+        if found:
+            _, news = await self._store.write(partial(self._leave_alone, clients=found))
+            self._tell(news)
+        return 0.0 if len(found) == _PAGE else _IDLE_LOOK_EVERY_S
+
+    def _leave_alone(self, tx: Transaction, clients: Sequence[tuple[str, str]]) -> tuple[int, News]:
+        news = News()
+        tx.lock({user for user, _ in clients})
+        for user, client_id in clients:
+            after_s = self._settings.away_after_s
+            effects = on_idle(tx.load_user(user), client_id, tx.now(), after_s)
+            self._outbox.write(tx, user, effects, news=news)
+        return len(clients), news
 
     def _partition(self, user: str) -> int:
         return partition_of(user, self._settings.partitions)

@@ -17,6 +17,7 @@ from services.edge.backend import Accepted, Draining, History
 from services.edge.cluster_status import Picture
 from services.edge.gateway import Gateway, GatewayLimits
 from services.edge.http_api import HttpApi
+from services.edge.http_callbacks import CallbackLimits
 from services.edge.http_story import StoryLimits
 from services.edge.socket import Connection, Handshake, Socket
 from services.edge.socket_protocol import SocketLimits
@@ -93,10 +94,14 @@ class FakeBackend:
         self.refusal: refusal_pb2.Refusal | None = None
         self.fault: Exception | None = None
         self.asked: list[presence_pb2.ExplainRequest] = []
+        self.delivery_calls: list[tuple[str, Any]] = []
+        self.delivery_answers: dict[str, Any] = {}
         self.head = 20
         self.floor = 3
         self.cluster = Picture(2, {}, {0: (9, "p1")}, [])
         self.drained: list[str] = []
+        self.registry: list[tuple[str, Any]] = []
+        self.registry_answers: dict[str, Any] = {}
         # What each watch of a story tells; a watch waits for what is put in later.
         self.watches: list[asyncio.Queue[presence_pb2.ExplainResponse | refusal_pb2.Refusal]] = []
         self.watches_ended = 0
@@ -178,6 +183,19 @@ class FakeBackend:
         finally:
             self.watches_ended += 1
 
+    async def ask_registry(self, method: str, request: Any) -> Any:
+        self._fail()
+        self.registry.append((method, request))
+        return self.refusal or self.registry_answers[method]
+
+    async def ask_deliveries(self, method: str, request: Any) -> Any:
+        self._fail()
+        self.delivery_calls.append((method, request))
+        if self.refusal is not None:
+            return self.refusal
+        answer = self.delivery_answers.get(method)
+        return await answer if asyncio.isfuture(answer) else answer
+
     async def picture(self) -> Picture:
         self._fail()
         return self.cluster
@@ -204,6 +222,7 @@ class Door:
         round_s: float,
         page: bool,
         stories: StoryLimits,
+        callbacks: CallbackLimits,
     ) -> None:
         self.connections: list[Echo] = []
         self.rounds: list[int] = []
@@ -218,6 +237,7 @@ class Door:
             page=page,
             stories=stories,
             link_key=LINK_KEY,
+            callbacks=callbacks,
         )
         self.gateway = Gateway(
             "127.0.0.1:0", self, self.sweep, api, limits, sockets, local_only=anonymous
@@ -257,6 +277,7 @@ async def open_door(
     round_s: float = 60.0,
     page: bool = False,
     stories: StoryLimits = StoryLimits(),  # noqa: B008 - frozen
+    callbacks: CallbackLimits = CallbackLimits(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Door]:
     door = Door(
         limits=limits,
@@ -265,6 +286,7 @@ async def open_door(
         round_s=round_s,
         page=page,
         stories=stories,
+        callbacks=callbacks,
     )
     await door.gateway.start()
     sweeping = asyncio.create_task(door.sweep.run())

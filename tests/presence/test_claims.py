@@ -3,7 +3,7 @@
 import pytest
 
 from services.presence import state
-from services.presence.claims import claim_deliveries
+from services.presence.claims import ClaimRules, claim_deliveries
 from services.presence.notifications import Delivery, DeliveryState, Notification, Span
 from services.presence.plugins import Description
 from services.presence.state import Endpoint, Follow, Register, Standing
@@ -11,6 +11,7 @@ from services.presence.store import Attempt, Decided
 from tests.presence.terms import lock_all, own
 
 HOLD_S, CHECK_S = 120.0, 1.0
+RULES = ClaimRules(HOLD_S, CHECK_S)
 MAIL, PHONE = "mailto:ann@example.org", "tel:+491700000000"
 PLUGIN = Description("fake", {"mailto": True, "tel": True}, 100, 4)
 
@@ -47,9 +48,7 @@ def test_a_hold_that_has_ended_has_ended_for_every_endpoint(run, make_store):
 
         async def claimed() -> list[tuple[str, list[Span]]]:
             claims = await store.write(
-                lambda tx: claim_deliveries(
-                    tx, tx.deliveries([MAIL, PHONE]), PLUGIN, HOLD_S, CHECK_S
-                )
+                lambda tx: claim_deliveries(tx, tx.deliveries([MAIL, PHONE]), PLUGIN, RULES)
             )
             return [(one.delivery.id, list(one.spans)) for one in claims]
 
@@ -86,7 +85,7 @@ def test_what_is_acknowledged_after_a_try_is_taken_out_if_nothing_was_sent(
         try:
             await store.write(tried)
             claims = await store.write(
-                lambda tx: claim_deliveries(tx, tx.deliveries([MAIL]), PLUGIN, HOLD_S, CHECK_S)
+                lambda tx: claim_deliveries(tx, tx.deliveries([MAIL]), PLUGIN, RULES)
             )
             assert [list(one.spans) for one in claims] == [[Span(2, 2, 2)]]
             members = await store.read(lambda tx: tx.members("n"))

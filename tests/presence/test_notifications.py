@@ -6,12 +6,9 @@ import pytest
 
 from services.presence.notifications import (
     Answer,
-    Begin,
     Delivery,
     DeliveryState,
-    Join,
     Limits,
-    Notification,
     OptOut,
     Outcome,
     PutDelivery,
@@ -20,7 +17,6 @@ from services.presence.notifications import (
     delivery_id,
     interrupted,
     notification_id,
-    place,
     retry_delay_s,
     settle,
 )
@@ -29,14 +25,12 @@ LIMITS = Limits(collapse_s=30, expiry_s=1_000, retry_first_s=2, retry_longest_s=
 MAIL = "mailto:ann@example.org"
 
 
-def placed(joinable=None, last_sent_at=None, now=100.0, seq=7):
-    return place("log", "ann", "/a", seq, joinable, [MAIL], last_sent_at, now, LIMITS)
-
-
 def delivery(**changes) -> Delivery:
-    begin = placed()
-    assert isinstance(begin, Begin)
-    return replace(begin.deliveries[0], **changes)
+    own_id = notification_id("log", "ann", "/a", 7)
+    pending = Delivery(
+        delivery_id(own_id, MAIL), own_id, "ann", "/a", MAIL, DeliveryState.PENDING, 100.0, 1_100.0
+    )
+    return replace(pending, **changes)
 
 
 def sending(repeats_unknown=True, **changes) -> Delivery:
@@ -49,62 +43,14 @@ def settled(outcome: Outcome, of: Delivery, chance=0.5, **answer):
 
 def test_ids_are_those_of_the_first_message_and_the_endpoint_alone():
     own_id = notification_id("log", "ann", "/a", 7)
-    begin = placed()
-    assert isinstance(begin, Begin)
-    assert begin.notification.id == own_id == notification_id("log", "ann", "/a", 7)
-    assert begin.deliveries[0].id == delivery_id(own_id, MAIL)
-    assert len(own_id) == len(begin.deliveries[0].id) == 32
+    assert own_id == notification_id("log", "ann", "/a", 7)
+    assert delivery_id(own_id, MAIL) == delivery_id(own_id, MAIL) != delivery_id(own_id, "tel:+1")
+    assert len(own_id) == len(delivery_id(own_id, MAIL)) == 32
 
 
 def test_ids_differ_where_parts_could_run_together():
     assert notification_id("log", "ann", "/a", 7) != notification_id("loga", "nn", "/a", 7)
     assert notification_id("log", "ann", "/a1", 7) != notification_id("log", "ann", "/a", 17)
-
-
-def test_the_first_notification_of_a_subject_goes_at_once():
-    own_id = notification_id("log", "ann", "/a", 7)
-    assert placed() == Begin(
-        Notification(own_id, "ann", "/a", 7, 100.0, 100.0, 1_100.0),
-        (
-            Delivery(
-                id=delivery_id(own_id, MAIL),
-                notification_id=own_id,
-                user="ann",
-                subject="/a",
-                uri=MAIL,
-                state=DeliveryState.PENDING,
-                due_at=100.0,
-                expires_at=1_100.0,
-            ),
-        ),
-    )
-
-
-def test_a_later_one_waits_until_the_collapse_time_after_the_last_send():
-    begin = placed(last_sent_at=90.0)
-    assert isinstance(begin, Begin)
-    assert begin.deliveries[0].due_at == begin.notification.due_at == 120.0
-
-
-def test_one_long_after_the_last_send_goes_at_once():
-    begin = placed(last_sent_at=10.0)
-    assert isinstance(begin, Begin)
-    assert begin.deliveries[0].due_at == 100.0
-
-
-def test_a_message_joins_an_open_notification():
-    begin = placed()
-    assert isinstance(begin, Begin)
-    assert placed(joinable=begin.notification, seq=8) == Join(begin.notification.id)
-
-
-@pytest.mark.parametrize("change", [{"joinable": False}, {"expires_at": 100.0}])
-def test_a_message_does_not_join_what_was_sent_or_has_expired(change):
-    begin = placed()
-    assert isinstance(begin, Begin)
-    other = placed(joinable=replace(begin.notification, **change), seq=8)
-    assert isinstance(other, Begin)
-    assert other.notification.id == notification_id("log", "ann", "/a", 8)
 
 
 def test_a_claim_counts_the_attempt_and_is_not_due_again():

@@ -12,7 +12,7 @@ from services.chassis.errors import Deposed, StartError, StoreFull, Unavailable
 from services.presence import state
 from services.presence.handover import is_due
 from services.presence.notifications import Limits, Span
-from services.presence.outbox import News, Outbox
+from services.presence.outbox import News, Origin, Outbox
 from services.presence.postgres_connection import Connection, address_of, in_postgres
 from services.presence.postgres_store import PostgresStore
 from services.presence.state import Endpoint, Follow, Message, Register, Standing
@@ -421,7 +421,7 @@ def test_a_crowd_costs_as_many_round_trips_as_one_user(run, presence_url, monkey
         states = tx.load_followers(users, "/a")
         assert all(is_due(states[user], Message("/a", count, count)) for user in users)
         span = Span(count, count, count)
-        outbox.notify_all(tx, users, "/a", span, "bob", News())
+        outbox.notify_all(tx, users, "/a", span, Origin("bob"), News())
         return len(users)
 
     async def claim():

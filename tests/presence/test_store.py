@@ -10,6 +10,7 @@ from services.chassis.errors import Deposed
 from services.chassis.subjects import partition_of
 from services.presence import state
 from services.presence.notifications import Delivery, DeliveryState, Notification, Span
+from services.presence.plan import DEFAULT_PLAN
 from services.presence.state import (
     Endpoint,
     Follow,
@@ -454,9 +455,11 @@ def test_decisions_are_found_by_any_seq_of_their_span(run, make_store):
 def test_a_notification_is_joinable_until_anything_of_it_was_claimed(run, make_store):
     async def body(store):
         await store.write(lambda tx: tx.begin_all([notification()], [delivery()]))
-        assert await store.read(lambda tx: tx.joinables(["ann"], "/a")) == {"ann": notification()}
+        assert await store.read(lambda tx: tx.joinables(["ann"], "/a", DEFAULT_PLAN)) == {
+            "ann": notification()
+        }
         await store.write(lambda tx: tx.close_notifications(["n"], sent=True))
-        assert await store.read(lambda tx: tx.joinables(["ann", "bob"], "/a")) == {}
+        assert await store.read(lambda tx: tx.joinables(["ann", "bob"], "/a", DEFAULT_PLAN)) == {}
         assert await store.read(lambda tx: tx.last_sent(["ann", "bob"], "/a")) == {"ann": 1_000.0}
 
     with_store(run, make_store, body)
@@ -467,7 +470,7 @@ def test_a_notification_with_nowhere_left_to_go_is_not_joinable(run, make_store)
         await store.write(wrote("ann", state.PutEndpoint(Endpoint(MAIL, ("c",), 1.0))))
         await store.write(lambda tx: tx.begin_all([notification()], [delivery()]))
         await store.write(wrote("ann", state.DropEndpoint(MAIL)))
-        assert await store.read(lambda tx: tx.joinables(["ann", "bob"], "/a")) == {}
+        assert await store.read(lambda tx: tx.joinables(["ann", "bob"], "/a", DEFAULT_PLAN)) == {}
         [ended] = await store.read(lambda tx: tx.deliveries_of("n"))
         assert (ended.state, ended.reason) == (DeliveryState.CANCELLED, "ENDPOINT_REMOVED")
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import aiohttp
 import orjson
@@ -160,6 +161,137 @@ class Api:
         and `atMostMs`, how long it may take.
         """
         return await self._call("POST", "/v1/drain", {}, {"member": member})
+
+    async def extensions(self) -> Sequence[Mapping[str, Any]]:
+        """The presence extensions that are registered, as JSON; for operators."""
+        answer = await self._call("GET", "/v1/extensions", {})
+        return [one for one in answer.get("extensions") or () if isinstance(one, dict)]
+
+    async def add_extension(
+        self,
+        name: str,
+        address: str,
+        *,
+        subjects: Sequence[str] = (),
+        plain: bool = False,
+        server_name: str = "",
+    ) -> None:
+        """Registers a presence extension at `host:port`, or changes where it is; for operators."""
+        body: dict[str, Any] = {"name": name, "address": address, "plain": plain}
+        body |= {"serverName": server_name, "subjects": list(subjects)}
+        await self._call("POST", "/v1/extensions", {}, body)
+
+    async def remove_extension(self, name: str) -> bool:
+        """Removes a presence extension, and how far it was; whether it was there."""
+        path = f"/v1/extensions/{quote(name, safe='')}"
+        return (await self._call("DELETE", path, {})).get("removed") is True
+
+    async def notifiers(self) -> Sequence[Mapping[str, Any]]:
+        """The notifiers, of the settings and registered, as JSON; for operators."""
+        answer = await self._call("GET", "/v1/notifiers", {})
+        return [one for one in answer.get("notifiers") or () if isinstance(one, dict)]
+
+    async def add_notifier(
+        self,
+        name: str,
+        address: str,
+        *,
+        channels: Sequence[str] = (),
+        plain: bool = False,
+        server_name: str = "",
+    ) -> None:
+        """Registers a notifier at `host:port`, or changes it; for operators.
+
+        `channels`: those it is used for; empty: all that it serves.
+        """
+        body: dict[str, Any] = {"name": name, "address": address, "plain": plain}
+        body |= {"serverName": server_name, "channels": list(channels)}
+        await self._call("POST", "/v1/notifiers", {}, body)
+
+    async def remove_notifier(self, name: str) -> bool:
+        """Removes a notifier that was registered; whether it was there."""
+        path = f"/v1/notifiers/{quote(name, safe='')}"
+        return (await self._call("DELETE", path, {})).get("removed") is True
+
+    async def dead_letters(
+        self,
+        *,
+        user: str = "",
+        channel: str = "",
+        reason: str = "",
+        after: str = "",
+        limit: int = 100,
+    ) -> Mapping[str, Any]:
+        """Deliveries that were given up (`ListDeadLettersResponse` as JSON); for operators.
+
+        `limit`: 1 to 1,000. `nextAfterId` of the answer, if it is not empty, is the `after` of the
+        next page.
+        """
+        asked = {"user": user, "channel": channel, "reason": reason, "after": after}
+        query = {name: value for name, value in asked.items() if value} | {"limit": str(limit)}
+        return await self._call("GET", "/v1/dead-letters", query)
+
+    async def dead_letter(self, delivery_id: str) -> Mapping[str, Any]:
+        """One of them with its tries (`GetDeadLetterResponse` as JSON); for operators."""
+        return await self._call("GET", f"/v1/dead-letters/{quote(delivery_id, safe='')}", {})
+
+    async def replay_dead_letters(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        user: str = "",
+        channel: str = "",
+        reason: str = "",
+        everything: bool = False,
+    ) -> Mapping[str, int]:
+        """Has dead letters sent again: those of which all that is said is so, or `everything`; for
+        operators.
+
+        Returns how many are due again (`replayed`), and how many have `expired` and stay. Where it
+        raises, some may be due already; calling it again makes the rest so.
+        """
+        which = {"ids": list(ids), "user": user, "channel": channel, "reason": reason,
+                 "all": everything}  # fmt: skip
+        return await self._move("replay", which, ("replayed", "expired"))
+
+    async def drop_dead_letters(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        user: str = "",
+        channel: str = "",
+        reason: str = "",
+        everything: bool = False,
+    ) -> int:
+        """Gives dead letters up for good, which ones as of `replay_dead_letters`; how many."""
+        which = {"ids": list(ids), "user": user, "channel": channel, "reason": reason,
+                 "all": everything}  # fmt: skip
+        return (await self._move("drop", which, ("dropped",)))["dropped"]
+
+    async def send_test(
+        self, endpoint: str, *, user: str = "", text: str = ""
+    ) -> Mapping[str, Any]:
+        """Hands a test notification for an external token to the plugin that serves it, now.
+
+        Returns `plugin`, `outcome` (as `ACCEPTED`), `detail` and `providerId`; for operators.
+        """
+        body = {"endpoint": endpoint, "user": user, "text": text}
+        return await self._call("POST", "/v1/send-test", {}, body)
+
+    async def _move(
+        self, verb: str, which: Mapping[str, Any], counted: Sequence[str]
+    ) -> Mapping[str, int]:
+        """Calls until all are moved: one call moves a bounded number."""
+        counts = dict.fromkeys(counted, 0)
+        after = ""
+        while True:
+            body = {**which, "after": after}
+            answer = await self._call("POST", f"/v1/dead-letters/{verb}", {}, body)
+            for name in counted:
+                counts[name] += int(answer.get(name) or 0)
+            after = str(answer.get("nextAfterId") or "")
+            if not after:
+                return counts
 
     async def _call(
         self,
