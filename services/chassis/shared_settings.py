@@ -45,6 +45,13 @@ class SharedSettings:
         doc="the shared secret that calls between services carry, 16 characters or more; required "
         "unless the three files of TLS are set, and asked for beside them if it is set too",
     )
+    public_url: str = setting(
+        "",
+        shared=True,
+        doc="https://host[:port] at which the world reaches the edges: where links in "
+        "notifications lead, and where providers report what became of them; empty: there are no "
+        "links, and providers are not told where",
+    )
     link_secret: str = setting(
         "",
         shared=True,

@@ -58,28 +58,15 @@ GROUPS: Mapping[str, Group] = {
     ),
     "notifiers": Group(
         "Plugins that send notifications.",
-        {
-            "list": "services.cli.notifiers",
-            "add": "services.cli.notifiers",
-            "remove": "services.cli.notifiers",
-        },
+        dict.fromkeys(("list", "add", "remove"), "services.cli.notifiers"),
     ),
     "dead-letters": Group(
         "Deliveries that were given up.",
-        {
-            "list": "services.cli.dead_letters",
-            "show": "services.cli.dead_letters",
-            "replay": "services.cli.dead_letters",
-            "drop": "services.cli.dead_letters",
-        },
+        dict.fromkeys(("list", "show", "replay", "drop"), "services.cli.dead_letters"),
     ),
     "extensions": Group(
         "Programs that are told who comes and goes, and what is published.",
-        {
-            "list": "services.cli.extensions",
-            "add": "services.cli.extensions",
-            "remove": "services.cli.extensions",
-        },
+        dict.fromkeys(("list", "add", "remove"), "services.cli.extensions"),
     ),
 }
 

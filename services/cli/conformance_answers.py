@@ -62,7 +62,8 @@ async def describe(plugin: Examined) -> str:
     if plugin.scheme not in schemes and ANY not in schemes:
         raise Failed(f"it does not describe the channel {plugin.scheme!r}")
     return (
-        f"{said.name} {said.version} serves {', '.join(schemes)}; {plugin.batch_max} in a batch, "
+        f"{' '.join([said.name, said.version]).strip()} serves {', '.join(schemes)}; "
+        f"{plugin.batch_max} in a batch, "
         f"{plugin.concurrency_max} calls at a time"
     )
 

@@ -74,6 +74,13 @@ class Backend(Protocol):
     ) -> AsyncIterator[presence_pb2.ExplainResponse | refusal_pb2.Refusal]:
         """The story now and after each change, until closed; a refusal is the last of them."""
 
+    async def ask_registry(self, method: str, request: Any) -> Any:
+        """Calls a method of presence's `RegistryService`; its answer, or a refusal."""
+
+    async def ask_deliveries(self, method: str, request: Any) -> Any:
+        """Calls a method of presence's `DeliveryService`; its answer, a refusal, or None: there is
+        no such thing as is asked for."""
+
     async def presence(
         self, request: presence_pb2.GetPresenceRequest
     ) -> presence_pb2.GetPresenceResponse | refusal_pb2.Refusal:
@@ -87,13 +94,6 @@ class Backend(Protocol):
     async def users(self, method: str, user: str, request: Message) -> Any:
         """The answer of a method of presence's `UserService`, or a refusal; `user` is whom it is
         about most. Every one may be repeated."""
-
-    async def ask_registry(self, method: str, request: Any) -> Any:
-        """Calls a method of presence's `RegistryService`; its answer, or a refusal."""
-
-    async def ask_deliveries(self, method: str, request: Any) -> Any:
-        """Calls a method of presence's `DeliveryService`; its answer, a refusal, or None: there is
-        no such thing as is asked for."""
 
     async def picture(self) -> Picture:
         """What every member of the cluster says of itself now; nobody's silence makes it fail."""

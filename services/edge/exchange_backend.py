@@ -72,6 +72,12 @@ class ExchangeBackend:
     ) -> AsyncIterator[presence_pb2.ExplainResponse | refusal_pb2.Refusal]:
         return self._readers.watch_story(request)
 
+    async def ask_registry(self, method: str, request: Any) -> Any:
+        return await self._readers.ask_registry(method, request)
+
+    async def ask_deliveries(self, method: str, request: Any) -> Any:
+        return await self._readers.ask_deliveries(method, request)
+
     async def presence(
         self, request: presence_pb2.GetPresenceRequest
     ) -> presence_pb2.GetPresenceResponse | refusal_pb2.Refusal:
@@ -84,12 +90,6 @@ class ExchangeBackend:
 
     async def users(self, method: str, user: str, request: Message) -> Any:
         return await self._readers.users(method, user, request)
-
-    async def ask_registry(self, method: str, request: Any) -> Any:
-        return await self._readers.ask_registry(method, request)
-
-    async def ask_deliveries(self, method: str, request: Any) -> Any:
-        return await self._readers.ask_deliveries(method, request)
 
     async def picture(self) -> Picture:
         return await self._readers.members.picture()

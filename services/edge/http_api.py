@@ -61,8 +61,8 @@ class HttpApi:
         page: bool = False,
         shared: bool = False,
         stories: StoryLimits = StoryLimits(),  # noqa: B008 - frozen
-        link_key: str = "",
         callbacks: CallbackLimits = CallbackLimits(),  # noqa: B008 - frozen
+        link_key: str = "",
     ) -> None:
         self._backend = backend
         self._requests = Requests(authenticator, body_s)
@@ -77,10 +77,7 @@ class HttpApi:
             backend.ask_registry, self._check_admin, self._requests.body
         )
         self._deliveries = DeliveryRoutes(
-            backend.ask_registry,
-            backend.ask_deliveries,
-            self._check_admin,
-            self._requests.body,
+            backend.ask_registry, backend.ask_deliveries, self._check_admin, self._requests.body
         )
         self._callbacks = CallbackRoutes(backend.ask_deliveries, callbacks)
 
@@ -95,12 +92,12 @@ class HttpApi:
             web.get("/healthz", self._healthz),
             web.get("/readyz", self._readyz),
             web.get("/metrics", self._metrics),
-            *self._users.routes(),
-            *self._presence.routes(),
-            *self._mute.routes(),
             *self._extensions.routes(),
             *self._deliveries.routes(),
             *self._callbacks.routes(),
+            *self._users.routes(),
+            *self._presence.routes(),
+            *self._mute.routes(),
         ]
         return [*routes, *page_routes()] if self._page else routes
 

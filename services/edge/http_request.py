@@ -48,7 +48,7 @@ class Requests:
         return caller
 
     async def body(self, request: web.Request) -> bytes:
-        """The body, as it came."""
+        """The body, once all of it is there."""
         try:
             async with asyncio.timeout(self._body_s):
                 return await request.read()
@@ -58,6 +58,7 @@ class Requests:
 
     async def object(self, request: web.Request) -> dict[str, Any]:
         """The body, a JSON object."""
+        body = await self.body(request)
         try:
             value = orjson.loads(await self.body(request))
         except orjson.JSONDecodeError:

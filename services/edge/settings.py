@@ -23,11 +23,6 @@ class Settings(SharedSettings):
         "127.0.0.1:0", doc="host:port of health checks and status by gRPC; port 0 draws one"
     )
 
-    public_url: str = setting(
-        "",
-        doc="https://host[:port] at which the world reaches the edges: what providers were given "
-        "for their callbacks, and sign; empty: the host that a request names",
-    )
     workers: int = setting(
         1,
         least=0,
@@ -332,7 +327,7 @@ def check(settings: Settings) -> None:
         )
     if settings.public_url and not _ORIGIN.fullmatch(settings.public_url):
         raise SettingError(
-            f"ONWARD_EDGE_PUBLIC_URL is {settings.public_url}, which is no https://host[:port]; "
+            f"ONWARD_PUBLIC_URL is {settings.public_url}, which is no https://host[:port]; "
             "write it so, without a path"
         )
     if settings.write_bytes_max < settings.write_high_bytes:

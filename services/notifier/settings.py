@@ -117,13 +117,6 @@ class Settings(SharedSettings):
     sms_concurrency: int = setting(
         8, least=1, most=100, doc="SMS on their way to Twilio at a time, a connection each"
     )
-    public_url: str = setting(
-        "",
-        shared=True,
-        doc="the https: URL under which the edges are reached from outside, such as "
-        "https://chat.example.org; providers report there what became of notifications; empty: "
-        "they are not told where",
-    )
     webhook_secrets: tuple[str, ...] = setting(
         (),
         shared=True,

@@ -47,6 +47,7 @@ _SERVICES = [
         (users_pb2.DESCRIPTOR, "UserService"),
         (deliveries_pb2.DESCRIPTOR, "DeliveryService"),
         (registry_pb2.DESCRIPTOR, "RegistryService"),
+        (users_pb2.DESCRIPTOR, "UserService"),
     )
 ]
 

@@ -21,6 +21,8 @@ from services.presence.change import Change
 from services.presence.state import (
     BACKEND,
     DropEndpoint,
+    DropFollow,
+    DropRegister,
     Effect,
     Follow,
     Handover,
@@ -84,3 +86,12 @@ def add_endpoint(state: UserState, uri: str, now: float) -> list[Effect]:
 def remove_endpoint(state: UserState, uri: str) -> list[Effect]:
     """The endpoint goes, whoever registered it."""
     return [DropEndpoint(uri)] if uri in state.endpoints else []
+
+
+def erased(state: UserState) -> list[Effect]:
+    """What the end of a user does to rows that can be seen; `state` has all of them."""
+    return [
+        *(DropRegister(client_id) for client_id in state.registers),
+        *(DropFollow(key) for key in state.follows),
+        *(DropEndpoint(uri) for uri in state.endpoints),
+    ]

@@ -39,7 +39,6 @@ _SUPPRESSED = {
     "QUIET_HOURS": "Not sent: it came in the user's quiet hours, and is dropped then.",
     "RATE_CAPPED": "Not sent: the user had as many notifications on the channel as the cap allows.",
     "RECEIPTED": "Not sent on this channel: it had arrived on another before.",
-    "REVOKED": "Not sent: the user may not read the subject any more.",
 }
 # Why a delivery that was never tried waits, by its reason.
 _DEFERRED = {

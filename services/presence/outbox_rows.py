@@ -60,13 +60,25 @@ class DecidedRows(Rows):
             "ON CONFLICT DO NOTHING",
         )  # fmt: skip
 
-    def decided_users(self, users: Sequence[str], subject: str, seq: int) -> frozenset[str]:
-        rows = self.db.rows(
-            "SELECT value FROM each_text(?) WHERE (SELECT from_seq FROM decided WHERE user = value"
-            " AND subject = ? AND to_seq >= ? ORDER BY to_seq LIMIT 1) <= ?",
-            (listed(users), subject, seq, seq),
+    def replace_decided(
+        self, user: str, subject: str, row: Decided, parts: Sequence[Decided]
+    ) -> None:
+        self.touch([user])
+        self.db.execute(
+            "DELETE FROM decided WHERE user = ? AND subject = ? AND to_seq = ?",
+            (user, subject, row.span.to_seq),
         )
-        return frozenset(row[0] for row in rows)
+        self.put_all_decided(subject, [(user, part) for part in parts])
+
+    def decided_users(self, users: Sequence[str], subject: str, seq: int) -> Mapping[str, str]:
+        rows = self.db.rows(
+            "SELECT value, reason FROM (SELECT value,"
+            " (SELECT CASE WHEN from_seq <= ? THEN reason END"
+            " FROM decided WHERE user = value AND subject = ? AND to_seq >= ? ORDER BY to_seq"
+            " LIMIT 1) AS reason FROM each_text(?)) AS asked WHERE reason IS NOT NULL",
+            (seq, subject, seq, listed(users)),
+        )
+        return {row[0]: row[1] for row in rows}
 
     def take_out(self, user: str, subject: str, to_seq: int, reason: str) -> None:
         self.touch([user])

@@ -262,8 +262,14 @@ class OutboxRows(Protocol):
     def put_all_decided(self, subject: str, decided: Sequence[tuple[str, Decided]]) -> None:
         """Insert for (user, what was decided); those decided before stay so."""
 
-    def decided_users(self, users: Sequence[str], subject: str, seq: int) -> frozenset[str]:
-        """Those of the users for whom this message has been decided."""
+    def replace_decided(
+        self, user: str, subject: str, row: Decided, parts: Sequence[Decided]
+    ) -> None:
+        """Put parts of a suppression in the place of the whole."""
+
+    def decided_users(self, users: Sequence[str], subject: str, seq: int) -> Mapping[str, str]:
+        """Those of the users for whom this message has been decided; why it was suppressed, empty
+        if it was not."""
 
     def take_out(self, user: str, subject: str, to_seq: int, reason: str) -> None:
         """Take a decided message out of its notification: nothing of it will be sent."""
@@ -380,8 +386,8 @@ class Transaction(
     OutboxRows,
     HandedRows,
     ProfileRows,
-    HappeningRows,
     UserDataRows,
+    HappeningRows,
     TermRows,
     Protocol,
 ):

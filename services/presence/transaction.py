@@ -21,6 +21,7 @@ class SqlTransaction(
     OutboxTables,
     HandedTables,
     ProfileTables,
+    UserDataTables,
     HappeningTables,
     UserDataTables,
     TermTables,

@@ -23,6 +23,7 @@ from services.presence.events import revoke
 from services.presence.log_reader import LogReader
 from services.presence.outbox import News, Outbox
 from services.presence.profile import NO_PROFILE, Profile
+from services.presence.recording import Recording
 from services.presence.state import Effect, Handover, PutHandover, UserState
 from services.presence.store import Store, Transaction
 from services.presence.user_data import UserLimits
@@ -82,6 +83,7 @@ class Users:
         self, tx: Transaction, users: Sequence[str], bases: Mapping[str, int]
     ) -> list[tuple[str, Handover]]:
         tx.lock(users)
+        recording = Recording(tx)
         had = dict(tx.followed_by_backends(users))
         made: list[tuple[str, Handover]] = []
         for subject, base in bases.items():
@@ -94,9 +96,23 @@ class Users:
                 if had[user] > self._limits.follows_max:
                     most = f"at most {self._limits.follows_max} subjects"
                     raise TooMany("follows", f"Backends have a user follow {most}.")
-                self._outbox.write(tx, user, effects)
+                self._write(tx, recording, user, effects, News())
                 made += [(user, e.handover) for e in effects if isinstance(e, PutHandover)]
+        recording.write()
         return made
+
+    def _write(
+        self,
+        tx: Transaction,
+        recording: Recording,
+        user: str,
+        effects: Sequence[Effect],
+        news: News,
+    ) -> None:
+        """Write a core's effects, and record what extensions are to be told of them."""
+        if effects and tx.is_observed():
+            recording.user(tx.load_user(user), effects)
+        self._outbox.write(tx, user, effects, news=news)
 
     async def _settle(self, made: Sequence[tuple[str, Handover]]) -> None:
         """End the handovers of new follows that have nothing to decide; leave the others."""
@@ -170,12 +186,14 @@ class Users:
         def work(tx: Transaction) -> None:
             nonlocal ended
             tx.lock({user for user, _ in pairs})
+            recording = Recording(tx)
             for user, subject in pairs:
                 effects = core(tx.load_user(user, subject), [subject])
-                self._outbox.write(tx, user, effects, news=news)
+                self._write(tx, recording, user, effects, news)
                 ended += sum(isinstance(effect, PutHandover) for effect in effects)
                 if reason:
                     tx.cancel_deliveries_of(user, subject, reason)
+            recording.write()
 
         await self._store.write(work)
         self._tell(news)
@@ -195,7 +213,10 @@ class Users:
             ):
                 most = f"at most {self._limits.endpoints_max} external tokens"
                 raise TooMany("external tokens", f"A user has {most}; remove one.")
-            self._outbox.write(tx, user, backend.add_endpoint(state_now, uri, tx.now()))
+            recording = Recording(tx)
+            effects = backend.add_endpoint(state_now, uri, tx.now())
+            self._write(tx, recording, user, effects, News())
+            recording.write()
 
         await self._store.write(work)
 
@@ -204,8 +225,10 @@ class Users:
 
         def work(tx: Transaction) -> bool:
             tx.lock([user])
+            recording = Recording(tx)
             effects = backend.remove_endpoint(tx.load_user(user, ""), uri)
-            self._outbox.write(tx, user, effects)
+            self._write(tx, recording, user, effects, News())
+            recording.write()
             return bool(effects)
 
         return await self._store.write(work)
@@ -216,7 +239,7 @@ class Users:
         self, user: str, change: Callable[[Profile, float], Profile]
     ) -> tuple[Profile, Profile, float]:
         """The profile before and after `change(profile, now)`, and when that was. What `change`
-        raises leaves it as it is."""
+        raises leaves it as it is. What was put off is looked at again."""
 
         def work(tx: Transaction) -> tuple[Profile, Profile, float]:
             tx.lock([user])
@@ -224,9 +247,12 @@ class Users:
             after = change(before, tx.now())
             if after != before:
                 tx.put_profile(user, after)
+                tx.wake_deferred(user)
             return before, after, tx.now()
 
-        return await self._store.write(work)
+        changed = await self._store.write(work)
+        self._tell(News(deliveries=True))
+        return changed
 
     # -- the end of a user --------------------------------------------------------------------
 
@@ -238,6 +264,7 @@ class Users:
         by a session that is still there, whose user is not gone.
         """
         await self._caught_up(user)
+        await self._store.write(partial(_tell_of_end, user=user))
         clock = asyncio.get_running_loop()
         until = clock.time() + _SENT_WAIT_S
         erased = 0
@@ -289,6 +316,15 @@ def _followed_page(user: str, after: str) -> Callable[[Transaction], list[str]]:
     return lambda tx: list(
         dict.fromkeys(one.subject for one in tx.followed(user, after, _ENDS_AT_ONCE))
     )
+
+
+def _tell_of_end(tx: Transaction, user: str) -> None:
+    """Have extensions told that nothing is left of the user, before it is so."""
+    tx.lock([user])
+    recording = Recording(tx)
+    if tx.is_observed():
+        recording.user(whole := tx.load_user(user), backend.erased(whole))
+    recording.write()
 
 
 def _erase(tx: Transaction, user: str) -> int:

@@ -8,8 +8,10 @@ term ends, and `taken()` whenever partitions were claimed; `drain()` first if it
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from services.chassis.mute_tokens import MuteLink, mute_url
 from services.chassis.tasks import lasting
 from services.chassis.tls import Trust
 from services.presence.audience import Audience
@@ -24,6 +26,7 @@ from services.presence.fanouts import FanOuts
 from services.presence.handovers import Handovers
 from services.presence.happening_contents import HappeningContents
 from services.presence.log_reader import LogReader
+from services.presence.notifications import Delivery
 from services.presence.outbox import News, Outbox
 from services.presence.plugins import Plugins
 from services.presence.processing import Processing
@@ -46,6 +49,9 @@ from services.presence.trial import Trial
 from services.presence.upkeep import Keeps, Upkeep
 from services.presence.user_servicer import UserServicer
 from services.presence.users import Users
+
+# A link that mutes is good for so long after its notification has expired: mails are kept.
+_LINK_GOOD_S = 90 * 86_400.0
 
 
 class Workers:
@@ -99,17 +105,14 @@ class Workers:
             self._rendering,
             self._entitlement,
             lambda: self._handovers.wake(),
+            partial(_mute_url, settings),
         )
         self.tellers = Tellers(
             store,
             HappeningContents(self._reader),
             extensions,
             trust,
-            TellerSettings(
-                settings.breaker_limits(),
-                settings.extension_deadline_s,
-                settings.extension_calls_max,
-            ),
+            _teller_settings(settings),
             random.random,
         )
         self._succession = Succession(store, is_member, self._dispatcher.wake)
@@ -294,9 +297,9 @@ class Workers:
         return self._router.routing
 
     def _categories(self) -> list[tuple[str, str, bool]]:
-        """As users choose among them: name, title, and whether each is told of by itself."""
-        known = self._router.routing.categories
-        return [(name, one.title, one.allowed) for name, one in known.items()]
+        """Name, title, and whether it is notified of without a preference."""
+        known = self._router.routing.categories.values()
+        return [(one.name, one.title, one.allowed) for one in known]
 
     def _end_watches(self) -> None:
         self._stories.end()
@@ -315,6 +318,12 @@ class Workers:
             self._fanouts.wake()
 
 
+def _teller_settings(settings: Settings) -> TellerSettings:
+    return TellerSettings(
+        settings.breaker_limits(), settings.extension_deadline_s, settings.extension_calls_max
+    )
+
+
 def _entitlement(settings: Settings, trust: Trust) -> Entitlement | None:
     if not settings.entitlement:
         return None
@@ -325,3 +334,12 @@ def _entitlement(settings: Settings, trust: Trust) -> Entitlement | None:
         settings.entitlement_cache_s,
         random.random,
     )
+
+
+def _mute_url(settings: Settings, delivery: Delivery) -> str:
+    """Where whoever is sent the delivery may mute its subject; empty: there are no such links."""
+    key = settings.link_key()
+    if not settings.public_url or not key:
+        return ""
+    until = delivery.expires_at + _LINK_GOOD_S
+    return mute_url(settings.public_url, key, MuteLink(delivery.user, delivery.subject), until)

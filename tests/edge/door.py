@@ -236,8 +236,8 @@ class Door:
             body_s=0.5,
             page=page,
             stories=stories,
-            link_key=LINK_KEY,
             callbacks=callbacks,
+            link_key=LINK_KEY,
         )
         self.gateway = Gateway(
             "127.0.0.1:0", self, self.sweep, api, limits, sockets, local_only=anonymous

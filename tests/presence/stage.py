@@ -192,6 +192,10 @@ class Client:
         positions = [entry_pb2.Position(subject="/" + name, seq=seq) for name, seq in acked.items()]
         self._write(disconnected=entry_pb2.PresenceEvent.Disconnected(clean=clean, acked=positions))
 
+    def follow(self, subject: str, start: int = 0) -> None:
+        start_at = entry_pb2.FollowStart(subject=subject, start=start)
+        self._write(followed=entry_pb2.PresenceEvent.Followed(follows=[start_at]), round=1)
+
     def unfollow(self, subject: str, acked: int) -> None:
         position = entry_pb2.Position(subject=subject, seq=acked)
         self._write(unfollowed=entry_pb2.PresenceEvent.Unfollowed(acked=[position]))
@@ -358,11 +362,11 @@ class Stage:
         presence_pb2_grpc.add_PresenceQueryServiceServicer_to_server(
             self.workers.query_servicer, self._server.grpc
         )
-        users_pb2_grpc.add_UserServiceServicer_to_server(
-            self.workers.user_servicer, self._server.grpc
-        )
         deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server(
             self.workers.delivery_servicer, self._server.grpc
+        )
+        users_pb2_grpc.add_UserServiceServicer_to_server(
+            self.workers.user_servicer, self._server.grpc
         )
         await self._server.start()
         self.address = f"127.0.0.1:{self._server.port}"
