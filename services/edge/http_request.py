@@ -60,7 +60,7 @@ class Requests:
         """The body, a JSON object."""
         body = await self.body(request)
         try:
-            value = orjson.loads(await self.body(request))
+            value = orjson.loads(body)
         except orjson.JSONDecodeError:
             malformed = refuse(Code.FRAME_MALFORMED, "The body is no valid JSON.")
             raise Refused(malformed) from None

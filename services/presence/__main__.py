@@ -44,7 +44,6 @@ _SERVICES = [
     for file, name in (
         (presence_pb2.DESCRIPTOR, "PresenceService"),
         (presence_pb2.DESCRIPTOR, "PresenceQueryService"),
-        (users_pb2.DESCRIPTOR, "UserService"),
         (deliveries_pb2.DESCRIPTOR, "DeliveryService"),
         (registry_pb2.DESCRIPTOR, "RegistryService"),
         (users_pb2.DESCRIPTOR, "UserService"),

@@ -27,6 +27,7 @@ _SUPPRESSED = {
     "NO_ENDPOINT": "Not sent: the user had no external token.",
     "OPTED_OUT": "Not sent: none of the user's external tokens takes notifications.",
     "UNSUBSCRIBED": "Not sent: the user had unsubscribed.",
+    "REVOKED": "Not sent: the user may not read the subject any more.",
     "TRIMMED": "Not sent: the log had trimmed it before it was decided.",
     "NOT_ENTITLED": "Not sent: the user may not read the subject any more.",
     "ENDPOINT_REMOVED": "Not sent: the external token was removed before.",

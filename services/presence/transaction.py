@@ -23,7 +23,6 @@ class SqlTransaction(
     ProfileTables,
     UserDataTables,
     HappeningTables,
-    UserDataTables,
     TermTables,
 ):
     """Implements `store.Transaction`. `meta`: what stands in that table, if it was read already."""
