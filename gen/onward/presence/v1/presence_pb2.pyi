@@ -866,7 +866,7 @@ class GetStatusResponse(_message.Message):
     clients_in_grace: _builtins.int
     """Clients in their grace."""
     clients_offline: _builtins.int
-    """Clients offline with something to return to."""
+    """Clients offline with something to return to, and users whom a backend has follow something."""
     term: _builtins.int
     """The term in which it works: its lease in etcd; 0 if it has none now."""
     @_builtins.property
