@@ -1,4 +1,4 @@
-"""The life of a notification and of its deliveries: when they begin, join, retry and end. Pure.
+"""The life of a notification and of its deliveries: how they are tried, retried and ended. Pure.
 
 A notification is what is due to a user on a subject; a delivery is that notification for one
 endpoint; an attempt is one try of a delivery.
@@ -6,16 +6,15 @@ endpoint; an attempt is one try of a delivery.
     pending ─claim→ sending ─┬→ accepted | delivered
        ▲ │                   ├→ failed       (the message, or the endpoint, is at fault)
        │ └→ cancelled        ├→ retry(due) ─claim→ sending …       (known not to be sent)
-      held                   ├→ unknown(due) ─claim→ sending …     (the channel repeats)
+   held, put off             ├→ unknown(due) ─claim→ sending …     (the channel repeats)
                              ├→ unknown      (the channel never repeats)
                              └→ dead | expired                     (tries, or time, ran out)
 
-Rules: a message joins a notification only while nothing of it has been handed to a plugin. Ids
-depend on the log, the user, the subject and the first message alone, so every try of every
-process carries the same. Nothing here deletes an endpoint for a fault of the plugin.
+Rules: ids depend on the log, the user, the subject and the first message alone, so every try of
+every process carries the same. Nothing here deletes an endpoint for a fault of the plugin.
 
-Knows the rules and the limits. Must not know stores, plugins or whether the user may be sent
-anything now (`sending` decides). To drive it: call a function with rows and `now`, write its
+Knows the rules and the limits. Must not know stores, plugins, where a notification begins
+(`placing`) or whether the user may be sent anything now (`sending`, `decision`). To drive it: call a function with rows and `now`, write its
 effects in one transaction. Times are seconds of the store's clock.
 """
 
