@@ -13,7 +13,7 @@ ORDERS ?= all
 BIN := .venv/bin
 comma := ,
 
-.PHONY: up test faults edge-death faults-selection faults-page mutations upgrade deploy-runs simulate notifications notifications-real bench setup protos lint types buf lock settings metrics
+.PHONY: up test faults edge-death faults-selection faults-page mutations upgrade deploy-runs test-plugins simulate notifications notifications-real bench setup protos lint types buf lock settings metrics
 
 up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
 	@exec $(BIN)/onward up $(ARGS)
@@ -48,6 +48,9 @@ faults-page: setup  ## docs/faults.md, from what make faults has left and all mu
 deploy-runs: setup  ## images, chart and databases of deploy/, as far as no container engine is needed
 	@sh deploy/helm/tools.sh
 	@DEPLOY_RUNS=1 $(BIN)/python -m pytest tests/deploy $(ARGS)
+
+test-plugins: setup  ## builds and tests the notifier templates in five languages, and examines them (10 min the first time); e.g. ARGS="-k go"
+	@PLUGIN_RUNS=1 $(BIN)/python -m pytest tests/plugins/test_templates.py tests/plugins/test_guide.py $(ARGS)
 
 simulate: setup  ## a thousand stories of faults in virtual time, in two or three minutes; more: make simulate SEEDS=5000
 	@SIMULATION_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/simulation/test_seeds.py $(ARGS)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import fanout, handoff, idle, machine, programs, publishing
+from bench import crowd, fanout, handoff, idle, machine, programs, publishing
 from bench.report import Figure, as_json, svg, table
 
 Measure = Callable[[Path], list[Figure]]
@@ -20,6 +20,7 @@ FULL: dict[str, Measure] = {
     "publishing": lambda directory: publishing.measure(directory, publishing.Size()),
     "idle": lambda directory: idle.measure(directory, idle.Size()),
     "handoff": lambda directory: handoff.measure(directory, handoff.Size()),
+    "crowd": lambda directory: crowd.measure(directory, crowd.Size()),
 }
 QUICK: dict[str, Measure] = {
     "fanout": lambda directory: fanout.measure(
@@ -30,6 +31,7 @@ QUICK: dict[str, Measure] = {
     ),
     "idle": lambda directory: idle.measure(directory, idle.Size(clients=300, seconds=1)),
     "handoff": lambda directory: handoff.measure(directory, handoff.Size(calls=20, mails=20)),
+    "crowd": lambda directory: crowd.measure(directory, crowd.Size(followers=200)),
 }
 
 

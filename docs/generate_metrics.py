@@ -42,6 +42,8 @@ SHOWN_BY = {
     "edge_publish_burst": _REFUSED % "RATE_LIMITED",
     "edge_http_publish_rate": 'onward_edge_http_requests_total{status="429"}',
     "edge_http_publish_burst": 'onward_edge_http_requests_total{status="429"}',
+    "edge_callback_rate": 'onward_edge_http_requests_total{status="429"}',
+    "edge_callback_burst": 'onward_edge_http_requests_total{status="429"}',
     "edge_drain_rate": "onward_edge_sessions",
     "edge_external_tokens_max": _REFUSED % "TOO_MANY_EXTERNAL_TOKENS",
     "edge_recovery_messages_max": _STARTS,
@@ -84,13 +86,19 @@ SHOWN_BY = {
     "presence_retry_tries_max": "onward_presence_attempts_total",
     "presence_plugin_bytes_max": "onward_presence_plugin_queue",
     "presence_watches_max": "onward_presence_watches",
+    "presence_backend_follows_max": 'onward_presence_users_refused_total{of="follows"}',
+    "presence_external_tokens_max": 'onward_presence_users_refused_total{of="external tokens"}',
     "presence_handovers_max": "onward_presence_handovers_running",
     "presence_handover_messages_max": "onward_presence_handovers_total",
     "presence_report_entries_max": "onward_presence_report_entries",
     "presence_fanout_users_max": "onward_presence_fanout_users",
     "notifier_smtp_connections": "onward_notifier_smtp_connections_total",
+    "notifier_fcm_connections": 'onward_notifier_http_under_way{channel="fcm"}',
+    "notifier_webpush_connections": 'onward_notifier_http_under_way{channel="webpush"}',
     "notifier_batch_max": "onward_notifier_batch",
     "notifier_calls_max": "onward_notifier_under_way",
+    "presence_extension_calls_max": "onward_presence_extension_calls_under_way",
+    "presence_retain_extension_max": "onward_presence_extension_told_total",
 }
 
 

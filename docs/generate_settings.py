@@ -7,7 +7,14 @@ from pathlib import Path
 from services.chassis.settings import Variable, variables
 
 PAGE = Path(__file__).with_name("settings.md")
-SERVICES = ["edge", "coordinator", "presence", "notifier"]
+# What has settings, and the module they are in.
+MODULES = {
+    **{
+        service: f"services.{service}.settings"
+        for service in ("edge", "coordinator", "presence", "notifier")
+    },
+    "apprise": "services.notifier.apprise_settings",
+}
 HEAD = """# Settings
 
 Every service reads its settings once, at its start, from environment variables. A wrong value
@@ -25,6 +32,8 @@ def row(variable: Variable) -> str:
         default = "required"
     elif variable.default in ("", ()):
         default = "empty"
+    elif isinstance(variable.default, tuple):
+        default = f"`{','.join(variable.default)}`"
     elif variable.kind is bool:
         default = "`on`" if variable.default else "`off`"
     else:
@@ -38,8 +47,8 @@ def page() -> str:
     parts = [HEAD]
     shared: dict[str, Variable] = {}
     own: dict[str, list[Variable]] = {}
-    for service in SERVICES:
-        settings = importlib.import_module(f"services.{service}.settings").Settings
+    for service, module in MODULES.items():
+        settings = importlib.import_module(module).Settings
         for variable in variables(settings, service):
             if variable.name.startswith(f"ONWARD_{service.upper()}_"):
                 own.setdefault(service, []).append(variable)

@@ -14,6 +14,7 @@ nothing of sessions, messages or notifications.
     errors    faults: exceptions that know their gRPC status and whether to retry
     tasks     tells a task that was cancelled from one that ended by itself
     subjects  what a subject may be, and which partition it falls in
+    mute_tokens  signed links by which a notification's subject is muted
     logs      structured logs that cannot leak
     metrics   the /metrics port of services without HTTP
 """

@@ -33,18 +33,21 @@ _FORMER_CALLS_S = 30.0
 Interceptors = Sequence[grpc.aio.ClientInterceptor]
 
 
-def open_channel(address: str, trust: Trust | str | None) -> grpc.aio.Channel:
+def open_channel(
+    address: str, trust: Trust | str | None, server_name: str = ""
+) -> grpc.aio.Channel:
     """A channel to `host:port` that reconnects by itself. Close it when done.
 
     `trust`: what is shown to the peer and asked of it; a text is the shared secret alone. The
     secret goes with every call but streams, which are given `credentials` when they are opened: an
-    intercepted stream is slower, and leaves tasks behind. None: a server not ours.
+    intercepted stream is slower, and leaves tasks behind. None: a server not ours. `server_name`:
+    in the peer's certificate, where that is neither its host nor what the settings say for all.
     """
     secret, certificates = _parts(trust)
     interceptors = [_Secret(secret)] if secret else []
     if certificates is None:
         return grpc.aio.insecure_channel(address, options=list(_OPTIONS), interceptors=interceptors)
-    return _Renewing(address, certificates, interceptors)
+    return _Renewing(address, certificates, interceptors, server_name)
 
 
 def credentials(trust: Trust | str) -> tuple[tuple[str, str], ...]:
@@ -77,9 +80,14 @@ class _Renewing(grpc.aio.Channel):
     """
 
     def __init__(
-        self, address: str, certificates: Certificates, interceptors: Interceptors
+        self,
+        address: str,
+        certificates: Certificates,
+        interceptors: Interceptors,
+        server_name: str,
     ) -> None:
         self._address = address
+        self._name = server_name or certificates.name
         self._certificates = certificates
         self._interceptors = interceptors
         self._closing: set[asyncio.Task[None]] = set()
@@ -87,7 +95,7 @@ class _Renewing(grpc.aio.Channel):
         self._channel = self._open()
 
     def _open(self) -> grpc.aio.Channel:
-        pems, name = self._pems, self._certificates.name
+        pems, name = self._pems, self._name
         options: list[tuple[str, Any]] = list(_OPTIONS)
         if name:
             options.append(("grpc.ssl_target_name_override", name))

@@ -12,6 +12,8 @@ is done with ownership, nor messages.
     presence/<name>       JSON {"address"}, on the lease of a presence replica
     presence-partitions/<partition>
                           JSON {"name", "era"}, on the lease of the presence replica that owns it
+    notifiers/<name>      JSON, kept: a program that operators registered for presence to call, and
+    extensions/<name>     likewise; what stands in it is for presence to know
 
 Drive it: `await join(…)` or `await join_edge(…)` makes this process a member and returns its
 lease, whose `keep()` the caller runs. `Directory(etcd, keys)` is fed by its own `run()`; read its
@@ -35,6 +37,8 @@ PREFIX = "/onward/"
 # An epoch is era << 48 | create_revision of the owner's key: etcd can write for a thousand years
 # at a million revisions a second before the two meet.
 _ERA_SHIFT = 48
+# What operators may register: programs that presence calls.
+_REGISTERED = ("notifiers", "extensions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,10 @@ class Keys:
     def presence_partition(self, partition: int) -> str:
         return f"{self.prefix}presence-partitions/{partition}"
 
+    def registered(self, kind: str, name: str) -> str:
+        """`kind`: `notifiers` or `extensions`."""
+        return f"{self.prefix}{kind}/{name}"
+
 
 def epoch_of(era: int, create_revision: int) -> int:
     """The term of ownership that began when the owner's key was created."""
@@ -85,6 +93,7 @@ class DirectoryChange:
     presences: bool = False  # presence replicas, or where they are
     coordinators: bool = False
     presence_owners: frozenset[int] = frozenset()  # as `owners`, of presence
+    registered: frozenset[str] = frozenset()  # kinds of which something was registered, or removed
 
 
 async def freeze_partitions(etcd: Etcd, partitions: int, keys: Keys | None = None) -> int:
@@ -176,6 +185,9 @@ class Directory:
         self._coordinators = Claimants()
         self._presences = Claimants()
         self._edges: dict[int, _Edge] = {}
+        self._registered: dict[str, dict[str, Mapping[str, Any]]] = {
+            kind: {} for kind in _REGISTERED
+        }
         self._callbacks: list[Callable[[DirectoryChange], None]] = []
         self.partitions = 0  # how many there are; 0: not known yet
         self.revision = 0  # 0: nothing is known yet
@@ -225,6 +237,10 @@ class Directory:
         """Those of the live edges that are stopping: nobody new is to be sent there."""
         return {edge_id for edge_id, edge in self._edges.items() if edge.draining}
 
+    def registered(self, kind: str) -> Mapping[str, Mapping[str, Any]]:
+        """What operators registered of a kind: name to value. `kind`: as of `Keys.registered`."""
+        return self._registered[kind]
+
     def owner(self, partition: int) -> Owner | None:
         """Who holds the partition now; None: nobody that can be reached."""
         return self._coordinators.owners.get(partition)
@@ -245,6 +261,7 @@ class Directory:
     def apply(self, news: Snapshot | Changes) -> DirectoryChange:
         """Take in what etcd told, and call back if anything changed. `run` does this."""
         edges_before: dict[int, bool] = {}  # those touched: whether they were there
+        registered_before = {kind: dict(names) for kind, names in self._registered.items()}
         if isinstance(news, Snapshot):
             self._forget_all(edges_before)
             for kv in news.keys:
@@ -259,7 +276,12 @@ class Directory:
         owners, coordinators = self._coordinators.changed()
         presence_owners, presences = self._presences.changed()
         edges = frozenset(one for one, was in edges_before.items() if was != (one in self._edges))
-        change = DirectoryChange(owners, edges, presences, coordinators, presence_owners)
+        registered = frozenset(
+            kind for kind, names in self._registered.items() if names != registered_before[kind]
+        )
+        change = DirectoryChange(
+            owners, edges, presences, coordinators, presence_owners, registered
+        )
         if change != DirectoryChange() or isinstance(news, Snapshot):
             for callback in self._callbacks:
                 callback(change)
@@ -270,6 +292,8 @@ class Directory:
         self._edges.clear()
         self._coordinators.clear()
         self._presences.clear()
+        for names in self._registered.values():
+            names.clear()
         self.partitions = 0
 
     def _put(self, kv: KeyValue, edges_before: dict[int, bool]) -> None:
@@ -285,6 +309,8 @@ class Directory:
             edges_before.setdefault(int(name), int(name) in self._edges)
             server, draining = str(value.get("grpc") or ""), value.get("draining") is True
             self._edges[int(name)] = _Edge(address, server, draining)
+        elif kind in self._registered:
+            self._registered[kind][name] = value
         elif kind == "config":
             self.partitions = int(value.get("partitions") or 0)
 
@@ -297,6 +323,8 @@ class Directory:
         elif kind == "edges" and name.isdigit():
             edges_before.setdefault(int(name), int(name) in self._edges)
             self._edges.pop(int(name), None)
+        elif kind in self._registered:
+            self._registered[kind].pop(name, None)
 
     def _claimants(self, kind: str) -> Claimants | None:
         """Whose claims the keys of that kind are; None: they are no claims."""

@@ -45,6 +45,22 @@ class SharedSettings:
         doc="the shared secret that calls between services carry, 16 characters or more; required "
         "unless the three files of TLS are set, and asked for beside them if it is set too",
     )
+    public_url: str = setting(
+        "",
+        shared=True,
+        doc="https://host[:port] at which the world reaches the edges: where links in "
+        "notifications lead, and where providers report what became of them; empty: there are no "
+        "links, and providers are not told where",
+    )
+    link_secret: str = setting(
+        "",
+        shared=True,
+        secret=True,
+        least=16,
+        doc="what links in notifications are signed with, 16 characters or more, the same for all "
+        "services; empty: ONWARD_SECRET, and without that there are no links. With another, links "
+        "sent before are not good any more",
+    )
     tls_ca_file: str = setting(
         "",
         doc="PEM file of the CAs whose certificates this service takes from the others, for TLS "
@@ -75,6 +91,10 @@ class SharedSettings:
         doc="address that …_METRICS_PORT is opened on; it asks for no secret, so anything but "
         "loopback belongs on a private network",
     )
+
+    def link_key(self) -> str:
+        """What links in notifications are signed with; empty: there are none."""
+        return self.link_secret or self.secret
 
     def etcd_access(self) -> Access:
         """How to get into etcd."""

@@ -185,8 +185,11 @@ def _where(edge: Fields) -> str:
 def _plugins(found: Fields) -> Table:
     table = _table("Plugin", "Channels", "State", ">Queue", ">Calls", "Last fault")
     for plugin in found.get("plugins") or ():
+        name, registered_as = (str(plugin.get(one, "")) for one in ("name", "registeredAs"))
+        if registered_as not in ("", name):
+            name += f" (registered as {registered_as})"
         table.add_row(
-            Text(printable(str(plugin.get("name", "")))),
+            Text(printable(name)),
             Text(printable(", ".join(plugin.get("channels") or ()))),
             _plugin_state(plugin),
             str(plugin.get("queue", 0)),
@@ -200,6 +203,8 @@ def _plugin_state(plugin: Fields) -> Text:
     breaker = str(plugin.get("breaker", ""))
     if not plugin.get("connected"):
         return Text("not connected", style="red")
+    if plugin.get("health") == "NOT_SERVING":
+        return Text("not serving", style="red")
     if breaker in ("", "closed"):
         return Text("works", style="green")
     until = str(plugin.get("breakerUntil") or "")

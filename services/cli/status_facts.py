@@ -82,6 +82,8 @@ def facts(found: Fields) -> dict[str, str]:
         told[f"edge {where}"] = _of(member, said)
     for plugin in found.get("plugins") or ():
         state = "connected" if plugin.get("connected") else "away"
+        if plugin.get("health") == "NOT_SERVING":
+            state += ", not serving"
         told[f"plugin {plugin.get('name', '')}"] = f"{state}, breaker {plugin.get('breaker', '')}"
     for alarm in found.get("alarms") or ():
         who = f"{alarm.get('service', '')} {alarm.get('member', '')}".strip()

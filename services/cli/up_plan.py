@@ -38,7 +38,11 @@ _ONE_EACH = {"coordinator": "ONWARD_COORDINATOR_METRICS_PORT",
 # Settings of mutual TLS, in which onward up has no part.
 _TLS = tuple(f"ONWARD_{service.upper()}_TLS_" for service in SERVICES)
 # Variables with passwords, and the one service that needs each.
-_ONLY_FOR = {"ONWARD_SMTP_URL": "notifier", "ONWARD_SMTP_FROM": "notifier"}
+_ONLY_FOR = dict.fromkeys(
+    ("ONWARD_SMTP_URL", "ONWARD_SMTP_FROM", "ONWARD_TWILIO_AUTH_TOKEN", "ONWARD_WEBHOOK_SECRETS",
+     "ONWARD_WEBPUSH_VAPID_KEY"),
+    "notifier",
+)  # fmt: skip
 _STORES = ("postgresql://", "postgres://")
 HOST = "127.0.0.1"
 # Tells whoever looks at the process which child it is.

@@ -15,6 +15,8 @@ delivery comes by the uplink to the hub, becomes one immutable frame, and is wri
 subscriber's socket. `sweep` looks at all connections once a round; `term` holds the edge's lease;
 `departures` says when each client of an edge that stops leaves; `entitlement`, `external_token` and
 `tokens` who may do what; `status` and `servicer` how the edge stands, `members` and
-`cluster_status` how everybody does; `http_story` streams stories and `http_page` serves `page/`;
+`cluster_status` how everybody does; of `http_api`, `http_users` and `http_presence` serve users'
+data and who is there, `http_delivery` what operators do, `http_callbacks` providers, `http_mute`
+links that mute, `http_story` streams, `http_page` `page/`;
 `limits` and `settings` hold the bounds; `__main__` joins it; `crew` runs several of it.
 """

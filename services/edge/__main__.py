@@ -4,6 +4,7 @@ import asyncio
 import gc
 import math
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -22,6 +23,7 @@ from services.edge.exchange import TICK_S, Exchange, ExchangeLimits
 from services.edge.exchange_backend import ExchangeBackend
 from services.edge.gateway import Gateway, GatewayLimits
 from services.edge.http_api import HttpApi
+from services.edge.http_callbacks import CallbackLimits
 from services.edge.http_story import StoryLimits
 from services.edge.limits import HubLimits, Limits
 from services.edge.meter import InputLimits
@@ -83,16 +85,8 @@ async def _serve(settings: Settings, stop: asyncio.Event) -> None:
             exchange.begin_anew = term.begin_anew
             sweep = Sweep(exchange.begin_round, settings.round_s, _ROUNDS)
             backend = ExchangeBackend(exchange, readers)
-            api = HttpApi(
-                backend,
-                authenticator,
-                lambda: term.ready and not stop.is_set(),
-                body_s=settings.request_s,
-                page=settings.page,
-                shared=settings.shared_address,
-                stories=StoryLimits(
-                    streams_max=settings.stories_max, away_s=min(settings.drain_s, _AWAY_S)
-                ),
+            api = _http_api(
+                settings, backend, authenticator, lambda: term.ready and not stop.is_set()
             )
             gateway = _gateway(settings, exchange, sweep, api)
             measures.follow(exchange, backend, readers, uplinks, gateway)
@@ -156,6 +150,29 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+
+
+def _http_api(
+    settings: Settings,
+    backend: ExchangeBackend,
+    authenticator: Authenticator,
+    is_ready: Callable[[], bool],
+) -> HttpApi:
+    return HttpApi(
+        backend,
+        authenticator,
+        is_ready,
+        body_s=settings.request_s,
+        page=settings.page,
+        shared=settings.shared_address,
+        stories=StoryLimits(
+            streams_max=settings.stories_max, away_s=min(settings.drain_s, _AWAY_S)
+        ),
+        callbacks=CallbackLimits(
+            settings.public_url, RateLimits(settings.callback_rate, settings.callback_burst)
+        ),
+        link_key=settings.link_key(),
+    )
 
 
 def _gateway(settings: Settings, exchange: Exchange, sweep: Sweep, api: HttpApi) -> Gateway:

@@ -5,6 +5,7 @@ must not know the state of a session.
 """
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from onward.client.v1 import client_pb2
 
@@ -15,12 +16,18 @@ from services.edge.identity import Identity
 from services.edge.limits import Limits
 from services.edge.publishing import info_refusal
 
+# Presence names what stands in a client's place so, as for follows that a backend has added.
+_RESERVED: Final = "@"
+
 
 def connect_refusal(connect: client_pb2.Connect, client_id: str, limits: Limits) -> Refusal | None:
     """What can be said of a connect frame before anybody knows who sent it."""
     if connect.acknowledges not in client_pb2.Connect.Acknowledges.values():
         return refuse(Code.FRAME_MALFORMED, "`acknowledges` is EXPLICIT, PONG or NONE.")
-    if fault := name_fault(client_id):
+    fault = name_fault(client_id)
+    if client_id.startswith(_RESERVED):
+        fault = f"Names that begin with `{_RESERVED}` are not for clients."
+    if fault:
         return refuse(Code.CLIENT_ID_INVALID, f"The clientId cannot be taken. {fault}")
     if connect.acknowledges == client_pb2.Connect.NONE and connect.external_tokens:
         return refuse(Code.UNSUPPORTED, "An observer has no external tokens.")

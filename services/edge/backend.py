@@ -7,8 +7,9 @@ shown to the caller as it is.
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from google.protobuf.message import Message
 from onward.client.v1 import client_pb2
 from onward.presence.v1 import presence_pb2
 from onward.types.v1 import entry_pb2, refusal_pb2
@@ -72,6 +73,27 @@ class Backend(Protocol):
         self, request: presence_pb2.ExplainRequest
     ) -> AsyncIterator[presence_pb2.ExplainResponse | refusal_pb2.Refusal]:
         """The story now and after each change, until closed; a refusal is the last of them."""
+
+    async def ask_registry(self, method: str, request: Any) -> Any:
+        """Calls a method of presence's `RegistryService`; its answer, or a refusal."""
+
+    async def ask_deliveries(self, method: str, request: Any) -> Any:
+        """Calls a method of presence's `DeliveryService`; its answer, a refusal, or None: there is
+        no such thing as is asked for."""
+
+    async def presence(
+        self, request: presence_pb2.GetPresenceRequest
+    ) -> presence_pb2.GetPresenceResponse | refusal_pb2.Refusal:
+        """Asks presence who is there."""
+
+    def watch_presence(
+        self, request: presence_pb2.GetPresenceRequest
+    ) -> AsyncIterator[presence_pb2.GetPresenceResponse | refusal_pb2.Refusal]:
+        """Who is there now and after each change, likewise."""
+
+    async def users(self, method: str, user: str, request: Message) -> Any:
+        """The answer of a method of presence's `UserService`, or a refusal; `user` is whom it is
+        about most. Every one may be repeated."""
 
     async def picture(self) -> Picture:
         """What every member of the cluster says of itself now; nobody's silence makes it fail."""

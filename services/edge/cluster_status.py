@@ -118,10 +118,11 @@ def _plugins(
     return merged
 
 
-def _ease(plugin: presence_pb2.PluginStatus) -> tuple[bool, int, int]:
+def _ease(plugin: presence_pb2.PluginStatus) -> tuple[bool, bool, int, int]:
     """How well a replica can use the plugin; of two that cannot, the one that waits longer less."""
     breaker = {"open": 0, "half-open": 1}.get(plugin.breaker, 2)
-    return plugin.connected, breaker, -plugin.breaker_until.ToNanoseconds()
+    well = plugin.health != "NOT_SERVING"
+    return plugin.connected, well, breaker, -plugin.breaker_until.ToNanoseconds()
 
 
 def _partitions(

@@ -5,7 +5,9 @@ Knows no HTTP.
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
+from google.protobuf.message import Message
 from onward.client.v1 import client_pb2
 from onward.presence.v1 import presence_pb2
 from onward.types.v1 import refusal_pb2
@@ -69,6 +71,25 @@ class ExchangeBackend:
         self, request: presence_pb2.ExplainRequest
     ) -> AsyncIterator[presence_pb2.ExplainResponse | refusal_pb2.Refusal]:
         return self._readers.watch_story(request)
+
+    async def ask_registry(self, method: str, request: Any) -> Any:
+        return await self._readers.ask_registry(method, request)
+
+    async def ask_deliveries(self, method: str, request: Any) -> Any:
+        return await self._readers.ask_deliveries(method, request)
+
+    async def presence(
+        self, request: presence_pb2.GetPresenceRequest
+    ) -> presence_pb2.GetPresenceResponse | refusal_pb2.Refusal:
+        return await self._readers.presence(request)
+
+    def watch_presence(
+        self, request: presence_pb2.GetPresenceRequest
+    ) -> AsyncIterator[presence_pb2.GetPresenceResponse | refusal_pb2.Refusal]:
+        return self._readers.watch_presence(request)
+
+    async def users(self, method: str, user: str, request: Message) -> Any:
+        return await self._readers.users(method, user, request)
 
     async def picture(self) -> Picture:
         return await self._readers.members.picture()

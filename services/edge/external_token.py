@@ -17,11 +17,13 @@ _ADDRESS_BYTES_MAX: Final = 254  # RFC 5321, section 4.5.3.1.3, less the angle b
 _LOCAL: Final = re.compile(r"[A-Za-z0-9!#$&'*+/=^_`{|}~-]+(\.[A-Za-z0-9!#$&'*+/=^_`{|}~-]+)*")
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+# The operator's name for a target of Apprise. Never a URL of Apprise's: one may read files.
+_TARGET: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 
 # Schemes whose tokens are drawn by a provider so that nobody can guess them.
 UNGUESSABLE: Final = frozenset({"fcm", "apns", "webpush"})
-SCHEMES: Final = UNGUESSABLE | {"mailto", "tel", "https"}
+SCHEMES: Final = UNGUESSABLE | {"mailto", "tel", "https", "apprise"}
 
 
 def scheme_of(uri: str) -> str:
@@ -51,6 +53,8 @@ def external_token_fault(uri: str) -> str | None:
         )
     if scheme == "https":
         return _url_fault(uri)
+    if scheme == "apprise":
+        return None if _TARGET.fullmatch(rest) else "An apprise: token is a name of [a-z0-9-]."
     return None if rest else f"A {scheme}: token has something behind the colon."
 
 

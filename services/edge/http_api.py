@@ -1,13 +1,13 @@
 """The edge over plain HTTP: publish, history, explain, and what operators ask and have done.
 
-Reads requests, says who may ask what, and writes JSON; the work is the `Backend`'s. Must not know
-sockets or owners. A caller is known by `Authorization: Bearer <token>`, or where anonymous access
-is on by `?user=`. 64-bit numbers are strings in JSON, as everywhere in the client protocol.
+Says who may ask what, and writes JSON; the work is the `Backend`'s. Users' data, and who is there,
+are served by `http_users`, `http_presence` and `http_mute`. Must not know sockets or owners. 64-bit
+numbers are strings in JSON, as everywhere in the client protocol.
 """
 
-import asyncio
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
@@ -15,29 +15,32 @@ from onward.client.v1 import client_pb2
 from onward.presence.v1 import presence_pb2
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from services.chassis.refusals import Code, Refusal, refuse
-from services.chassis.subjects import name_fault, subject_fault
+from services.chassis.refusals import Code, refuse
 from services.edge import codec
 from services.edge.backend import Backend, History
 from services.edge.cluster_status import status_object
-from services.edge.entitlement import Grants
+from services.edge.http_callbacks import CallbackLimits, CallbackRoutes
+from services.edge.http_delivery import DeliveryRoutes
+from services.edge.http_extensions import ExtensionRoutes
+from services.edge.http_mute import HttpMute
 from services.edge.http_page import page_routes
+from services.edge.http_presence import HttpPresence
 from services.edge.http_refusal import Refused, json_response
-from services.edge.http_story import (
-    MEDIA_TYPE,
-    OUTCOMES_MAX,
-    StoryLimits,
-    StoryStreams,
-    story_object,
+from services.edge.http_request import (
+    Requests,
+    check_name,
+    check_subject,
+    number,
+    shown,
+    unless_refused,
 )
-from services.edge.tokens import Authenticator, Caller
-
-T = TypeVar("T")
+from services.edge.http_story import MEDIA_TYPE, OUTCOMES_MAX, StoryLimits, StoryStreams
+from services.edge.http_users import HttpUsers
+from services.edge.tokens import Authenticator
 
 _LIMIT: Final = 100  # messages or outcomes, if the request names no limit
 _LIMIT_MAX: Final = 1_000
 _SEQ_MAX: Final = (1 << 63) - 1  # stores count in signed 64 bits
-_HTTP_CLIENT: Final = "http"  # makes the user `anon:http` of who gives no name
 
 
 class HttpApi:
@@ -45,6 +48,7 @@ class HttpApi:
 
     `body_s`: seconds a body may take to arrive. `page`: serve the page to try things out. `shared`:
     other processes answer at the same address, so that nothing is told which is one process's own.
+    `link_key`: what links in notifications are signed with; empty: there are none.
     """
 
     def __init__(
@@ -57,14 +61,25 @@ class HttpApi:
         page: bool = False,
         shared: bool = False,
         stories: StoryLimits = StoryLimits(),  # noqa: B008 - frozen
+        callbacks: CallbackLimits = CallbackLimits(),  # noqa: B008 - frozen
+        link_key: str = "",
     ) -> None:
         self._backend = backend
-        self._authenticator = authenticator
+        self._requests = Requests(authenticator, body_s)
         self._is_ready = is_ready
-        self._body_s = body_s
         self._page = page
         self._shared = shared
-        self._stories = StoryStreams(backend.watch_story, stories)
+        self._stories = StoryStreams(stories)
+        self._users = HttpUsers(backend, self._requests)
+        self._presence = HttpPresence(backend, self._requests, self._stories)
+        self._mute = HttpMute(backend, link_key)
+        self._extensions = ExtensionRoutes(
+            backend.ask_registry, self._check_admin, self._requests.body
+        )
+        self._deliveries = DeliveryRoutes(
+            backend.ask_registry, backend.ask_deliveries, self._check_admin, self._requests.body
+        )
+        self._callbacks = CallbackRoutes(backend.ask_deliveries, callbacks)
 
     def routes(self) -> list[web.RouteDef]:
         """All paths but the handshake."""
@@ -77,6 +92,12 @@ class HttpApi:
             web.get("/healthz", self._healthz),
             web.get("/readyz", self._readyz),
             web.get("/metrics", self._metrics),
+            *self._extensions.routes(),
+            *self._deliveries.routes(),
+            *self._callbacks.routes(),
+            *self._users.routes(),
+            *self._presence.routes(),
+            *self._mute.routes(),
         ]
         return [*routes, *page_routes()] if self._page else routes
 
@@ -86,12 +107,12 @@ class HttpApi:
 
     async def _publish(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/publish`: the fields of a publish frame as a JSON object."""
-        caller = self._caller(request, request.query.get("user", ""))
-        publish = _read_publish(await self._body(request))
-        _check_subject(publish.subject)
+        caller = self._requests.caller(request).grants
+        publish = _read_publish(await self._requests.object(request))
+        check_subject(publish.subject)
         if not caller.may_publish(publish.subject):
             raise Refused(refuse(Code.SUBJECT_FORBIDDEN, "Publishing there is not granted."))
-        accepted = _unless_refused(await self._backend.publish(caller.user, publish))
+        accepted = unless_refused(await self._backend.publish(caller.user, publish))
         return json_response(
             {
                 "seq": str(accepted.seq),
@@ -102,21 +123,21 @@ class HttpApi:
 
     async def _history(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/history?subject=&after=&limit=`, or `&last=` for the newest."""
-        caller = self._caller(request, request.query.get("user", ""))
+        caller = self._requests.caller(request).grants
         subject = request.query.get("subject", "")
-        after = _number(request, "after", 0, _SEQ_MAX, default=0)
-        limit = _number(request, "limit", 1, _LIMIT_MAX, default=_LIMIT)
-        last = _number(request, "last", 1, _LIMIT_MAX, default=0)
+        after = number(request, "after", 0, _SEQ_MAX, default=0)
+        limit = number(request, "limit", 1, _LIMIT_MAX, default=_LIMIT)
+        last = number(request, "last", 1, _LIMIT_MAX, default=0)
         if last and ("after" in request.query or "limit" in request.query):
             message = "`last` goes neither with `after` nor with `limit`."
             raise Refused(refuse(Code.ARGUMENT_INVALID, message))
-        _check_subject(subject)
+        check_subject(subject)
         if not caller.may_subscribe(subject):
             raise Refused(refuse(Code.SUBJECT_FORBIDDEN, "Reading that subject is not granted."))
         if last:
-            end = _unless_refused(await self._backend.read_messages(subject, _SEQ_MAX, 1))
+            end = unless_refused(await self._backend.read_messages(subject, _SEQ_MAX, 1))
             after, limit = max(end.floor, end.head - last), last
-        history = _unless_refused(await self._backend.read_messages(subject, after, limit))
+        history = unless_refused(await self._backend.read_messages(subject, after, limit))
         return json_response(_history_object(subject, history))
 
     async def _explain(self, request: web.Request) -> web.StreamResponse:
@@ -126,35 +147,33 @@ class HttpApi:
         """
         user, subject = request.query.get("user", ""), request.query.get("subject", "")
         # Here `user` says whom the question is about.
-        known = self._known(request, "")
+        known = self._requests.caller(request, "")
         streams = MEDIA_TYPE in request.headers.get("Accept", "")
-        seq = _number(request, "seq", 0, _SEQ_MAX, default=0)
+        seq = number(request, "seq", 0, _SEQ_MAX, default=0)
         limit_max = OUTCOMES_MAX if streams else _LIMIT_MAX
-        limit = _number(request, "limit", 1, limit_max, default=_LIMIT)
-        if fault := name_fault(user):
-            raise Refused(refuse(Code.ARGUMENT_INVALID, f"`user` cannot be taken. {fault}"))
-        _check_subject(subject)
+        limit = number(request, "limit", 1, limit_max, default=_LIMIT)
+        check_name("user", user)
+        check_subject(subject)
         if not known.grants.may_explain(user):
             raise Refused(refuse(Code.FORBIDDEN, "That is another user's story."))
         asked = presence_pb2.ExplainRequest(user=user, subject=subject, seq=seq, limit=limit)
         if streams:
-            return await self._stories.serve(request, asked, known.expires_at)
-        return json_response(story_object(_unless_refused(await self._backend.explain(asked))))
+            stories = partial(self._backend.watch_story, asked)
+            return await self._stories.serve(request, "story", stories, known.expires_at)
+        return json_response(shown(unless_refused(await self._backend.explain(asked))))
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/status`: `cluster_status.status_object`, for operators."""
-        if not self._caller(request, "").admin:
-            raise Refused(refuse(Code.FORBIDDEN, "Only an administrator may see the status."))
+        self._requests.admin(request, "see the status")
         return json_response(status_object(await self._backend.picture()))
 
     async def _drain(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/drain`: `{"member": …}` ends in peace; for operators."""
-        if not self._caller(request, "").admin:
-            raise Refused(refuse(Code.FORBIDDEN, "Only an administrator may drain a member."))
-        member = _read_object(await self._body(request)).get("member")
+        self._requests.admin(request, "drain a member")
+        member = (await self._requests.object(request)).get("member")
         if not isinstance(member, str):
             raise Refused(refuse(Code.ARGUMENT_INVALID, "`member` is the name of a member."))
-        draining = _unless_refused(await self._backend.drain(member))
+        draining = unless_refused(await self._backend.drain(member))
         return json_response(
             {
                 "service": draining.service,
@@ -178,51 +197,11 @@ class HttpApi:
             raise Refused(refuse(Code.UNSUPPORTED, message), 404)
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    def _caller(self, request: web.Request, user: str) -> Grants:
-        """What who asks may do."""
-        return self._known(request, user).grants
-
-    def _known(self, request: web.Request, user: str) -> Caller:
-        """Who asks: by token, else `user`."""
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme and (scheme.lower() != "bearer" or not token.strip()):
-            message = "The header Authorization is not `Bearer <token>`."
-            raise Refused(refuse(Code.TOKEN_INVALID, message))
-        return _unless_refused(self._authenticator.identify(token.strip(), user, _HTTP_CLIENT))
-
-    async def _body(self, request: web.Request) -> bytes:
-        try:
-            async with asyncio.timeout(self._body_s):
-                return await request.read()
-        except TimeoutError:
-            late = refuse(Code.ARGUMENT_INVALID, "The body did not come in time.")
-            raise Refused(late, 408) from None
+    def _check_admin(self, request: web.Request) -> None:
+        self._requests.admin(request, "do that")
 
 
-def _unless_refused(answer: T | Refusal) -> T:
-    if isinstance(answer, Refusal):
-        raise Refused(answer)
-    return answer
-
-
-def _check_subject(subject: str) -> None:
-    if fault := subject_fault(subject):
-        raise Refused(refuse(Code.SUBJECT_INVALID, fault))
-
-
-def _read_object(body: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        malformed = refuse(Code.FRAME_MALFORMED, "The body is no valid JSON.")
-        raise Refused(malformed) from None
-    if not isinstance(value, dict):
-        raise Refused(refuse(Code.FRAME_MALFORMED, "The body is a JSON object."))
-    return value
-
-
-def _read_publish(body: bytes) -> client_pb2.Publish:
-    value = _read_object(body)
+def _read_publish(value: dict[str, Any]) -> client_pb2.Publish:
     frame = codec.decode_value({"publish": value})
     if isinstance(frame, client_pb2.ServerFrame):
         raise Refused(frame.error)
@@ -241,16 +220,3 @@ def _history_object(subject: str, history: History) -> dict[str, Any]:
         "logId": history.log_id,
         "messages": messages,
     }
-
-
-def _number(request: web.Request, name: str, least: int, most: int, *, default: int) -> int:
-    """The parameter `name`, a whole number; `default` if it is absent."""
-    text = request.query.get(name)
-    if text is None:
-        return default
-    # No number in these bounds has more digits, and long ones take long to convert.
-    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else -1
-    if not least <= value <= most:
-        message = f"`{name}` is a whole number from {least} to {most}."
-        raise Refused(refuse(Code.ARGUMENT_INVALID, message))
-    return value

@@ -1,10 +1,11 @@
-"""Streams stories over HTTP as server-sent events, for whoever wants to see them change.
+"""Streams stories, and who is there, over HTTP as server-sent events, for who wants to see changes.
 
-Knows the format `text/event-stream` and when a stream ends; must not know who may read which
-story, nor where stories come from. Events of a stream, each with a JSON object as data:
+Knows the format `text/event-stream` and when a stream ends; must not know who may read what, nor
+where it comes from. Events of a stream, each with a JSON object as data:
 
     story        what `GET /v1/explain` answers, now and whenever it has changed
-    unavailable  a refusal: stories cannot be had for now; the next `story` says that they can
+    presence     what `GET /v1/presence` answers, likewise
+    unavailable  a refusal: it cannot be had for now; the next of the above says that it can
     refused      a refusal; the stream ends
     goingAway    {"reconnectAfterMs"}: this edge stops; the stream ends
 
@@ -23,17 +24,16 @@ from typing import Any, Final, cast
 
 import orjson
 from aiohttp import web
-from google.protobuf import json_format
-from onward.presence.v1 import presence_pb2
+from google.protobuf.message import Message
 
 from services.chassis import logs
 from services.chassis.refusals import Code, Refusal, refuse
 from services.edge.http_metrics import STORIES, STORIES_ENDED
 from services.edge.http_refusal import Refused, refusal_object
+from services.edge.http_request import shown
 
-Watch = Callable[
-    [presence_pb2.ExplainRequest], AsyncIterator[presence_pb2.ExplainResponse | Refusal]
-]
+# What is told, each time anew; it ends with the refusal that ended it.
+Watch = Callable[[], AsyncIterator[Message | Refusal]]
 
 MEDIA_TYPE: Final = "text/event-stream"
 OUTCOMES_MAX: Final = 100  # of one stream's story; plain explain tells more
@@ -53,19 +53,10 @@ class StoryLimits:
     away_s: float = 2.0  # reconnects of a draining edge are spread over it
 
 
-def story_object(story: presence_pb2.ExplainResponse) -> dict[str, Any]:
-    """A story as JSON, its zero values too."""
-    shown: dict[str, Any] = json_format.MessageToDict(
-        story, always_print_fields_with_no_presence=True
-    )
-    return shown
-
-
 class StoryStreams:
-    """All streams of this edge. `watch(question)` tells a story until it is closed."""
+    """All streams of this edge."""
 
-    def __init__(self, watch: Watch, limits: StoryLimits) -> None:
-        self._watch = watch
+    def __init__(self, limits: StoryLimits) -> None:
         self._limits = limits
         self._streams: set[_Stream] = set()
         self._draining = False
@@ -73,23 +64,25 @@ class StoryStreams:
     async def serve(
         self,
         request: web.Request,
-        question: presence_pb2.ExplainRequest,
+        name: str,
+        watch: Watch,
         expires_at: float | None,
     ) -> web.StreamResponse:
         """Answers with a stream, until its reader goes, or may read no longer.
 
-        `expires_at`: when the reader's token does, in seconds since 1970; None: never. Raises
-        Refused if there is no room.
+        `name` is that of its events, which `watch()` tells until it is closed. `expires_at`: when
+        the reader's token does, in seconds since 1970; None: never. Raises Refused if there is no
+        room.
         """
         if self._draining:
             raise Refused(refuse(Code.UNAVAILABLE, "This server is stopping.", 1_000))
         if len(self._streams) >= self._limits.streams_max:
-            message = "This server tells as many stories as it may."
+            message = "This server has as many streams as it may."
             raise Refused(refuse(Code.OVERLOADED, message, 5_000))
         stream = _Stream()
         self._streams.add(stream)
         STORIES.set(len(self._streams))
-        following = asyncio.create_task(self._follow(question, stream))
+        following = asyncio.create_task(self._follow(name, watch, stream))
         try:
             response = web.StreamResponse(headers=_HEADERS)
             await response.prepare(request)
@@ -110,17 +103,17 @@ class StoryStreams:
             wait_ms = random.randint(0, int(self._limits.away_s * 1000))
             stream.end("drained", "goingAway", {"reconnectAfterMs": wait_ms})
 
-    async def _follow(self, question: presence_pb2.ExplainRequest, stream: "_Stream") -> None:
+    async def _follow(self, name: str, watch: Watch, stream: "_Stream") -> None:
         """Keeps the newest event in `stream`, also when presence goes and comes back."""
         away = False
         try:
             while True:
                 # The cast: what yields is an async generator, and must be closed as one.
-                async with aclosing(cast(Any, self._watch(question))) as stories:
+                async with aclosing(cast(Any, watch())) as stories:
                     async for told in stories:
                         if not isinstance(told, Refusal):
                             away = False
-                            stream.tell("story", story_object(told))
+                            stream.tell(name, shown(told))
                         elif told.code == Code.ARGUMENT_INVALID:
                             stream.end("refused", "refused", refusal_object(told))
                             return

@@ -8,13 +8,21 @@ is preferred, because it hears first of what changes; one that failed lately is 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
-from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+from onward.presence.v1 import (
+    deliveries_pb2_grpc,
+    presence_pb2,
+    presence_pb2_grpc,
+    registry_pb2_grpc,
+    users_pb2_grpc,
+)
 
 from services.chassis import logs
 from services.chassis.channel import credentials, open_channel
@@ -29,8 +37,32 @@ _EXPLAIN_S: Final = 5.0
 _GONE_S: Final = 0.5  # a connect waits for it
 _COORDINATORS_ASKED: Final = 2
 _PRESENCES_ASKED: Final = 2
+_REGISTRY_S: Final = 5.0  # it writes to the store and to etcd
+_REGISTRY_REFUSES: Final = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
+# Of deliveries, by method: how long each may take; the others as the first.
+_DELIVERIES_S: Final = 5.0
+_DELIVERIES_LONGER_S: Final = {
+    "ReplayDeadLetters": 25.0,
+    "DropDeadLetters": 25.0,
+    "SendTest": 25.0,
+}
+# Whoever asks twice sends twice.
+_ASKED_ONCE: Final = ("SendTest",)
 # A replica that failed is asked last for so long: about until the directory says if it is gone.
 _AVOIDED_S: Final = 5.0
+# What may take longer, since it is about many users, or waits for what is under way.
+_SLOW: Final = frozenset({"AddFollows", "RemoveFollows", "Revoke", "EraseUser"})
+_SLOW_S: Final = 60.0
+# Which bound of a user's data a method can reach.
+_BOUNDS: Final = {
+    "AddFollows": Code.TOO_MANY_SUBSCRIPTIONS,
+    "AddEndpoint": Code.TOO_MANY_EXTERNAL_TOKENS,
+    "UpdateProfile": Code.ARGUMENT_INVALID,
+    "Mute": Code.ARGUMENT_INVALID,
+}
 _NO_PRESENCE: Final = "No presence service is there."
 _PRESENCE_SILENT: Final = "The presence service does not answer."
 log = logs.get(__name__)
@@ -99,20 +131,52 @@ class Readers:
         )
         return answer
 
+    async def presence(
+        self, request: presence_pb2.GetPresenceRequest
+    ) -> presence_pb2.GetPresenceResponse | Refusal:
+        """Who is there."""
+        key = request.user or request.subject
+        answer: presence_pb2.GetPresenceResponse | Refusal = await self._ask_presence(
+            "GetPresence", key, request, _EXPLAIN_S
+        )
+        return answer
+
+    async def users(self, method: str, user: str, request: Message) -> Any:
+        """What a method of `UserService` answers, or a refusal."""
+        deadline_s = _SLOW_S if method in _SLOW else _EXPLAIN_S
+        return await self._ask_presence(
+            method, user, request, deadline_s, users_pb2_grpc.UserServiceStub
+        )
+
     async def watch_story(
         self, question: presence_pb2.ExplainRequest
     ) -> AsyncIterator[presence_pb2.ExplainResponse | Refusal]:
         """The story now and after each change; it ends with the refusal that ended the watch."""
-        refusal = refuse(Code.UNAVAILABLE, _NO_PRESENCE, 1000)
         request = presence_pb2.WatchStoryRequest(question=question)
-        for address in self._presences(question.user):
+        async with aclosing(self._watch("WatchStory", question.user, request)) as told:
+            async for one in told:
+                yield one if isinstance(one, Refusal) else one.story
+
+    async def watch_presence(
+        self, question: presence_pb2.GetPresenceRequest
+    ) -> AsyncIterator[presence_pb2.GetPresenceResponse | Refusal]:
+        """Who is there, likewise."""
+        request = presence_pb2.WatchPresenceRequest(question=question)
+        key = question.user or question.subject
+        async with aclosing(self._watch("WatchPresence", key, request)) as told:
+            async for one in told:
+                yield one if isinstance(one, Refusal) else one.presence
+
+    async def _watch(self, method: str, key: str, request: Message) -> AsyncGenerator[Any, None]:
+        refusal = refuse(Code.UNAVAILABLE, _NO_PRESENCE, 1000)
+        for address in self._presences(key):
             told = False
             stub = presence_pb2_grpc.PresenceQueryServiceStub(self._channel(address))
-            call = stub.WatchStory(request, metadata=credentials(self._trust))
+            call = getattr(stub, method)(request, metadata=credentials(self._trust))
             try:
                 async for one in call:
                     told = True
-                    yield one.story
+                    yield one
                 refusal = refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
             except grpc.aio.AioRpcError as error:
                 refusal = _watch_refusal(error.code())
@@ -123,7 +187,7 @@ class Readers:
                 call.cancel()
             if refusal.code == Code.UNAVAILABLE:
                 self._avoid(address)
-            # Who has told something is not followed by another, whose story may be an older one.
+            # Who has told something is not followed by another, who may be behind it.
             if told or refusal.code != Code.UNAVAILABLE:
                 break
         yield refusal
@@ -133,6 +197,55 @@ class Readers:
         request = presence_pb2.ListGoneEndpointsRequest(user=user, client_id=client_id)
         answer = await self._ask_presence("ListGoneEndpoints", user, request, _GONE_S)
         return () if isinstance(answer, Refusal) else tuple(answer.uris)
+
+    async def ask_registry(self, method: str, request: Any) -> Any:
+        """Calls a method of presence's registry, on any replica; its answer, or a refusal. Each
+        of them can be called again."""
+        refusal = refuse(Code.UNAVAILABLE, _NO_PRESENCE, 1000)
+        for address in self._presences(""):
+            stub = registry_pb2_grpc.RegistryServiceStub(self._channel(address))
+            try:
+                return await getattr(stub, method)(request, timeout=_REGISTRY_S)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in _REGISTRY_REFUSES:
+                    # Presence's own words, about what an operator gave.
+                    return refuse(Code.ARGUMENT_INVALID, error.details() or "It cannot be taken.")
+                log.warning("registry_failed", method=method, status=error.code().name)
+            except asyncio.CancelledError:
+                _raise_if_cancelled()
+            self._avoid(address)
+            refusal = refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
+        return refusal
+
+    async def ask_deliveries(self, method: str, request: Any) -> Any:
+        """Calls a method of presence's `DeliveryService`, on any replica; its answer, a refusal, or
+        None for NOT_FOUND. What a replica that failed had begun may be begun again."""
+        refusal = refuse(Code.UNAVAILABLE, _NO_PRESENCE, 1000)
+        clock = asyncio.get_running_loop()
+        until = clock.time() + _DELIVERIES_LONGER_S.get(method, _DELIVERIES_S)
+        for address in self._presences(""):
+            stub = deliveries_pb2_grpc.DeliveryServiceStub(self._channel(address))
+            try:
+                return await getattr(stub, method)(request, timeout=until - clock.time())
+            except grpc.aio.AioRpcError as error:
+                status, words = error.code(), error.details() or _PRESENCE_SILENT
+                if status is grpc.StatusCode.NOT_FOUND:
+                    return None
+                if status is grpc.StatusCode.INVALID_ARGUMENT:
+                    # Presence's own words, as those below.
+                    return refuse(Code.ARGUMENT_INVALID, words)
+                if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    return refuse(Code.STORE_FULL, words, 5000)
+                if status is grpc.StatusCode.FAILED_PRECONDITION:
+                    return refuse(Code.UNAVAILABLE, words)
+                log.warning("deliveries_failed", method=method, status=status.name)
+            except asyncio.CancelledError:
+                _raise_if_cancelled()
+            self._avoid(address)
+            refusal = refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)
+            if method in _ASKED_ONCE or clock.time() >= until:
+                break
+        return refusal
 
     async def close(self) -> None:
         """Ends all calls."""
@@ -144,17 +257,25 @@ class Readers:
             closing.cancel()
         await asyncio.gather(*self._closing, return_exceptions=True)
 
-    async def _ask_presence(self, method: str, user: str, request: Any, deadline_s: float) -> Any:
+    async def _ask_presence(
+        self,
+        method: str,
+        key: str,
+        request: Any,
+        deadline_s: float,
+        stub_of: Callable[[grpc.aio.Channel], Any] = presence_pb2_grpc.PresenceQueryServiceStub,
+    ) -> Any:
+        """The answer of who is asked first and answers; `key`: of whose partition."""
         refusal = refuse(Code.UNAVAILABLE, _NO_PRESENCE, 1000)
         clock = asyncio.get_running_loop()
         until = clock.time() + deadline_s
-        for address in self._presences(user):
-            stub = presence_pb2_grpc.PresenceQueryServiceStub(self._channel(address))
+        for address in self._presences(key):
+            stub = stub_of(self._channel(address))
             try:
                 return await getattr(stub, method)(request, timeout=until - clock.time())
             except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                    return refuse(Code.ARGUMENT_INVALID, "Presence cannot answer that.")
+                if final := _final_refusal(method, error):
+                    return final
             except asyncio.CancelledError:
                 _raise_if_cancelled()
             self._avoid(address)
@@ -163,14 +284,14 @@ class Readers:
                 break
         return refusal
 
-    def _presences(self, user: str) -> list[str]:
-        """Whom to ask about the user, one after the other."""
+    def _presences(self, key: str) -> list[str]:
+        """Whom to ask about a user or a subject, one after the other."""
         directory = self._directory
         now = asyncio.get_running_loop().time()
         self._avoided = {one: until for one, until in self._avoided.items() if until > now}
         owner = None
         if directory.partitions:
-            owner = directory.presence_owner(partition_of(user, directory.partitions))
+            owner = directory.presence_owner(partition_of(key, directory.partitions))
         first = owner.address if owner is not None else ""
         addresses = sorted(
             set(directory.presences.values()) - {""},
@@ -206,9 +327,19 @@ def _raise_if_cancelled() -> None:
         raise
 
 
+def _final_refusal(method: str, error: grpc.aio.AioRpcError) -> Refusal | None:
+    """What every replica would say; None: another may do better."""
+    words = error.details() or "Presence cannot answer that."
+    if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+        return refuse(Code.ARGUMENT_INVALID, words)
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and method in _BOUNDS:
+        return refuse(_BOUNDS[method], words)
+    return None
+
+
 def _watch_refusal(status: grpc.StatusCode) -> Refusal:
     if status is grpc.StatusCode.INVALID_ARGUMENT:
         return refuse(Code.ARGUMENT_INVALID, "Presence cannot answer that.")
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return refuse(Code.OVERLOADED, "Too many watch stories at the presence service.", 5000)
+        return refuse(Code.OVERLOADED, "Too many watch at the presence service.", 5000)
     return refuse(Code.UNAVAILABLE, _PRESENCE_SILENT, 1000)

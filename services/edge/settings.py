@@ -1,11 +1,14 @@
 """Settings of the edge: limits and times of the client protocol, and how this process is set up."""
 
+import re
 from dataclasses import dataclass
 
 from services.chassis.errors import SettingError
 from services.chassis.settings import setting
 from services.chassis.shared_settings import SharedSettings
 from services.edge.http_origin import is_loopback
+
+_ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,17 @@ class Settings(SharedSettings):
         2_000,
         least=1,
         doc="publishes of one user by HTTP at once, before http_publish_rate is asked",
+    )
+    callback_rate: int = setting(
+        500,
+        least=1,
+        doc="requests a second that providers make at /v1/callbacks from one network address, over "
+        "time; more are refused (429). Nobody is asked for a token there",
+    )
+    callback_burst: int = setting(
+        1_000,
+        least=1,
+        doc="such requests from one network address at once, before callback_rate is asked",
     )
     subscriptions_in_all_max: int = setting(
         1_000_000,
@@ -310,6 +324,11 @@ def check(settings: Settings) -> None:
         raise SettingError(
             f"ONWARD_EDGE_ANONYMOUS is true and ONWARD_EDGE_ADDRESS {settings.address} can be "
             "reached from other machines; set the first to false, or the second to 127.0.0.1:port"
+        )
+    if settings.public_url and not _ORIGIN.fullmatch(settings.public_url):
+        raise SettingError(
+            f"ONWARD_PUBLIC_URL is {settings.public_url}, which is no https://host[:port]; "
+            "write it so, without a path"
         )
     if settings.write_bytes_max < settings.write_high_bytes:
         raise SettingError(

@@ -1,18 +1,21 @@
 """Makes an e-mail of a delivery. Pure.
 
 It knows deliveries and RFC 5322; it must not know SMTP. The same delivery gives the same
-Message-ID on every try, so that a mailbox can drop a repeat. Whatever a user wrote is taken for
-hostile: no control character reaches a header, and none but line ends and tabs reach the body.
+Message-ID on every try, so that a mailbox can drop a repeat. What to show is the delivery's own
+title, text and HTML, where it has them; else it is made from the messages. Whatever a user wrote
+is taken for hostile: no control character reaches a header, and none but line ends and tabs reach
+the body. That what is in the HTML is escaped is up to whoever rendered it.
 
 `render(delivery, address, sender, now)` is all there is to call.
 """
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import EmailPolicy
 from hashlib import blake2b
 
 from onward.notifier.v1 import notifier_pb2
@@ -23,11 +26,33 @@ NotifiedMessage = notifier_pb2.NotifiedMessage
 HEADER_CHARACTERS_MAX = 160  # of what users write into one header; the rest is cut, with "…"
 TEXT_CHARACTERS_MAX = 4_000  # of one message's text; the rest is cut, with "…"
 
-# 7bit: bodies are encoded where needed, and no server has to offer 8BITMIME.
-_POLICY = SMTP.clone(cte_type="7bit")
+HTML_CHARACTERS_MAX = 200_000  # longer HTML is left out: half of it would show as anything
+BODY_CHARACTERS_MAX = 50_000  # of a text that is given; the rest is cut, with "…"
+
+# What can stand between the angle brackets of List-Unsubscribe, in a line of 998 characters.
+_UNSUBSCRIBE_URL = re.compile(r"(?:https://|mailto:)[!-;=?-~]{1,900}")
 # Characters that reorder what follows them: they could make a text look like another's.
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+class _Policy(EmailPolicy):
+    """Leaves List-Unsubscribe as it is. Folding makes encoded words (RFC 2047) of a long URL,
+    and no mail program finds a URL in those."""
+
+    def fold(self, name: str, value: str) -> str:
+        if name == "List-Unsubscribe":
+            return f"{name}: {value}{self.linesep}"
+        return str(super().fold(name, value))
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        if name == "List-Unsubscribe":
+            return self.fold(name, value).encode("ascii")
+        return bytes(super().fold_binary(name, value))
+
+
+# 7bit: bodies are encoded where needed, and no server has to offer 8BITMIME.
+_POLICY = _Policy(linesep="\r\n", cte_type="7bit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +72,13 @@ def render(delivery: Delivery, address: str, sender: Sender, now: datetime) -> E
     message["To"] = Address(addr_spec=address)
     if sender.reply_to:
         message["Reply-To"] = Address(addr_spec=sender.reply_to)
-    if sender.unsubscribe:
-        message["List-Unsubscribe"] = f"<{sender.unsubscribe}>"
+    mute_url = delivery.mute_url if _UNSUBSCRIBE_URL.fullmatch(delivery.mute_url) else ""
+    if mute_url or sender.unsubscribe:
+        urls = [url for url in (mute_url, sender.unsubscribe) if url]
+        message["List-Unsubscribe"] = ", ".join(f"<{url}>" for url in urls)
+    if mute_url.startswith("https:"):
+        # RFC 8058: a mail program may post there by itself, without asking further.
+        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     message["Subject"] = _literal(title(delivery))
     message["Date"] = now
     message["Message-ID"] = f"<{_message_id(delivery)}@{sender.address.rpartition('@')[2]}>"
@@ -56,6 +86,9 @@ def render(delivery: Delivery, address: str, sender: Sender, now: datetime) -> E
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "All"
     message.set_content(body(delivery))
+    html = _clean(delivery.html)
+    if html.strip() and len(html) <= HTML_CHARACTERS_MAX:
+        message.add_alternative(html, subtype="html")
     return message
 
 
@@ -69,7 +102,11 @@ def _literal(text: str) -> str:
 
 
 def title(delivery: Delivery) -> str:
-    """The subject line: how many and where; for one message its own `title`, if it has one."""
+    """The subject line: the title given; else how many and where, or for one message its own
+    `title`, if it has one."""
+    ready = header_text(delivery.title)
+    if ready:
+        return ready
     subject = header_text(delivery.subject)
     if delivery.count > 1:
         return f"{delivery.count} new messages in {subject}"
@@ -78,14 +115,31 @@ def title(delivery: Delivery) -> str:
 
 
 def body(delivery: Delivery) -> str:
-    """The text: the listed messages, oldest first, and how many more there are."""
+    """The text. The one given, if it says all there is to say: there is HTML beside it, it stands
+    for one message, or it quotes all that are listed. Else the listed messages, below it."""
+    ready = _cut(_clean(delivery.body), BODY_CHARACTERS_MAX).strip()
+    texts = [_content(message) for message in delivery.messages]
+    if ready and (delivery.html or delivery.count == 1 or all(text in ready for text in texts)):
+        parts = [ready]
+    elif ready and ready not in texts:
+        parts = [ready, _digest(delivery)]
+    else:
+        parts = [_digest(delivery)]
+    # What is no URL to open is no URL to show either.
+    if delivery.url.startswith(("https://", "http://")) and delivery.url not in ready:
+        parts.append(header_text(delivery.url))
+    return "\n\n".join(parts) + "\n"
+
+
+def _digest(delivery: Delivery) -> str:
+    """The listed messages, oldest first, and how many more there are."""
     many = "1 new message" if delivery.count == 1 else f"{delivery.count} new messages"
     parts = [f"{many} in {header_text(delivery.subject)}"]
     earlier = delivery.count - len(delivery.messages)
     if delivery.messages and earlier > 0:
         parts.append(f"({earlier} earlier not shown)")
     parts += [_entry(message) for message in delivery.messages]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def header_text(text: str) -> str:
@@ -96,9 +150,12 @@ def header_text(text: str) -> str:
 
 def body_text(text: str) -> str:
     """`text` for the body: line ends made `\\n`, other control characters but tabs left out."""
+    return _cut(_clean(text), TEXT_CHARACTERS_MAX)
+
+
+def _clean(text: str) -> str:
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    clean = "".join(c for c in lines if c in "\n\t" or not _is_control(c))
-    return _cut(clean, TEXT_CHARACTERS_MAX)
+    return "".join(c for c in lines if c in "\n\t" or not _is_control(c))
 
 
 def _entry(message: NotifiedMessage) -> str:

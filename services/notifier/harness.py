@@ -21,6 +21,8 @@ Its rules:
   and is not begun.
 - One delivery id is sent once, however often it comes: a repeat waits for the one under way, or
   is told what became of it. This memory is bounded and lost at a restart.
+- A provider's callback goes to the plugin that its URL names in `?channel=`. Raising is answered
+  500, so that the provider comes again.
 """
 
 import asyncio
@@ -29,7 +31,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+from urllib.parse import parse_qs, urlsplit
 
 import grpc
 import grpc.aio
@@ -46,6 +49,8 @@ Channel = notifier_pb2.Channel
 Delivery = notifier_pb2.Delivery
 NotifiedMessage = notifier_pb2.NotifiedMessage
 Result = notifier_pb2.Result
+Callback = notifier_pb2.HandleCallbackRequest
+CallbackAnswer = notifier_pb2.HandleCallbackResponse
 
 SERVICE = "onward.notifier.v1.NotifierService"
 ANY_SCHEME = "*"
@@ -65,6 +70,9 @@ _send_seconds = Histogram(
     "Time of one send.",
     ["channel"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30),
+)
+_callbacks = Counter(
+    "onward_notifier_callbacks", "Callbacks of providers, by the status answered.", ["status"]
 )
 _under_way = Gauge("onward_notifier_under_way", "Deliveries that wait for their turn, or run.")
 _remembered = Gauge("onward_notifier_remembered", "Ids of deliveries sent that are remembered.")
@@ -97,6 +105,20 @@ class Plugin(Protocol):
         ...
 
 
+@runtime_checkable
+class TakesCallbacks(Protocol):
+    """A plugin whose provider calls back by HTTP, at a URL with `channel=` and its name."""
+
+    @property
+    def name(self) -> str:
+        """As of every plugin."""
+        ...
+
+    async def callback(self, request: Callback) -> CallbackAnswer:
+        """Check the signature, and say what was learnt. Signature wrong: status 403, no event."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The bounds of a plugin process."""
@@ -106,6 +128,7 @@ class Limits:
     send_s: float = 30.0  # one send; longer: UNKNOWN
     under_way_max: int = 2_000  # deliveries waiting or being sent; more: RETRY
     remembered_max: int = 10_000  # sent ids; beyond it the oldest are forgotten
+    callback_s: float = 5.0  # one callback; longer: 500
 
 
 class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
@@ -129,6 +152,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         }
         if len(self._routes) != len(self._channels):
             raise SettingError("two plugins serve one scheme; leave one of them out")
+        self._callbacks = {p.name: p for p in plugins if isinstance(p, TakesCallbacks)}
         self._under_way: dict[str, _Sending] = {}
         self._sent: OrderedDict[str, Result] = OrderedDict()
 
@@ -139,6 +163,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             channels=self._channels,
             batch_max=self._limits.batch_max,
             concurrency_max=self._limits.calls_max,
+            callbacks=bool(self._callbacks),
         )
 
     async def Notify(
@@ -164,6 +189,21 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         return notifier_pb2.NotifyResponse(
             results=[_named(d.delivery_id, sendings[d.delivery_id].result()) for d in deliveries]
         )
+
+    async def HandleCallback(self, request: Callback, context: Any) -> CallbackAnswer:
+        """Hand a callback to the plugin that it is for."""
+        plugin = self._callbacks.get(_channel_of(request.url))
+        if plugin is None:
+            answer = CallbackAnswer(status=404)
+        else:
+            try:
+                async with asyncio.timeout(self._limits.callback_s):
+                    answer = await plugin.callback(request)
+            except Exception as error:  # noqa: BLE001  # it costs one callback, which comes again
+                log.error("callback_raised", plugin=plugin.name, error=type(error).__name__)
+                answer = CallbackAnswer(status=500)
+        _callbacks.labels(answer.status or 204).inc()
+        return answer
 
     async def finish(self, grace_s: float) -> None:
         """Give sends under way `grace_s`, then cut them."""
@@ -210,9 +250,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         return result
 
     async def _send(self, plugin: Plugin, delivery: Delivery) -> Result:
-        if delivery.HasField("expires_at") and (
-            delivery.expires_at.ToDatetime(tzinfo=UTC) <= self._now()
-        ):
+        if delivery.HasField("expires_at") and _seconds(delivery) <= self._now().timestamp():
             return results.expired()
         began = time.perf_counter()
         try:
@@ -241,6 +279,15 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         _remembered.set(len(self._sent))
 
 
+def _channel_of(url: str) -> str:
+    """The plugin that the URL of a callback names; empty if none."""
+    try:
+        named = parse_qs(urlsplit(url).query).get("channel", [])
+    except ValueError:
+        return ""
+    return named[0] if len(named) == 1 else ""
+
+
 class _Sending:
     """One delivery id under way, and whether its plugin has been called."""
 
@@ -262,6 +309,11 @@ class _Sending:
         if self.begun:
             return results.unknown("no answer from the provider within the deadline")
         return results.retry("its turn did not come within the deadline")
+
+
+def _seconds(delivery: Delivery) -> float:
+    """When it expires. Read by field: the conversions of protobuf raise for times out of range."""
+    return delivery.expires_at.seconds + delivery.expires_at.nanos / 1e9
 
 
 def _named(delivery_id: str, result: Result) -> Result:

@@ -3,7 +3,16 @@
 import asyncio
 import os
 
-from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+from onward.presence.v1 import (
+    deliveries_pb2,
+    deliveries_pb2_grpc,
+    presence_pb2,
+    presence_pb2_grpc,
+    registry_pb2,
+    registry_pb2_grpc,
+    users_pb2,
+    users_pb2_grpc,
+)
 
 from services.chassis import logs, process
 from services.chassis import metrics as metrics_port
@@ -14,8 +23,12 @@ from services.chassis.ownership import Member, Ownership, Placement
 from services.chassis.server import Server
 from services.chassis.settings import load
 from services.chassis.tls import Trust, trust_of
+from services.presence.extensions import EXTENSIONS
+from services.presence.extensions_registry import ExtensionsRegistry
 from services.presence.owner import Owner
 from services.presence.postgres_store import PostgresStore
+from services.presence.registry import NOTIFIERS, Registration, decode
+from services.presence.registry_servicer import RegistryServicer
 from services.presence.serial_store import SerialStore
 from services.presence.settings import Settings
 from services.presence.sqlite_store import SqliteStore
@@ -27,8 +40,14 @@ log = logs.get(__name__)
 # How long to wait before another look for a store that does not answer.
 _FAULT_PAUSE_S = 1.0
 _SERVICES = [
-    presence_pb2.DESCRIPTOR.services_by_name[name].full_name
-    for name in ("PresenceService", "PresenceQueryService")
+    file.services_by_name[name].full_name
+    for file, name in (
+        (presence_pb2.DESCRIPTOR, "PresenceService"),
+        (presence_pb2.DESCRIPTOR, "PresenceQueryService"),
+        (deliveries_pb2.DESCRIPTOR, "DeliveryService"),
+        (registry_pb2.DESCRIPTOR, "RegistryService"),
+        (users_pb2.DESCRIPTOR, "UserService"),
+    )
 ]
 
 
@@ -129,15 +148,13 @@ class Presence:
             edge_is_alive=self._edge_is_alive,
             is_member=self._is_member,
             drain=self._drain,
+            extensions=lambda: directory.registered(EXTENSIONS),
         )
+        self._directory = directory
+        self._store = store
         directory.on_change(self._changed)
-        self.server = Server(settings.listen, trust, _SERVICES)
-        presence_pb2_grpc.add_PresenceServiceServicer_to_server(
-            self.workers.servicer, self.server.grpc
-        )
-        presence_pb2_grpc.add_PresenceQueryServiceServicer_to_server(
-            self.workers.query_servicer, self.server.grpc
-        )
+        self._read_registry()
+        self.server = self._served(trust)
         self.owner = Owner(store, self.workers, settings.name, partitions)
         self.ownership = Ownership(
             member=Member(settings.name, settings.era, settings.lease_ttl_s),
@@ -154,12 +171,30 @@ class Presence:
             on_ready=self.server.set_serving,
         )
 
+    def _served(self, trust: Trust) -> Server:
+        server = Server(self._settings.listen, trust, _SERVICES)
+        presence_pb2_grpc.add_PresenceServiceServicer_to_server(self.workers.servicer, server.grpc)
+        presence_pb2_grpc.add_PresenceQueryServiceServicer_to_server(
+            self.workers.query_servicer, server.grpc
+        )
+        deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server(
+            self.workers.delivery_servicer, server.grpc
+        )
+        users_pb2_grpc.add_UserServiceServicer_to_server(self.workers.user_servicer, server.grpc)
+        extensions = ExtensionsRegistry(
+            self._store, self.workers.tellers, self._keep_extension, self._forget_extension
+        )
+        registry = RegistryServicer(self.workers.plugins, self._etcd, self._keys, trust, extensions)
+        registry_pb2_grpc.add_RegistryServiceServicer_to_server(registry, server.grpc)
+        return server
+
     async def run(self) -> None:
         """Work until stopped, then drain. Raises StartError if port or name cannot be had."""
         settings = self._settings
         await self.server.start()
         host = settings.listen.rpartition(":")[0]
         address = settings.advertise or f"{host}:{self.server.port}"
+        self.workers.reached_at(address)
         fault: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -190,6 +225,12 @@ class Presence:
         found = await self._etcd.get(self._keys.presence(name))
         return found is not None and found.lease == term
 
+    async def _keep_extension(self, name: str, value: str) -> None:
+        await self._etcd.put(self._keys.registered(EXTENSIONS, name), value)
+
+    async def _forget_extension(self, name: str) -> None:
+        await self._etcd.delete(self._keys.registered(EXTENSIONS, name))
+
     def _drain(self) -> float:
         self._stop.set()
         return 2 * self._settings.drain_s  # for calls to plugins, then for calls from others
@@ -199,6 +240,19 @@ class Presence:
             self.workers.sweep_soon()
         if change.presences:
             self.workers.members_changed()
+        if EXTENSIONS in change.registered:
+            self.workers.extensions_changed()
+        if NOTIFIERS in change.registered:
+            self._read_registry()
+
+    def _read_registry(self) -> None:
+        found: list[Registration] = []
+        for name, value in self._directory.registered(NOTIFIERS).items():
+            if (one := decode(name, value)) is not None:
+                found.append(one)
+            else:
+                log.warning("registration_damaged", key=self._keys.registered(NOTIFIERS, name))
+        self.workers.registered(found)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,23 @@ from dataclasses import dataclass
 NAMES = (
     "PLUGIN_AWAY",
     "PLUGIN_BREAKER_OPEN",
+    "PLUGIN_NOT_SERVING",
     "NO_PLUGIN_FOR_CHANNEL",
+    "EXTENSION_FAILS",
     "DEAD_LETTERS",
     "STORE_FULL",
     "CLAIM_REFUSED",
     "CURSOR_BLOCKED",
     "LOG_REPLACED",
     "LOG_UNREADABLE",
+    "ROUTING_REFUSED",
+    "TEMPLATE_FAILED",
+    "ENTITLEMENT_UNREACHABLE",
 )
 # A plugin that is away for less is starting, or being started again.
 AWAY_S = 3.0
 _PARTITIONS_TOLD = 5
+_TEMPLATES_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,21 @@ class PluginFacts:
     # Channels that are left alone, and why.
     open_channels: Sequence[str] = ()
     fault: str = ""
+    # For how many seconds it has said that it does not serve; 0: it does not say so.
+    unwell_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionFacts:
+    """What can be wrong with an extension."""
+
+    name: str
+    address: str
+    # For how many seconds it has taken nothing though it was to; 0: it takes what it is told.
+    failing_s: float
+    fault: str = ""
+    # Happenings that it has not acknowledged.
+    behind: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +63,14 @@ class Facts:
     """What can be wrong with presence."""
 
     plugins: Sequence[PluginFacts] = ()
+    extensions: Sequence[ExtensionFacts] = ()
     # Channels of deliveries that are due, which no plugin serves.
     unserved: Sequence[str] = ()
     dead: int = 0
+    # Names of templates that failed lately.
+    failing_templates: Sequence[str] = ()
+    # What the entitlement hook failed with; empty: it answers, or there is none.
+    entitlement_fault: str = ""
     store_full: bool = False
     # Partitions whose entries were reported and cannot take effect.
     blocked: Sequence[int] = ()
@@ -52,32 +78,25 @@ class Facts:
     log_unreadable: bool = False
     # Partitions that the store would not have this process own.
     refused: Sequence[int] = ()
+    # What is wrong with the routing file, which has changed; empty: nothing.
+    routing: str = ""
 
 
 def raised(facts: Facts) -> dict[str, str]:
     """The alarms: name to sentence."""
-    alarms: dict[str, str] = {}
-    away = [p for p in facts.plugins if p.away_s >= AWAY_S]
-    if away:
-        names = ", ".join(f"{p.label} at {p.address}" for p in away)
-        alarms["PLUGIN_AWAY"] = (
-            f"No connection to the plugin {names}: what it would send waits; see whether it runs."
+    alarms = _of_plugins(facts)
+    failing = [one for one in facts.extensions if one.failing_s >= AWAY_S]
+    if failing:
+        told = "; ".join(
+            f"{one.name} at {one.address}: {one.fault}, {one.behind} behind" for one in failing
         )
-    broken = [p for p in facts.plugins if p.open_channels]
-    if broken:
-        told = "; ".join(f"{p.label} ({', '.join(p.open_channels)}): {p.fault}" for p in broken)
-        alarms["PLUGIN_BREAKER_OPEN"] = (
-            f"A plugin fails as a whole and is only probed; what it would send waits. {told}."
-        )
-    if facts.unserved:
-        channels = ", ".join(facts.unserved)
-        alarms["NO_PLUGIN_FOR_CHANNEL"] = (
-            f"Notifications wait for a plugin that serves {channels}; start one and name it in "
-            "ONWARD_PRESENCE_PLUGINS."
+        alarms["EXTENSION_FAILS"] = (
+            f"An extension takes nothing, and is told it later; see its log. {told}."
         )
     if facts.dead:
         alarms["DEAD_LETTERS"] = (
-            f"{facts.dead} deliveries were given up after too many tries; explain tells of each."
+            f"{facts.dead} deliveries were given up, after too many tries or by the fault of a "
+            "template; `onward dead-letters` shows them, sends them again, or drops them."
         )
     if facts.store_full:
         alarms["STORE_FULL"] = (
@@ -105,5 +124,59 @@ def raised(facts: Facts) -> dict[str, str]:
     if facts.log_unreadable:
         alarms["LOG_UNREADABLE"] = (
             "No coordinator could read the log for presence; see whether one runs."
+        )
+    if facts.routing:
+        alarms["ROUTING_REFUSED"] = (
+            "The routing file has changed and cannot be taken; the one before holds. "
+            f"{facts.routing}"
+        )
+    return alarms | _before_sending(facts)
+
+
+def _before_sending(facts: Facts) -> dict[str, str]:
+    """What keeps deliveries from being handed to a plugin that could send them."""
+    alarms: dict[str, str] = {}
+    if facts.failing_templates:
+        names = ", ".join(facts.failing_templates[:_TEMPLATES_TOLD])
+        more = ", …" if len(facts.failing_templates) > _TEMPLATES_TOLD else ""
+        alarms["TEMPLATE_FAILED"] = (
+            f"Templates failed, looped, or are not in the routing file any more: {names}{more}; "
+            "what they were for was not sent. Mend them there, then replay the dead letters."
+        )
+    if facts.entitlement_fault:
+        alarms["ENTITLEMENT_UNREACHABLE"] = (
+            "The entitlement hook gives no verdicts, and what needs them waits; see whether it "
+            f"runs at ONWARD_PRESENCE_ENTITLEMENT: {facts.entitlement_fault}."
+        )
+    return alarms
+
+
+def _of_plugins(facts: Facts) -> dict[str, str]:
+    """Of plugins, and of what no plugin serves."""
+    alarms: dict[str, str] = {}
+    away = [p for p in facts.plugins if p.away_s >= AWAY_S]
+    if away:
+        names = ", ".join(f"{p.label} at {p.address}" for p in away)
+        alarms["PLUGIN_AWAY"] = (
+            f"No connection to the plugin {names}: what it would send waits; see whether it runs."
+        )
+    broken = [p for p in facts.plugins if p.open_channels]
+    if broken:
+        told = "; ".join(f"{p.label} ({', '.join(p.open_channels)}): {p.fault}" for p in broken)
+        alarms["PLUGIN_BREAKER_OPEN"] = (
+            f"A plugin fails as a whole and is only probed; what it would send waits. {told}."
+        )
+    unwell = [p for p in facts.plugins if p.unwell_s >= AWAY_S]
+    if unwell:
+        names = ", ".join(f"{p.label} at {p.address}" for p in unwell)
+        alarms["PLUGIN_NOT_SERVING"] = (
+            f"By its own health check the plugin {names} does not serve: nothing is handed to it, "
+            "and what it would send waits; see what its log tells."
+        )
+    if facts.unserved:
+        channels = ", ".join(facts.unserved)
+        alarms["NO_PLUGIN_FOR_CHANNEL"] = (
+            f"Notifications wait for a plugin that serves {channels}; start one, and register it "
+            "with `onward notifiers add`."
         )
     return alarms

@@ -20,17 +20,64 @@ from services.presence.notifications import (
     PutDelivery,
     RemoveEndpoint,
 )
+from services.presence.plan import Priority
+from services.presence.recording import Recording
+from services.presence.render_worker import Failure
 from services.presence.store import Attempt, Transaction
+from services.presence.wording import Telling, Told, Words
 
 _TEXT_MAX = 256
+_PRIORITIES = {one: notifier_pb2.Delivery.Priority.Value(one.name) for one in Priority}
+_PRIORITY_WORDS = {one: one.name.lower() for one in Priority}
 # gRPC statuses that are given before a plugin's own code runs: nothing was sent.
 _REFUSED = frozenset({grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAUTHENTICATED})
 
 
+def told(claimed: Claimed, contents: Sequence[entry_pb2.Message]) -> list[entry_pb2.Message]:
+    """Those of the messages that are told: what was acknowledged since it was read is not, nor are
+    the user's own."""
+    return [
+        one
+        for one in contents
+        if _within(one.seq, claimed) and one.publisher != claimed.delivery.user
+    ]
+
+
+def in_words(messages: Sequence[entry_pb2.Message]) -> tuple[Told, ...]:
+    """Messages as words are made of them."""
+    return tuple(
+        Told(
+            one.seq,
+            one.publisher,
+            one.accepted_at.seconds + one.accepted_at.nanos / 1e9,
+            dict(one.content.headers),
+            one.content.content_type,
+            None if one.content.HasField("data") else one.content.text,
+        )
+        for one in messages
+    )
+
+
+def telling(claimed: Claimed, messages: Sequence[Told], mute_url: str) -> Telling:
+    """What words are made of, for a claimed delivery and the messages that are told."""
+    delivery = claimed.delivery
+    return Telling(
+        user=delivery.user,
+        subject=delivery.subject,
+        count=sum(span.count for span in claimed.spans),
+        messages=messages,
+        category=claimed.plan.category,
+        priority=_PRIORITY_WORDS[claimed.plan.priority],
+        locale=claimed.profile.locale,
+        mute_url=mute_url,
+        expires_at=delivery.expires_at,
+    )
+
+
 def delivery_message(
-    claimed: Claimed, contents: Sequence[entry_pb2.Message]
+    claimed: Claimed, messages: Sequence[entry_pb2.Message], words: Words, mute_url: str = ""
 ) -> notifier_pb2.Delivery:
-    """A claimed delivery as plugins are given it."""
+    """A claimed delivery as plugins are given it, with the messages that are told."""
     delivery = claimed.delivery
     first, last = claimed.spans[0].from_seq, claimed.spans[-1].to_seq
     message = notifier_pb2.Delivery(
@@ -43,16 +90,42 @@ def delivery_message(
         first_seq=first,
         last_seq=last,
         count=sum(span.count for span in claimed.spans),
-        messages=[
-            _notified(one)
-            for one in contents
-            # What was acknowledged since it was read, and own messages, are not told.
-            if _within(one.seq, claimed) and one.publisher != delivery.user
-        ],
+        messages=[_notified(one) for one in messages],
         collapse_key=delivery.notification_id,
+        title=words.title,
+        body=words.body,
+        html=words.html,
+        url=words.url,
+        category=claimed.plan.category,
+        priority=_PRIORITIES[claimed.plan.priority],
+        locale=claimed.profile.locale,
+        mute_url=mute_url,
     )
     message.expires_at.FromNanoseconds(int(delivery.expires_at * 1e9))
     return message
+
+
+def batches(
+    deliveries: Sequence[notifier_pb2.Delivery], bytes_max: int
+) -> list[list[notifier_pb2.Delivery]]:
+    """The deliveries in as many requests as keep each within so many bytes, or at one delivery."""
+    found: list[list[notifier_pb2.Delivery]] = []
+    room = 0
+    for delivery in deliveries:
+        size = delivery.ByteSize()
+        room -= size
+        if not found or room < 0:
+            found.append([])
+            room = bytes_max - size
+        found[-1].append(delivery)
+    return found
+
+
+def of_failure(failure: Failure, template: str) -> Answer:
+    """What becomes of a delivery that got no words."""
+    if failure is Failure.TEMPLATE:
+        return Answer(Outcome.TEMPLATE_FAILED, detail=f"the template {template}")
+    return Answer(Outcome.NOT_RENDERED, detail=f"the template {template} could not be run now")
 
 
 def of_error(status: grpc.StatusCode) -> Answer:
@@ -87,14 +160,22 @@ def ended(attempt: Attempt, answer: Answer, now: float) -> Attempt:
 def write(tx: Transaction, effects: Sequence[Effect]) -> None:
     """Write what `notifications.settle` returned."""
     tx.put_deliveries([one.delivery for one in effects if isinstance(one, PutDelivery)])
+    recording = Recording(tx)
     for effect in effects:
         match effect:
             case PutDelivery():
                 pass  # Written above, all at once; none of the others is of its row.
             case RemoveEndpoint(user, uri, before):
-                tx.remove_gone_endpoint(user, uri, before)
+                if tx.remove_gone_endpoint(user, uri, before):
+                    recording.gone(user, uri)
             case OptOut(user, uri):
                 tx.opt_out(user, uri)
+    recording.write()
+
+
+def kept_text(text: str) -> str:
+    """A plugin's words as they are kept: cut, and harmless on a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text[:_TEXT_MAX])
 
 
 def _answer(result: notifier_pb2.Result) -> Answer:
@@ -107,14 +188,9 @@ def _answer(result: notifier_pb2.Result) -> Answer:
         outcome=Outcome[names.Name(result.outcome)] if known else Outcome.UNKNOWN,
         retry_after_s=max(0.0, wait.seconds + wait.nanos / 1e9),
         gone_since=None if since is None else since.seconds + since.nanos / 1e9,
-        provider_id=_text(result.provider_id),
-        detail=_text(result.detail),
+        provider_id=kept_text(result.provider_id),
+        detail=kept_text(result.detail),
     )
-
-
-def _text(text: str) -> str:
-    """A plugin's words as they are kept: cut, and harmless on a terminal."""
-    return "".join(c if c.isprintable() else " " for c in text[:_TEXT_MAX])
 
 
 def _within(seq: int, claimed: Claimed) -> bool:

@@ -1,7 +1,8 @@
-"""One call of a plugin: what the messages say, the call itself, and what its answers make.
+"""One call of a plugin: what the messages say, the words, the call, what its answers make.
 
-Knows the contract with plugins and where messages are read. Must not know when something is due or
-who is next; `dispatch` does. To drive it: `fitting` and `read` before the claim, `send` after it.
+Knows the contract with plugins, where messages are read and words are made. Must not know when
+something is due or who is next; `dispatch` does. To drive it: `fitting` and `read` before the
+claim, `send` after it.
 """
 
 import asyncio
@@ -15,22 +16,27 @@ from onward.types.v1 import entry_pb2
 
 from services.chassis import logs
 from services.chassis.errors import Fault, StoreFull, Unavailable
-from services.presence import answers, metrics
+from services.presence import answers, metrics, receipts
 from services.presence.claims import Claimed, hasten
 from services.presence.contents import Contents, newest_seqs
 from services.presence.notifications import (
+    NOT_CALLED,
     PLUGIN_FAULTS,
     PLUGIN_WORKS,
     Answer,
     Delivery,
     Effect,
     Limits,
+    Outcome,
     PutDelivery,
     Span,
     settle,
 )
 from services.presence.plugins import Lane
+from services.presence.render_worker import Failure
+from services.presence.rendering import Asked, Rendering
 from services.presence.store import Attempt, Store, Transaction
+from services.presence.wording import Told
 
 log = logs.get(__name__)
 
@@ -38,12 +44,18 @@ _FAULT_PAUSE_S = 0.5
 # A batch is cut where its contents reach this many bytes; far below what a gRPC message may be.
 _BATCH_BYTES_MAX = 8 * 1024 * 1024
 
+# Of what is sent in one request, with words that may be longer than the contents.
+_REQUEST_BYTES_MAX = 16 * 1024 * 1024
+# After one of these, a further request would only meet the same.
+_NO_FURTHER = frozenset({Outcome.CALL_REFUSED, Outcome.CALL_BROKEN, Outcome.CALL_TIMED_OUT})
+
 Contained = Mapping[str, Sequence[entry_pb2.Message]]
 
 
 class Caller:
     """Calls plugins with what was claimed. `plugin_bytes_max` bounds the contents in all calls of
-    one plugin; `chance()` is a random number in [0, 1)."""
+    one plugin; `chance()` is a random number in [0, 1); `rendering` makes the words; `mute_url()`
+    gives what a user opens to hear no more of a delivery's subject, or nothing."""
 
     def __init__(
         self,
@@ -53,6 +65,8 @@ class Caller:
         deadline_s: float,
         plugin_bytes_max: int,
         chance: Callable[[], float],
+        rendering: Rendering,
+        mute_url: Callable[[Delivery], str] = lambda _: "",
     ) -> None:
         self._store = store
         self._contents = contents
@@ -60,6 +74,8 @@ class Caller:
         self._deadline_s = deadline_s
         self._plugin_bytes_max = plugin_bytes_max
         self._chance = chance
+        self._rendering = rendering
+        self._mute_url = mute_url
 
     def fitting(self, lane: Lane, sizes: Sequence[int]) -> int:
         """How many of these, by the bytes of their messages, go into one call: at least one."""
@@ -97,11 +113,9 @@ class Caller:
         `read` is what was read before the claim, for the spans in `looked_for`. Raises Deposed.
         """
         contents = await self._newest(lane, claimed, looked_for, read)
-        began = time.perf_counter()
-        results = await self._call(lane, claimed, contents)
-        metrics.notify_seconds.labels(lane.plugin.label, lane.channel).observe(
-            time.perf_counter() - began
-        )
+        deliveries, results = await self._worded(claimed, contents)
+        for batch in answers.batches(deliveries, _REQUEST_BYTES_MAX):
+            results |= await self._call(lane, batch, results)
         return await self._settle(lane, claimed, results)
 
     def _batch_bytes(self, lane: Lane) -> int:
@@ -137,20 +151,55 @@ class Caller:
             contents[own_id] = messages
         return contents
 
+    async def _worded(
+        self, claimed: Sequence[Claimed], contents: Contained
+    ) -> tuple[list[notifier_pb2.Delivery], dict[str, Answer]]:
+        """What the plugin is given; and, by id, what becomes of those that got no words."""
+        told = [answers.told(one, contents.get(one.delivery.id, ())) for one in claimed]
+        urls = [self._mute_url(one.delivery) for one in claimed]
+        # The same messages for all that they are told to, as those of a large crowd are.
+        in_words: dict[tuple[str, tuple[int, ...]], tuple[Told, ...]] = {}
+        asked: list[Asked] = []
+        for one, messages, url in zip(claimed, told, urls, strict=True):
+            key = one.delivery.subject, tuple(message.seq for message in messages)
+            if key not in in_words:
+                in_words[key] = answers.in_words(messages)
+            telling = answers.telling(one, in_words[key], url)
+            asked.append(Asked(one.plan.template, one.delivery.scheme, telling))
+        words = await self._rendering.words(asked)
+        deliveries: list[notifier_pb2.Delivery] = []
+        wordless: dict[str, Answer] = {}
+        for one, messages, url, made in zip(claimed, told, urls, words, strict=True):
+            if isinstance(made, Failure):
+                wordless[one.delivery.id] = answers.of_failure(made, one.plan.template)
+            else:
+                deliveries.append(answers.delivery_message(one, messages, made, url))
+        return deliveries, wordless
+
     async def _call(
-        self, lane: Lane, claimed: Sequence[Claimed], contents: Contained
+        self,
+        lane: Lane,
+        deliveries: Sequence[notifier_pb2.Delivery],
+        before: Mapping[str, Answer],
     ) -> dict[str, Answer]:
-        request = notifier_pb2.NotifyRequest(
-            deliveries=[
-                answers.delivery_message(one, contents.get(one.delivery.id, ())) for one in claimed
-            ]
-        )
-        asked = [one.delivery.id for one in claimed]
+        """Hand over one request; `before`: what the requests before it came to."""
+        asked = [delivery.delivery_id for delivery in deliveries]
+        if any(answer.outcome in _NO_FURTHER for answer in before.values()):
+            return dict.fromkeys(
+                asked, Answer(Outcome.CALL_REFUSED, detail="not called after that")
+            )
+        began = time.perf_counter()
         try:
-            response = await lane.plugin.notify(request, self._deadline_s)
+            response = await lane.plugin.notify(
+                notifier_pb2.NotifyRequest(deliveries=deliveries), self._deadline_s
+            )
         except grpc.aio.AioRpcError as error:
             log.warning("plugin_call_failed", plugin=lane.plugin.label, status=error.code().name)
             return dict.fromkeys(asked, answers.of_error(error.code()))
+        finally:
+            metrics.notify_seconds.labels(lane.plugin.label, lane.channel).observe(
+                time.perf_counter() - began
+            )
         return answers.of_response(response, asked)
 
     async def _settle(
@@ -158,7 +207,9 @@ class Caller:
     ) -> bool:
         works = any(answer.outcome in PLUGIN_WORKS for answer in results.values())
         faults = [answer for answer in results.values() if answer.outcome in PLUGIN_FAULTS]
-        if works or not faults:
+        if all(answer.outcome in NOT_CALLED for answer in results.values()):
+            lane.breaker = lane.breaker.release()  # Nothing was learnt of the plugin.
+        elif works or not faults:
             lane.breaker = lane.breaker.succeed()
             lane.fault = ""
         else:
@@ -185,10 +236,13 @@ class Caller:
             effects: list[Effect] = []
             attempts: list[Attempt] = []
             now = tx.now()
+            # Receipts may have overtaken the answer.
+            words = tx.early_words([one.delivery.id for one in claimed])
             for one in claimed:
                 own_id = one.delivery.id
                 answer = results[own_id]
-                effects += settle(one.delivery, answer, now, chances[own_id], self._limits, works)
+                settled = settle(one.delivery, answer, now, chances[own_id], self._limits, works)
+                effects += receipts.after_answer(settled, words.get(own_id, ""))
                 attempts.append(answers.ended(one.attempt, answer, now))
             answers.write(tx, effects)
             tx.put_attempts(attempts)

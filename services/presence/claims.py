@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from services.presence import metrics
 from services.presence.cover import first_unacknowledged, voices
 from services.presence.decision import Later, Suppressed, recheck
+from services.presence.entitlement import Judged, entitled
 from services.presence.escalation import hastened, is_settled
 from services.presence.notifications import (
     NOTHING_SENT,
@@ -74,16 +75,24 @@ class _Rows:
     uris: Mapping[str, Mapping[str, bool]]
     profiles: Mapping[str, Profile]
     routing: Routing
+    # By (user, URI), where an endpoint is silenced by these alone.
+    registrants: Mapping[tuple[str, str], Sequence[str]]
+    # All deliveries of notifications of which a further step is due.
+    siblings: Mapping[str, Sequence[Delivery]]
     # By (user, channel), where there are caps; those that the batch uses up are put in.
     paces: dict[tuple[str, str], float] = field(default_factory=dict)
     paced: set[tuple[str, str]] = field(default_factory=set)
 
 
 def claim_deliveries(
-    tx: Transaction, deliveries: Sequence[Delivery], description: Description, rules: ClaimRules
+    tx: Transaction,
+    deliveries: Sequence[Delivery],
+    description: Description,
+    rules: ClaimRules,
+    judged: Judged | None = None,
 ) -> list[Claimed]:
     """Claim those of the deliveries, as this transaction has read them, that are due and may be
-    sent."""
+    sent. `judged`: who is entitled; None: nobody is asked."""
     now = tx.now()
     due = [one for one in deliveries if one.due_at is not None and one.due_at <= now]
     if not due:
@@ -92,7 +101,7 @@ def claim_deliveries(
     claimed: list[Claimed] = []
     ended: list[Delivery] = []
     for delivery in due:
-        found = _judge(tx, delivery, rows, rules)
+        found = _judge(tx, delivery, rows, rules, judged)
         if isinstance(found, Delivery):
             ended.append(found)
         elif found:
@@ -133,19 +142,24 @@ def _read(tx: Transaction, deliveries: Sequence[Delivery], routing: Routing) -> 
         for user, state_now in tx.load_followers(list(users), subject).items()
     }
     users = list({delivery.user for delivery in deliveries})
+    notifications = tx.notifications(ids)
+    by_endpoint = any(one.plan.policy is Policy.ENDPOINT for one in notifications.values())
+    escalated = [one.notification_id for one in deliveries if one.step]
     return _Rows(
-        notifications=tx.notifications(ids),
+        notifications=notifications,
         members=tx.members_of(ids),
         states=states,
         uris=tx.uris_of(users),
         profiles=tx.profiles(users),
         routing=routing,
+        registrants=tx.registrants(users) if by_endpoint else {},
+        siblings=tx.deliveries_of_all(escalated) if escalated else {},
         paces=dict(tx.paces(users)) if routing.caps else {},
     )
 
 
 def _judge(
-    tx: Transaction, delivery: Delivery, rows: _Rows, rules: ClaimRules
+    tx: Transaction, delivery: Delivery, rows: _Rows, rules: ClaimRules, judged: Judged | None
 ) -> Delivery | tuple[Span, ...]:
     """What of the delivery may be sent now; the delivery as it has ended, or is put off; or, if it
     is held, nothing: that has been written."""
@@ -157,16 +171,18 @@ def _judge(
         return cancel(delivery, "ENDPOINT_REMOVED")
     if notification is None or not spans:
         return cancel(delivery, "ACKNOWLEDGED")
-    if delivery.step and is_settled(delivery, tx.deliveries_of(delivery.notification_id)):
+    if delivery.step and is_settled(delivery, rows.siblings.get(delivery.notification_id, ())):
         return cancel(delivery, "RECEIPTED")
     policy = notification.plan.policy
-    registrants = tx.registrants(delivery.user, delivery.uri) if policy is Policy.ENDPOINT else ()
+    registrants = rows.registrants.get((delivery.user, delivery.uri), ())
     state_now = voices(rows.states[delivery.user, delivery.subject], policy, registrants)
     # A span of several messages is judged by its last one, and told without those acknowledged.
     messages = [Message(delivery.subject, span.to_seq, span.pos) for span in spans.values()]
     holds = _holds(tx, state_now, notification)
     match may_send(state_now, messages, holds, tx.now(), rules.hold_max_s):
         case Send(left, acknowledged):
+            if (refused := entitled(tx, delivery, judged)) is not None:
+                return refused
             if (put_off := _restrained(tx, delivery, notification.plan, rows)) is not None:
                 return put_off
             if policy is Policy.USER:

@@ -50,6 +50,11 @@ class Contents:
             _, (_, dropped) = self._remembered.popitem(last=False)
             self._bytes -= dropped
 
+    def remembered(self, subject: str, seq: int) -> entry_pb2.Message | None:
+        """A message that is kept; None: it must be read."""
+        found = self._remembered.get((subject, seq))
+        return None if found is None else found[0]
+
     def size_at_hand(
         self,
         subject: str,

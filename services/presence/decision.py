@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.presence.notifications import scheme_of
+from services.presence.placing import QUIET_HOURS, RATE_CAPPED
 from services.presence.plan import DEFAULT_PLAN, Plan, Priority, Quiet
 from services.presence.profile import NO_PROFILE, Profile
 from services.presence.routing import Cap
@@ -25,8 +26,6 @@ OPTED_OUT = "OPTED_OUT"
 EXPIRED = "EXPIRED"
 MUTED = "MUTED"
 PREFERENCE = "PREFERENCE"
-QUIET_HOURS = "QUIET_HOURS"
-RATE_CAPPED = "RATE_CAPPED"
 
 
 @dataclass(frozen=True, slots=True)

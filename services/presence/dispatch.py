@@ -3,9 +3,9 @@
 Each lane has a loop of its own, with its own bound on calls and its own breaker, so that one dead
 provider keeps nobody waiting. The queue of a lane is the store: in memory are only the batches of
 the calls under way. What was just accepted is found and claimed in one transaction: in that of the
-Report which makes it due, where the lane has a call to spare. What must first be read from the log
-is claimed after it was read. A crash after the claim leaves `sending`, which `succession` finds and
-calls unknown.
+Report which makes it due, where the lane has a call to spare. What must first be read from the log,
+or asked of the entitlement hook, is claimed after that. A crash after the claim leaves `sending`,
+which `succession` finds and calls unknown.
 
 Knows plugins and the store. Must not know how a plugin sends; `calls` makes a call.
 """
@@ -24,6 +24,7 @@ from services.presence import metrics
 from services.presence.calls import Caller
 from services.presence.claims import Claimed, ClaimRules, claim_deliveries
 from services.presence.contents import Contents
+from services.presence.entitlement import DENIED, Entitlement, Verdicts
 from services.presence.notifications import (
     Delivery,
     Limits,
@@ -31,6 +32,7 @@ from services.presence.notifications import (
     expire,
 )
 from services.presence.plugins import Lane, Plugins
+from services.presence.rendering import Rendering
 from services.presence.store import Store, Transaction
 
 log = logs.get(__name__)
@@ -61,7 +63,7 @@ class Found:
     """What one look found for a lane."""
 
     claimed: Sequence[Claimed] = ()
-    # Due, but their messages are not at hand.
+    # Due, but their messages are not at hand, or it is not known who is entitled to them.
     unread: Sequence[DueDelivery] = ()
     # There may be more that is due now.
     more: bool = False
@@ -83,7 +85,9 @@ _MORE = Found(more=True)
 
 
 class Dispatcher:
-    """The dispatcher of all plugins. `chance()` is a random number in [0, 1)."""
+    """The dispatcher of all plugins. `chance()` is a random number in [0, 1); without
+    `entitlement`, nobody is asked who may read what; `follows_ended()` is called after a commit
+    that ended follows of those who may not; `mute_url()` as `Caller` says."""
 
     def __init__(
         self,
@@ -92,11 +96,17 @@ class Dispatcher:
         contents: Contents,
         settings: DispatchSettings,
         chance: Callable[[], float],
+        rendering: Rendering,
+        entitlement: Entitlement | None = None,
+        follows_ended: Callable[[], None] = lambda: None,
+        mute_url: Callable[[Delivery], str] = lambda _: "",
     ) -> None:
         self._store = store
         self._plugins = plugins
         self._contents = contents
         self._settings = settings
+        self._entitlement = entitlement
+        self._follows_ended = follows_ended
         self._caller = Caller(
             store,
             contents,
@@ -104,6 +114,8 @@ class Dispatcher:
             settings.notify_deadline_s,
             settings.plugin_bytes_max,
             chance,
+            rendering,
+            mute_url,
         )
         self._changed = asyncio.Event()
         self._stopping = False
@@ -142,7 +154,7 @@ class Dispatcher:
         """Claim nothing more, and give calls under way `grace_s` to end."""
         self._stopping = True
         self.wake()
-        calls = [call for lane in self._plugins.lanes for call in lane.calls]
+        calls = self._plugins.calls
         if calls:
             _, cut_short = await asyncio.wait(calls, timeout=grace_s)
             if cut_short:
@@ -223,6 +235,7 @@ class Dispatcher:
         """What is due for the lane: claimed, or at least known. A probe has begun with it."""
         # A probe must be alone, from here on: its call begins only after an await.
         lane.breaker = lane.breaker.begin(_loop_time())
+        lane.looking = True
         found = Found()
         try:
             found = await self._store.write(lambda tx: self._find(tx, lane, tx.schemes_open()))
@@ -230,6 +243,7 @@ class Dispatcher:
             log.warning("dispatch_fault", plugin=lane.plugin.label, fault=type(fault).__name__)
             await asyncio.sleep(_FAULT_PAUSE_S)
         finally:
+            lane.looking = False
             if not found.claimed and not found.unread:
                 lane.breaker = lane.breaker.release()
         return found
@@ -260,8 +274,11 @@ class Dispatcher:
         if not free:
             return Found(more=left_out, next_in_s=_next_in_s(tx, schemes))
         members = tx.members_of([delivery.notification_id for delivery in free])
+        verdicts = self._known(free)
         sizes = [
             self._contents.size_at_hand(one.subject, members[one.notification_id], fresh)
+            if verdicts is None or (one.user, one.subject) in verdicts
+            else None
             for one in free
         ]
         if sizes[0] is None:
@@ -271,24 +288,37 @@ class Dispatcher:
         at_hand = [(one, size) for one, size in zip(free, sizes, strict=True) if size is not None]
         fitting = self._caller.fitting(lane, [size for _, size in at_hand])
         return Found(
-            claimed=self._claim(tx, lane, [one for one, _ in at_hand[:fitting]]),
+            claimed=self._claim(tx, lane, [one for one, _ in at_hand[:fitting]], verdicts),
             more=left_out or len(free) == count or fitting < len(free),
             next_in_s=_next_in_s(tx, schemes),
         )
 
     def _claim(
-        self, tx: Transaction, lane: Lane, deliveries: Sequence[Delivery]
+        self,
+        tx: Transaction,
+        lane: Lane,
+        deliveries: Sequence[Delivery],
+        verdicts: Verdicts | None,
     ) -> Sequence[Claimed]:
         description = lane.plugin.description
         assert description is not None
-        claimed = claim_deliveries(tx, deliveries, description, self._settings.claims)
+        judged = None
+        if self._entitlement is not None and verdicts is not None:
+            judged = self._entitlement.judged(verdicts)
+        claimed = claim_deliveries(tx, deliveries, description, self._settings.claims, judged)
         metrics.claim_batch.labels(lane.plugin.label, lane.channel).observe(len(claimed))
         return claimed
+
+    def _known(self, deliveries: Sequence[Delivery]) -> Verdicts | None:
+        """What is remembered of who is entitled; None: nobody need be asked."""
+        if self._entitlement is None:
+            return None
+        return self._entitlement.known({(one.user, one.subject) for one in deliveries})
 
     async def _rest(self, lane: Lane, next_in_s: float) -> None:
         """Wait for a wake, the next due time, or the end of the breaker's rest."""
         pause_s = _LOOK_EVERY_S
-        if lane.breaker.probing or self._stopping or not lane.plugin.connected.is_set():
+        if lane.breaker.probing or self._stopping or not lane.plugin.ready:
             pass  # The end of the probe wakes, or the connection.
         elif not lane.breaker.closed:
             pause_s = min(pause_s, lane.breaker.open_until - _loop_time())
@@ -327,16 +357,22 @@ class Dispatcher:
             await self._faulty(lane, fault)
 
     async def _send_unread(self, lane: Lane, batch: Sequence[DueDelivery]) -> None:
-        """Read, claim and send what the lane has in hand; what is at fault before the claim is
-        still due."""
+        """Ask who is entitled, read, claim and send what the lane has in hand; what is at fault
+        before the claim is still due."""
         try:
+            verdicts = None
+            if self._entitlement is not None:
+                pairs = {(delivery.user, delivery.subject) for delivery, _ in batch}
+                verdicts = await self._entitlement.ask(pairs)
             contents = await self._caller.read(lane, batch)
 
             def claim(tx: Transaction) -> Sequence[Claimed]:
                 tx.lock({delivery.user for delivery, _ in batch})
-                return self._claim(tx, lane, tx.deliveries(list(contents)))
+                return self._claim(tx, lane, tx.deliveries(list(contents)), verdicts)
 
             claimed = await self._store.write(claim)
+            if verdicts is not None and DENIED in verdicts.values():
+                self._follows_ended()
             if claimed:
                 looked_for = {delivery.id: spans for delivery, spans in batch}
                 await self._caller.send(lane, claimed, looked_for, contents)

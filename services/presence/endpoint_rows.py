@@ -36,9 +36,13 @@ class EndpointRows(Rows):
             found.setdefault(user, {})[uri] = bool(opted_out)
         return found
 
-    def registrants(self, user: str, uri: str) -> Sequence[str]:
-        rows = self.db.rows("SELECT clients FROM endpoints WHERE user = ? AND uri = ?", (user, uri))
-        return json.loads(rows[0][0]) if rows else ()
+    def registrants(self, users: Sequence[str]) -> Mapping[tuple[str, str], Sequence[str]]:
+        rows = self.db.rows(
+            "SELECT e.user, e.uri, e.clients FROM each_text(?) CROSS JOIN endpoints AS e"
+            " ON e.user = value",
+            (listed(users),),
+        )
+        return {(user, uri): json.loads(clients) for user, uri, clients in rows}
 
     def users_of(self, uris: Sequence[str]) -> Sequence[str]:
         rows = self.db.rows(

@@ -25,7 +25,9 @@ from dataclasses import replace
 from onward.types.v1 import entry_pb2
 
 from services.presence.change import Change
+from services.presence.happenings import info_text
 from services.presence.state import (
+    BACKEND,
     DropRegister,
     Effect,
     Follow,
@@ -107,9 +109,16 @@ def is_idle(register: Register, now: float, away_after_s: float) -> bool:
 
 
 def revoke(state: UserState, subjects: Collection[str] | None = None) -> list[Effect]:
-    """Ends the open follows of all of the user's clients: of these subjects, or all of them."""
+    """Ends the open follows of all of the user's clients, and those that backends have added: of
+    these subjects, or all of them."""
+    return _end(state, {follow.client_id for follow in state.follows.values()}, subjects)
+
+
+def _end(
+    state: UserState, client_ids: Collection[str], subjects: Collection[str] | None = None
+) -> list[Effect]:
     change = Change(state)
-    for client_id in sorted({follow.client_id for follow in state.follows.values()}):
+    for client_id in sorted(client_ids):
         for follow in change.open_follows(client_id):
             if subjects is None or follow.subject in subjects:
                 change.end_follow(follow.key)
@@ -121,7 +130,8 @@ def forget(
 ) -> list[Effect]:
     """What time makes of a user's rows; `state` has all of them.
 
-    The follows of a user none of whose clients was there for `follows_keep_s` end. A client that
+    The follows of a user none of whose clients was there for `follows_keep_s` end, but for those
+    that backends have added: nobody need be there for them, and backends end them. A client that
     was not there for `clients_keep_s`, and has nothing left (follows, endpoints, handovers), is
     forgotten: its register only guards against events older than any that may still come.
     """
@@ -129,8 +139,13 @@ def forget(
     last_seen = max(
         (one.since if one.standing is Standing.OFFLINE else now for one in registers), default=now
     )
-    if last_seen < now - follows_keep_s and any(not one.ended for one in state.follows.values()):
-        return revoke(state)
+    following = {
+        one.client_id
+        for one in state.follows.values()
+        if not one.ended and one.client_id != BACKEND
+    }
+    if last_seen < now - follows_keep_s and following:
+        return _end(state, following)
     needed = {key.client_id for key in (*state.follows, *state.handovers)}
     needed.update(client for one in state.endpoints.values() for client in one.clients)
     return [
@@ -222,7 +237,13 @@ def _connected(
     change: Change, register: Register, event: entry_pb2.PresenceEvent, pos: int, now: float
 ) -> None:
     connected = event.connected
-    register = replace(register, connected=True, acknowledges=connected.acknowledges)
+    register = replace(
+        register,
+        connected=True,
+        acknowledges=connected.acknowledges,
+        connected_at=now,
+        info=info_text(connected.info),
+    )
     if not connected.acknowledges:
         # An observer is offline from the start: it silences nobody, and messages of subjects that
         # its client goes on following are decided as if it were not there.
@@ -270,6 +291,7 @@ def _subscribe(
                 session_id=event.session_id,
                 round=event.round,
                 last_generation=event.generation,
+                started=start.start,
             )
         )
         # An edge that was taken for dead may have had this entry in the log before it died.

@@ -5,7 +5,7 @@ and reasons; never a whole token, never content.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,21 +13,39 @@ from onward.presence.v1 import presence_pb2 as pb
 
 from services.presence import cover
 from services.presence.notifications import Delivery, DeliveryState
+from services.presence.plan import DEFAULT_PLAN, Plan, Policy
+from services.presence.receipts import Kind, Receipt
 from services.presence.state import Follow, Message, Standing, UserState
 from services.presence.store import Attempt, Decided
 
 State = pb.Outcome.State
 
 _SENT = {DeliveryState.ACCEPTED, DeliveryState.DELIVERED}
+_WAITING = (State.PENDING, State.HELD, State.DEFERRED)
 _SUPPRESSED = {
     "PUBLISHER": "Not sent: the user published it.",
     "NO_ENDPOINT": "Not sent: the user had no external token.",
     "OPTED_OUT": "Not sent: none of the user's external tokens takes notifications.",
     "UNSUBSCRIBED": "Not sent: the user had unsubscribed.",
+    "REVOKED": "Not sent: the user may not read the subject any more.",
     "TRIMMED": "Not sent: the log had trimmed it before it was decided.",
+    "NOT_ENTITLED": "Not sent: the user may not read the subject any more.",
     "ENDPOINT_REMOVED": "Not sent: the external token was removed before.",
     "ENDPOINT_MOVED": "Not sent: another user registered the external token before.",
     "ENDPOINT_GONE": "Not sent: the provider had reported the external token gone.",
+    "EXPIRED": "Not sent: it had expired before it was decided.",
+    "MUTED": "Not sent: the user had muted the subject.",
+    "NO_ROUTE": "Not sent: the user has no external token on a channel that is used for it.",
+    "PREFERENCE": "Not sent: the user does not want this category on any channel there is.",
+    "QUIET_HOURS": "Not sent: it came in the user's quiet hours, and is dropped then.",
+    "RATE_CAPPED": "Not sent: the user had as many notifications on the channel as the cap allows.",
+    "RECEIPTED": "Not sent on this channel: it had arrived on another before.",
+}
+# Why a delivery that was never tried waits, by its reason.
+_DEFERRED = {
+    "QUIET_HOURS": "the user's quiet hours",
+    "RATE_CAPPED": "the cap on how many the user gets there",
+    "ENTITLEMENT_UNKNOWN": "the entitlement hook, which gave no word",
 }
 
 
@@ -47,8 +65,18 @@ class Facts:
     # By notification id, and by delivery id.
     deliveries: Mapping[str, Sequence[Delivery]]
     attempts: Mapping[str, Sequence[Attempt]]
-    # Whether a plugin serves a channel.
+    # Whether a plugin serves a channel, and does not say that it is unable to.
     is_served: Callable[[str], bool] = lambda _: True
+    is_serving: Callable[[str], bool] = lambda _: True
+    # By delivery id.
+    receipts: Mapping[str, Sequence[Receipt]] = field(default_factory=dict)
+    # When kept messages were accepted, by seq.
+    accepted: Mapping[int, float] = field(default_factory=dict)
+    # How many messages a notification stands for, by its id.
+    told: Mapping[str, int] = field(default_factory=dict)
+    # Of each notification, by its id.
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+    now: float = 0.0
 
 
 def story(facts: Facts) -> pb.ExplainResponse:
@@ -86,9 +114,9 @@ def _undecided(facts: Facts, seq: int) -> pb.Outcome:
     state = facts.state
     message = Message(facts.subject, seq, facts.positions[seq])
     follows = _by_client(state)
-    acked_by = _names(f for f in follows if cover.covers(state, f, message))
-    if acked_by:
-        return _outcome(seq, seq, State.ACKNOWLEDGED, "", f"Acknowledged by {acked_by}.")
+    covering = [follow for follow in follows if cover.covers(state, follow, message)]
+    if covering:
+        return _acknowledged(facts, seq, covering)
     answering = cover.answering(state, message)
     if answering:
         who = ", ".join(_who(state, follow) for follow in answering)
@@ -103,6 +131,27 @@ def _undecided(facts: Facts, seq: int) -> pb.Outcome:
         return _outcome(seq, seq, State.PENDING, "", text)
     text = "The user did not follow the subject when it was published."
     return _outcome(seq, seq, State.NOT_FOLLOWED, "", text)
+
+
+def _acknowledged(facts: Facts, seq: int, covering: Sequence[Follow]) -> pb.Outcome:
+    """By whom, and whether it was received live or recovered, where the newest session tells."""
+    text = f"Acknowledged by {_names(covering)}"
+    word = ""
+    accepted_at = facts.accepted.get(seq)
+    for follow in covering:
+        register = facts.state.registers.get(follow.client_id)
+        if register is None or not register.connected_at or accepted_at is None:
+            continue
+        if seq <= follow.started or register.session_id != follow.session_id:
+            continue  # It had been received before this session began.
+        if accepted_at >= register.connected_at:
+            return _outcome(seq, seq, State.ACKNOWLEDGED, "LIVE", f"{text}, received live.")
+        word = "RECOVERED"
+        text = (
+            f"Acknowledged by {_names(covering)}, recovered after it connected at "
+            f"{_time(register.connected_at)}"
+        )
+    return _outcome(seq, seq, State.ACKNOWLEDGED, word, f"{text}.")
 
 
 # -- messages with a record ----------------------------------------------------------------------
@@ -121,10 +170,14 @@ def _of_row(facts: Facts, row: Decided) -> pb.Outcome:
     last = Message(facts.subject, span.to_seq, span.pos)
     acked_by = _names(f for f in _by_client(facts.state) if cover.covers(facts.state, f, last))
     sending = any(delivery.state is DeliveryState.SENDING for delivery in deliveries)
-    if acked_by and not sending and state in (State.PENDING, State.HELD):
+    silences = facts.plans.get(row.notification_id, DEFAULT_PLAN).policy is Policy.USER
+    if acked_by and silences and not sending and state in _WAITING:
         # It is found when the delivery falls due; until then its row does not know.
         state, reason = State.ACKNOWLEDGED, ""
         text = f"Acknowledged by {acked_by}; nothing will be sent."
+    others = facts.told.get(row.notification_id, span.count) - span.count
+    if others > 0 and state is not State.ACKNOWLEDGED:
+        text = f"{text} Told together with {_count(others, 'other message', 'other messages')}."
     outcome = _outcome(span.from_seq, span.to_seq, state, reason, text, row.at)
     outcome.notification_id = row.notification_id
     outcome.deliveries.extend(_delivery(facts, delivery) for delivery in deliveries)
@@ -140,8 +193,13 @@ def _notified(facts: Facts, deliveries: Sequence[Delivery]) -> tuple[State.Value
     if waiting:
         if all(delivery.held for delivery in waiting):
             return State.HELD, "", text
-        unserved = not any(facts.is_served(delivery.scheme) for delivery in waiting)
-        reason = "NO_CHANNEL" if unserved else waiting[0].reason
+        if not any(facts.is_served(delivery.scheme) for delivery in waiting):
+            return State.PENDING, "NO_CHANNEL", text
+        reason = waiting[0].reason
+        if all(_is_deferred(delivery) for delivery in waiting):
+            return State.DEFERRED, reason, text
+        if not any(facts.is_serving(delivery.scheme) for delivery in waiting):
+            return State.PENDING, "PLUGIN_NOT_SERVING", text
         return State.PENDING, reason, text
     if any(delivery.state is DeliveryState.UNKNOWN for delivery in deliveries):
         return State.UNKNOWN, "", text
@@ -154,6 +212,12 @@ def _notified(facts: Facts, deliveries: Sequence[Delivery]) -> tuple[State.Value
 
 
 def _sentence(facts: Facts, delivery: Delivery) -> str:
+    opened = _receipt(facts, delivery, Kind.OPENED)
+    told = f" Opened at {_time(opened.at)}." if opened else ""
+    return _fate(facts, delivery) + told
+
+
+def _fate(facts: Facts, delivery: Delivery) -> str:
     channel = delivery.scheme or "an unknown channel"
     attempts = facts.attempts.get(delivery.id, ())
     retries = f", after {_count(len(attempts) - 1, 'retry', 'retries')}" if attempts[1:] else ""
@@ -162,11 +226,17 @@ def _sentence(facts: Facts, delivery: Delivery) -> str:
         case DeliveryState.ACCEPTED:
             return f"Sent by {channel} at {ended}{retries}."
         case DeliveryState.DELIVERED:
-            return f"Delivered by {channel} at {ended}{retries}."
+            arrived = _receipt(facts, delivery, Kind.DELIVERED, Kind.OPENED)
+            at = _time(arrived.at) if arrived else ended
+            return f"Delivered by {channel} at {at}{retries}."
         case DeliveryState.SENDING:
             return f"Handed to the plugin for {channel} at {ended}, which has not answered yet."
+        case DeliveryState.FAILED if delivery.reason == "DROPPED":
+            return f"Given up by {channel}{retries}, and dropped by an operator."
         case DeliveryState.FAILED:
-            return f"Failed by {channel} at {ended}{retries}: {delivery.reason}."
+            failed = _receipt(facts, delivery, Kind.FAILED, Kind.ENDPOINT_GONE)
+            at = _time(failed.at) if failed else ended
+            return f"Failed by {channel} at {at}{retries}: {delivery.reason}."
         case DeliveryState.DEAD:
             return f"Given up by {channel} at {ended}{retries}: {delivery.reason}."
         case DeliveryState.EXPIRED:
@@ -178,6 +248,10 @@ def _sentence(facts: Facts, delivery: Delivery) -> str:
         case DeliveryState.UNKNOWN if delivery.due_at is None:
             return f"It is unknown whether it was sent by {channel}; it is not repeated there."
     return _waiting_sentence(facts, delivery, channel, attempts)
+
+
+def _is_deferred(delivery: Delivery) -> bool:
+    return not delivery.held and delivery.due_at is not None and delivery.reason in _DEFERRED
 
 
 def _waiting_sentence(
@@ -193,10 +267,26 @@ def _waiting_sentence(
     if not facts.is_served(delivery.scheme):
         return f"Waiting: no plugin serves {channel}."
     due = _time(delivery.due_at or 0.0)
+    if _is_deferred(delivery):
+        return f"Put off until {due} by {_DEFERRED[delivery.reason]}; then sent by {channel}."
+    if not attempts and delivery.step:
+        return f"To be sent by {channel} at {due}, unless it is known to have arrived before."
+    if not attempts and (delivery.due_at or 0.0) > facts.now:
+        return f"To be sent by {channel} at {due}, with what else comes until then."
+    if not facts.is_serving(delivery.scheme):
+        return f"Waiting: the plugin for {channel} says that it does not serve now."
     if not attempts:
         return f"To be sent by {channel} from {due} on."
+    if delivery.reason == "REPLAYED":
+        return f"To be sent again by {channel} from {due} on, as an operator asked."
     tried = _count(len(attempts), "try", "tries")
     return f"To be tried again by {channel} from {due} on, after {tried}: {delivery.reason}."
+
+
+def _receipt(facts: Facts, delivery: Delivery, *kinds: Kind) -> Receipt | None:
+    """The first receipt of one of these kinds."""
+    receipts = facts.receipts.get(delivery.id, ())
+    return next((one for one in receipts if one.kind in kinds), None)
 
 
 # -- parts of the answer -------------------------------------------------------------------------
@@ -220,6 +310,9 @@ def _delivery(facts: Facts, delivery: Delivery) -> pb.DeliveryStory:
     for attempt in facts.attempts.get(delivery.id, ()):
         one = told.attempts.add(outcome=attempt.outcome, detail=attempt.detail)
         one.at.FromNanoseconds(int(attempt.at * 1e9))
+    for receipt in facts.receipts.get(delivery.id, ()):
+        kept = told.receipts.add(kind=receipt.kind.value, detail=receipt.detail)
+        kept.at.FromNanoseconds(int(receipt.at * 1e9))
     return told
 
 

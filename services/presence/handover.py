@@ -5,6 +5,9 @@ Rules (n is a message):
   handover of its own to come.
 - Else, followed by an open follow with base < n: a notification is due.
 - Else it was followed by the follow that is handed over, which has ended: suppressed, UNSUBSCRIBED.
+  That is not the last word: the log is read to its head, and a follow that began since may stand in
+  the part of the user's log that presence has not come to. Whoever finds the message due to that
+  follow takes the place of the suppression.
 - Under another policy than `user` neither an acknowledgement nor an answer leaves it out: a message
   that an open follow has is due, and the check at send says for which endpoints.
 

@@ -1,4 +1,4 @@
-"""The life of a notification and of its deliveries: when they begin, join, retry and end. Pure.
+"""The life of a notification and of its deliveries: how they are tried, retried and ended. Pure.
 
 A notification is what is due to a user on a subject; a delivery is that notification for one
 endpoint; an attempt is one try of a delivery.
@@ -6,16 +6,15 @@ endpoint; an attempt is one try of a delivery.
     pending ─claim→ sending ─┬→ accepted | delivered
        ▲ │                   ├→ failed       (the message, or the endpoint, is at fault)
        │ └→ cancelled        ├→ retry(due) ─claim→ sending …       (known not to be sent)
-      held                   ├→ unknown(due) ─claim→ sending …     (the channel repeats)
+   held, put off             ├→ unknown(due) ─claim→ sending …     (the channel repeats)
                              ├→ unknown      (the channel never repeats)
                              └→ dead | expired                     (tries, or time, ran out)
 
-Rules: a message joins a notification only while nothing of it has been handed to a plugin. Ids
-depend on the log, the user, the subject and the first message alone, so every try of every
-process carries the same. Nothing here deletes an endpoint for a fault of the plugin.
+Rules: ids depend on the log, the user, the subject and the first message alone, so every try of
+every process carries the same. Nothing here deletes an endpoint for a fault of the plugin.
 
-Knows the rules and the limits. Must not know stores, plugins or whether the user may be sent
-anything now (`sending` decides). To drive it: call a function with rows and `now`, write its
+Knows the rules and the limits. Must not know stores, plugins, where a notification begins
+(`placing`) or whether the user may be sent anything now (`sending`, `decision`). To drive it: call a function with rows and `now`, write its
 effects in one transaction. Times are seconds of the store's clock.
 """
 
@@ -60,6 +59,10 @@ class Outcome(Enum):
     CALL_BROKEN = "CALL_BROKEN"
     # The plugin took the call and did not answer in time: it may well have been sent.
     CALL_TIMED_OUT = "CALL_TIMED_OUT"
+    # Its template gave it no words, so the plugin was not called: nothing was sent.
+    TEMPLATE_FAILED = "TEMPLATE_FAILED"
+    # Its template could not be run now, by no fault of its own: nothing was sent.
+    NOT_RENDERED = "NOT_RENDERED"
 
 
 # Outcomes that speak of the plugin and not of the delivery: they open its breaker.
@@ -84,8 +87,12 @@ NOTHING_SENT = frozenset(
         Outcome.PROVIDER_UNAVAILABLE,
         Outcome.EXPIRED,
         Outcome.CALL_REFUSED,
+        Outcome.TEMPLATE_FAILED,
+        Outcome.NOT_RENDERED,
     )
 )
+# Outcomes of deliveries that the plugin was not called with.
+NOT_CALLED = frozenset({Outcome.TEMPLATE_FAILED, Outcome.NOT_RENDERED})
 # Outcomes that show that the plugin and its provider do their work.
 PLUGIN_WORKS = frozenset(
     {
@@ -318,6 +325,12 @@ def settle(
             ]
         case Outcome.RETRY:
             return [_again(delivery, DeliveryState.RETRY, answer, now, chance, limits)]
+        case Outcome.TEMPLATE_FAILED:
+            # Other words would tell what the template may be there to hide.
+            return [_end(delivery, DeliveryState.DEAD, "TEMPLATE_FAILED")]
+        case Outcome.NOT_RENDERED:
+            wait_s = retry_delay_s(delivery.attempts, chance, limits)
+            return [_wait_for_plugin(delivery, DeliveryState.RETRY, answer.outcome, now + wait_s)]
         case Outcome.MISCONFIGURED | Outcome.PROVIDER_UNAVAILABLE if works:
             # No breaker spares the plugin this one, so it waits by itself.
             wait_s = retry_delay_s(delivery.attempts, chance, limits)

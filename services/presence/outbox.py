@@ -6,7 +6,7 @@ effects of one core call in their order; then, after the commit, act on the `New
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from onward.types.v1 import entry_pb2
 
@@ -85,9 +85,17 @@ class Outbox:
     def notify(
         self, tx: Transaction, user: str, subject: str, due: Span, origin: Origin, news: News
     ) -> None:
-        """Decide messages that are due as far as presence goes; those decided before stay so."""
+        """Decide messages that are due as far as presence goes; those decided before stay so, but
+        for what was suppressed because a follow of them had ended: a follow that began meanwhile
+        has them, and presence had not come to it yet."""
         for span in undecided(tx, user, subject, due):
             self._decide(tx, [user], subject, span, origin, news)
+        for row in _unsubscribed(tx, user, subject, due):
+            part = overlap(due, row.span)
+            tx.replace_decided(
+                user, subject, row, [replace(row, span=one) for one in rest(row.span, part)]
+            )
+            self._decide(tx, [user], subject, part, origin, news)
 
     def notify_all(
         self,
@@ -102,6 +110,9 @@ class Outbox:
         decided_before = tx.decided_users(users, subject, due.to_seq)
         left = [user for user in users if user not in decided_before]
         self._decide(tx, left, subject, due, origin, news)
+        for user, reason in decided_before.items():
+            if reason == state.Reason.UNSUBSCRIBED.value:
+                self.notify(tx, user, subject, due, origin, news)
 
     def _decide(
         self,
@@ -192,6 +203,30 @@ def _facts(
         profiles.get(user, NO_PROFILE),
         tx.now(),
     )
+
+
+def _unsubscribed(tx: Transaction, user: str, subject: str, due: Span) -> list[Decided]:
+    """Suppressions in the span, of messages of a follow that had ended."""
+    return [
+        row
+        for row in tx.decided_in(user, subject, due.from_seq, due.to_seq, _PAGE)
+        if row.reason == state.Reason.UNSUBSCRIBED.value and not row.notification_id
+    ]
+
+
+def overlap(due: Span, row: Span) -> Span:
+    """What is due of a row's span. Rows of suppressions know no position; that of the last message
+    that is due is right, or too high, which at worst leaves a mark unused."""
+    return Span(max(due.from_seq, row.from_seq), min(due.to_seq, row.to_seq), due.pos)
+
+
+def rest(whole: Span, part: Span) -> list[Span]:
+    """What is left of a span without a part of it."""
+    parts = (
+        Span(whole.from_seq, part.from_seq - 1, whole.pos),
+        Span(part.to_seq + 1, whole.to_seq, whole.pos),
+    )
+    return [one for one in parts if one.count > 0]
 
 
 def undecided(tx: Transaction, user: str, subject: str, span: Span) -> Iterator[Span]:

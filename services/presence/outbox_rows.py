@@ -9,7 +9,7 @@ from services.presence.notifications import (
     Notification,
     Span,
 )
-from services.presence.placing import in_turn
+from services.presence.placing import PUT_OFF, in_turn
 from services.presence.plan import Plan, Priority, decode, encode
 from services.presence.rows import Rows
 from services.presence.sql import Row, listed
@@ -60,13 +60,25 @@ class DecidedRows(Rows):
             "ON CONFLICT DO NOTHING",
         )  # fmt: skip
 
-    def decided_users(self, users: Sequence[str], subject: str, seq: int) -> frozenset[str]:
-        rows = self.db.rows(
-            "SELECT value FROM each_text(?) WHERE (SELECT from_seq FROM decided WHERE user = value"
-            " AND subject = ? AND to_seq >= ? ORDER BY to_seq LIMIT 1) <= ?",
-            (listed(users), subject, seq, seq),
+    def replace_decided(
+        self, user: str, subject: str, row: Decided, parts: Sequence[Decided]
+    ) -> None:
+        self.touch([user])
+        self.db.execute(
+            "DELETE FROM decided WHERE user = ? AND subject = ? AND to_seq = ?",
+            (user, subject, row.span.to_seq),
         )
-        return frozenset(row[0] for row in rows)
+        self.put_all_decided(subject, [(user, part) for part in parts])
+
+    def decided_users(self, users: Sequence[str], subject: str, seq: int) -> Mapping[str, str]:
+        rows = self.db.rows(
+            "SELECT value, reason FROM (SELECT value,"
+            " (SELECT CASE WHEN from_seq <= ? THEN reason END"
+            " FROM decided WHERE user = value AND subject = ? AND to_seq >= ? ORDER BY to_seq"
+            " LIMIT 1) AS reason FROM each_text(?)) AS asked WHERE reason IS NOT NULL",
+            (seq, subject, seq, listed(users)),
+        )
+        return {row[0]: row[1] for row in rows}
 
     def take_out(self, user: str, subject: str, to_seq: int, reason: str) -> None:
         self.touch([user])
@@ -196,6 +208,26 @@ class OutboxTables(DecidedRows):
             (notification_id,),
         )
         return [_delivery(row) for row in rows]
+
+    def deliveries_of_all(
+        self, notification_ids: Sequence[str]
+    ) -> Mapping[str, Sequence[Delivery]]:
+        found: dict[str, list[Delivery]] = {}
+        for row in self.db.rows(
+            f"SELECT {_of('d', _DELIVERY)} FROM each_text(?) CROSS JOIN deliveries AS d"
+            " ON d.notification_id = value ORDER BY d.uri",
+            (listed(notification_ids),),
+        ):
+            found.setdefault(row[1], []).append(_delivery(row))
+        return found
+
+    def wake_deferred(self, user: str) -> None:
+        self.touch([user])
+        self.db.execute(
+            "UPDATE deliveries SET due_at = ?, reason = '' WHERE user = ? AND due_at > ?"
+            " AND reason IN (SELECT value FROM each_text(?))",
+            (self.now(), user, self.now(), listed(PUT_OFF)),
+        )
 
     def put_deliveries(self, deliveries: Sequence[Delivery]) -> None:
         assert self.mine.term, "who sends them writes them"
@@ -333,11 +365,12 @@ class OutboxTables(DecidedRows):
         )
         if old:
             ids = (listed(row[0] for row in old),)
-            self.db.execute(
-                "DELETE FROM attempts WHERE delivery_id IN (SELECT d.id FROM each_text(?)"
-                " CROSS JOIN deliveries AS d ON d.notification_id = value)",
-                ids,
-            )
+            for table in ("attempts", "receipts"):
+                self.db.execute(
+                    f"DELETE FROM {table} WHERE delivery_id IN (SELECT d.id FROM each_text(?)"
+                    " CROSS JOIN deliveries AS d ON d.notification_id = value)",
+                    ids,
+                )
             for table, column in (("deliveries", "notification_id"), ("notifications", "id")):
                 self.db.execute(
                     f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM each_text(?))", ids

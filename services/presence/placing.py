@@ -23,6 +23,11 @@ from services.presence.notifications import (
 )
 from services.presence.plan import DEFAULT_PLAN, Plan, Priority
 
+# Why a delivery waits for a reason of the user's; told as it stands.
+QUIET_HOURS = "QUIET_HOURS"
+RATE_CAPPED = "RATE_CAPPED"
+PUT_OFF = (QUIET_HOURS, RATE_CAPPED)
+
 
 @dataclass(frozen=True, slots=True)
 class Join:
@@ -118,6 +123,7 @@ def _deliveries(notification: Notification, arrival: Arrival) -> tuple[Delivery,
             expires_at=notification.expires_at,
             step=places[step_of[uri]],
             rank=rank_of(plan.priority, arrival.bulk),
+            reason=QUIET_HOURS if arrival.not_before == notification.due_at else "",
         )
         for uri in arrival.uris
     )

@@ -57,6 +57,11 @@ def _insert(table: str, columns: str, conflict: str) -> tuple[str, Sequence[str]
     return in_postgres(sql), [column.strip() for column in columns.split(",")]
 
 
+def _as_bytea(value: bytes) -> str:
+    """Bytes as text that PostgreSQL reads them from."""
+    return "\\x" + value.hex()
+
+
 def address_of(url: str) -> str:
     """What libpq connects to. Raises StartError."""
     return postgres.address_of(url, "ONWARD_PRESENCE_STORE", APPLICATION)
@@ -135,7 +140,8 @@ class PostgresSql:
     def insert_all(self, table: str, columns: str, rows: Sequence[Row], conflict: str = "") -> None:
         if rows:
             sql, names = _insert(table, columns, conflict)
-            listed = json.dumps([dict(zip(names, row, strict=True)) for row in rows])
+            named = [dict(zip(names, row, strict=True)) for row in rows]
+            listed = json.dumps(named, default=_as_bytea)
             self._unsent.append((sql, (listed,)))
 
     def flush(self, last: Sequence[Statement]) -> list[psycopg.Cursor[Row]]:

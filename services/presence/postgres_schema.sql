@@ -48,6 +48,7 @@ CREATE TABLE follows (
   base bigint NOT NULL, acked bigint NOT NULL, acked_pos bigint NOT NULL,
   ended bigint NOT NULL, session_id text NOT NULL, round bigint NOT NULL,
   first_generation bigint NOT NULL, last_generation bigint NOT NULL,
+  started bigint NOT NULL DEFAULT 0,
   PRIMARY KEY ("user", subject, client_id, opened)
 );
 CREATE INDEX follows_ended ON follows (subject, "user") WHERE ended = 1;

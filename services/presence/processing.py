@@ -27,6 +27,7 @@ from services.presence.handover import backlog_of_new_follows, is_due
 from services.presence.notifications import Span
 from services.presence.outbox import News, Origin, Outbox
 from services.presence.plan import Plan, Policy
+from services.presence.recording import Recording
 from services.presence.routing import Routing
 from services.presence.state import Effect, Graces, Message, PutFollow
 from services.presence.store import Cursor, FanOut, Transaction
@@ -67,7 +68,12 @@ class Processing:
         subjects = {one.message.subject for one in entries if one.HasField("message")}
         tx.read_in_advance([part.partition for part in parts], list(subjects))
         crowd = self._lock(tx, entries, subjects)
-        return {part.partition: self._apply(tx, part, crowd, news).pos for part in parts}
+        recording = Recording(tx)
+        cursors = {
+            part.partition: self._apply(tx, part, crowd, recording, news).pos for part in parts
+        }
+        recording.write()
+        return cursors
 
     def _lock(
         self, tx: Transaction, entries: Sequence[entry_pb2.Entry], subjects: Collection[str]
@@ -103,7 +109,12 @@ class Processing:
         return crowd
 
     def _apply(
-        self, tx: Transaction, part: Part, crowd: Mapping[str, Sequence[str]], news: News
+        self,
+        tx: Transaction,
+        part: Part,
+        crowd: Mapping[str, Sequence[str]],
+        recording: Recording,
+        news: News,
     ) -> Cursor:
         partition, epoch = part.partition, part.epoch
         cursor = tx.cursor(partition)
@@ -114,16 +125,17 @@ class Processing:
         for entry in new:
             kind = entry.WhichOneof("body")
             if kind == "presence":
-                user = entry.presence.user
-                effects = on_event(
-                    tx.load_user(user), entry.presence, entry.pos, tx.now(), self._graces
-                )
+                event, before = entry.presence, tx.load_user(entry.presence.user)
+                effects = on_event(before, event, entry.pos, tx.now(), self._graces)
+                recording.user(before, effects, event.client_id)
                 if any(self._routing().concerns_all(subject) for subject in _followed(effects)):
                     effects += backlog_of_new_follows(effects, entry.pos)
-                self._outbox.write(tx, user, effects, news=news)
-            elif kind == "message" and entry.message.subject in crowd:
-                news.messages.append(entry.message)
-                self._message(tx, entry, crowd[entry.message.subject], news)
+                self._outbox.write(tx, event.user, effects, news=news)
+            elif kind == "message":
+                recording.message(entry.message)
+                if entry.message.subject in crowd:
+                    news.messages.append(entry.message)
+                    self._message(tx, entry, crowd[entry.message.subject], news)
             elif kind == "mark":
                 tx.put_mark(entry.mark.edge_id, partition, entry.mark.round, entry.mark.pos)
             kinds[kind or "unknown"] += 1

@@ -2,7 +2,7 @@
 
 A file that cannot be taken at the start stops the start; later the last good one stands, and
 `fault` says what is wrong, for the status. To drive it: `Router(path)`, let `run()` run, read
-`routing`. Without a path there is no file, and the routing is the empty one.
+`routing` and `templates`. Without a path there is no file, and both are empty.
 """
 
 import asyncio
@@ -11,8 +11,16 @@ from pathlib import Path
 
 from services.chassis import logs
 from services.chassis.errors import StartError
-from services.presence.routing import Routing
-from services.presence.routing_file import RoutingFault, parse
+from services.presence.routing import Route, Routing
+from services.presence.routing_file import Line, RoutingFault, parse
+from services.presence.routing_file import Path as Place
+from services.presence.templates import (
+    NO_TEMPLATES,
+    Places,
+    Templates,
+    WrongTemplates,
+    parse_templates,
+)
 
 log = logs.get(__name__)
 
@@ -28,6 +36,7 @@ class Router:
         self._stamp: object = None
         self._listeners: list[Callable[[], None]] = []
         self.routing = Routing()
+        self.templates = NO_TEMPLATES
         # What is wrong with the file as it is now; empty: nothing.
         self.fault = ""
         if self._path is not None:
@@ -56,7 +65,7 @@ class Router:
             if self.fault:
                 log.error("routing_refused", fault=self.fault)
                 continue
-            log.info("routing_changed", routes=len(self.routing.routes))
+            log.info("routing_changed")
             for listener in self._listeners:
                 listener()
 
@@ -65,7 +74,7 @@ class Router:
         assert self._path is not None
         try:
             text = self._path.read_text("utf-8")
-            routing, _, _ = parse(text)
+            routing, templates = _read(text)
         except OSError as error:
             return f"It cannot be read ({error.strerror})."
         except UnicodeDecodeError:
@@ -74,8 +83,31 @@ class Router:
             more = len(fault.problems) - _TOLD_MAX
             told = " ".join(fault.problems[:_TOLD_MAX])
             return f"{told} And {more} more." if more > 0 else told
-        self.routing = routing
+        self.routing, self.templates = routing, templates
         return ""
+
+
+def _read(text: str) -> tuple[Routing, Templates]:
+    """What the file says of decisions and of words. Raises RoutingFault."""
+    routing, said, line = parse(text)
+    try:
+        templates = parse_templates(said, Places(line=line))
+    except WrongTemplates as wrong:
+        raise RoutingFault([str(mistake) for mistake in wrong.mistakes]) from None
+    missing = _missing(routing.default, ("defaults",), templates, line)
+    for number, route in enumerate(routing.routes):
+        missing += _missing(route, ("routes", number), templates, line)
+    if missing:
+        raise RoutingFault(missing)
+    return routing, templates
+
+
+def _missing(route: Route, at: Place, templates: Templates, line: Line) -> list[str]:
+    name = route.plan.template
+    if not name or name in templates.named:
+        return []
+    where = line((*at, "template"))
+    return [f"Line {where}: there is no template `{name}`; write it under `templates`."]
 
 
 def _stamp(path: Path) -> object:

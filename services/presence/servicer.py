@@ -31,7 +31,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
-    """Takes log entries. `tell(news)` after each commit."""
+    """Takes log entries. `tell(news)` after each commit; `accepted(message)` of each message."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
         entries_max: int,
         dispatcher: Dispatcher,
         tell: Callable[[News], None],
+        accepted: Callable[[entry_pb2.Message], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._processing = processing
@@ -50,6 +51,7 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
         self._entries_max = entries_max
         self._dispatcher = dispatcher
         self._tell = tell
+        self._accepted = accepted
         self._taking: set[asyncio.Task[dict[int, int]]] = set()
         self._blocked: dict[int, None] = {}
         # The last Report was of another log.
@@ -111,6 +113,10 @@ class PresenceServicer(presence_pb2_grpc.PresenceServiceServicer):
             self._reader.log_id = log_id
             for message in news.messages:
                 self._contents.remember(message)
+            for part in chunk:
+                for entry in part.entries:
+                    if entry.HasField("message"):
+                        self._accepted(entry.message)
         finally:
             self._dispatcher.begin(reserved, found)
         # Of what the dispatcher looked at in the transaction it has woken whom it must.

@@ -7,6 +7,7 @@ from services.chassis.shared_settings import SharedSettings
 from services.presence.breaker import BreakerLimits
 from services.presence.notifications import Limits
 from services.presence.state import Graces
+from services.presence.user_data import UserLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +134,39 @@ class Settings(SharedSettings):
     notify_deadline_s: float = setting(
         30.0, least=0.05, doc="seconds that a plugin has for one batch; then its fate is unknown"
     )
+    render_deadline_s: float = setting(
+        2.0,
+        least=0.1,
+        most=60,
+        doc="seconds that up to 100 deliveries with a template may take to get their words; then "
+        "each is rendered alone, and one at fault is a dead letter",
+    )
+    render_budget_s: float = setting(
+        0.25,
+        least=0.01,
+        most=10,
+        doc="seconds of the processor that the template of one delivery may take; more lets heavy "
+        "templates through, and keeps the others waiting while one loops",
+    )
+    entitlement: str = setting(
+        "",
+        doc="host:port of the hook that is asked whether users who are away may read what they are "
+        "sent (EntitlementService of extension.v1); without TLS grpc://host:port; empty: nobody "
+        "is asked",
+    )
+    entitlement_deadline_s: float = setting(
+        2.0,
+        least=0.05,
+        most=60,
+        doc="seconds that the hook has for an answer; then what asks waits",
+    )
+    entitlement_cache_s: float = setting(
+        60.0,
+        least=0,
+        most=86_400,
+        doc="seconds that its ALLOWED is relied on, where it does not say how long; less takes "
+        "back a right sooner and asks more often",
+    )
     plugins_wait_s: float = setting(
         5.0,
         least=0,
@@ -149,7 +183,19 @@ class Settings(SharedSettings):
         100,
         least=0,
         doc="stories watched at a time, each at the cost of one read whenever its user or subject "
-        "is touched; more are refused",
+        "is touched, and as many watches of who is there; more are refused",
+    )
+    backend_follows_max: int = setting(
+        10_000,
+        least=1,
+        doc="subjects that backends may have one user follow; more are refused",
+    )
+    external_tokens_max: int = setting(
+        16,
+        least=1,
+        most=1_000,
+        doc="external tokens that a user may have when one is added without a client; more are "
+        "refused",
     )
     read_deadline_s: float = setting(
         2.0, least=0.05, doc="seconds that a coordinator has for a read of the log"
@@ -196,6 +242,31 @@ class Settings(SharedSettings):
         doc="seconds that a client without follows and external tokens is remembered; events of "
         "its former sessions must not come later than that",
     )
+    extension_deadline_s: float = setting(
+        30.0,
+        least=0.05,
+        most=600,
+        doc="seconds that an extension has for one call; then it is told the same again",
+    )
+    extension_calls_max: int = setting(
+        16,
+        least=1,
+        most=1_000,
+        doc="calls of one extension at a time, each of another partition; more catch up sooner and "
+        "ask more of it",
+    )
+    retain_extension_s: float = setting(
+        604_800.0,
+        least=60,
+        doc="seconds that what an extension was not told yet is kept; one that stays away for "
+        "longer is told the gap",
+    )
+    retain_extension_max: int = setting(
+        10_000_000,
+        least=1_000,
+        doc="the same, counted for each partition: more of what no extension has acknowledged is "
+        "not kept",
+    )
     drain_s: float = setting(
         3.0, least=0, most=60, doc="seconds that calls under way have to end at a stop"
     )
@@ -213,6 +284,10 @@ class Settings(SharedSettings):
             self.retry_longest_s,
             self.retry_tries_max,
         )
+
+    def user_limits(self) -> UserLimits:
+        """How much a backend may give one user."""
+        return UserLimits(self.backend_follows_max, self.external_tokens_max)
 
     def breaker_limits(self) -> BreakerLimits:
         """The bounds of a plugin's breaker."""

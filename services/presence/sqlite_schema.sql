@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS follows (
   base INTEGER NOT NULL, acked INTEGER NOT NULL, acked_pos INTEGER NOT NULL,
   ended INTEGER NOT NULL, session_id TEXT NOT NULL, round INTEGER NOT NULL,
   first_generation INTEGER NOT NULL, last_generation INTEGER NOT NULL,
+  started INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (user, subject, client_id, opened)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS follows_ended ON follows (subject, user) WHERE ended = 1;

@@ -17,6 +17,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
+# Stands for a client in follows and endpoints that a backend has added. It has no register, so it
+# never answers for anything; edges take no client id that begins with `@`.
+BACKEND = "@backend"
+
 
 class Standing(Enum):
     """How a client stands. It answers for its follows while it is ONLINE or in GRACE."""
@@ -72,7 +76,8 @@ class FollowKey(NamedTuple):
 
     subject: str
     client_id: str
-    # Position, in the user's partition, of the event that opened the follow.
+    # Position, in the user's partition, of the event that opened the follow. Of BACKEND: a number
+    # that rises, for want of an event.
     opened: int
 
 
@@ -100,6 +105,8 @@ class Follow:
     # Generations of the first and the last session that subscribed with it.
     first_generation: int = 0
     last_generation: int = 0
+    # The last session that subscribed with it received what is above this seq.
+    started: int = 0
 
     @property
     def key(self) -> FollowKey:
@@ -128,7 +135,7 @@ class Endpoint:
     """One external token of the user. Primary key: uri."""
 
     uri: str
-    # Client ids that registered it, sorted; never empty.
+    # Client ids that registered it, sorted; never empty. BACKEND: a backend did.
     clients: tuple[str, ...]
     registered_at: float
 

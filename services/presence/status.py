@@ -7,7 +7,7 @@ when their causes do; `response()` looks anew.
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from onward.presence.v1 import presence_pb2 as pb
@@ -16,10 +16,12 @@ from services.chassis import logs
 from services.chassis.alarms import Alarms
 from services.chassis.errors import Fault
 from services.presence import alarms, metrics
+from services.presence.extensions import Extension
 from services.presence.log_reader import LogReader
 from services.presence.plugins import Lane, Plugin, Plugins
 from services.presence.servicer import PresenceServicer
 from services.presence.store import Counts, Cursor, Store, Transaction
+from services.presence.tellers import Tellers
 
 log = logs.get(__name__)
 
@@ -34,13 +36,15 @@ class _Rows:
 
     counts: Counts
     cursors: dict[int, Cursor]
-    # Due deliveries by (place of the plugin, channel).
-    queues: dict[tuple[int, str], int]
+    # Due deliveries by plugin and channel.
+    queues: dict[tuple[Plugin, str], int]
     unserved: list[str]
+    # By extension, how many happenings it has not acknowledged.
+    behind: Mapping[str, int]
 
 
 class Status:
-    """Reads how presence stands."""
+    """Reads how presence stands. `routing_fault()`: what is wrong with the routing file."""
 
     def __init__(
         self,
@@ -49,14 +53,23 @@ class Status:
         plugins: Plugins,
         reports: PresenceServicer,
         reader: LogReader,
+        tellers: Tellers,
+        routing_fault: Callable[[], str] = lambda: "",
+        failing_templates: Callable[[], Sequence[str]] = lambda: (),
+        entitlement_fault: Callable[[], str] = lambda: "",
     ) -> None:
         # Partitions that the store would not have this process own; told by its owner.
         self.refused: Collection[int] = ()
+        # What is wrong with the routing file.
+        self._routing_fault = routing_fault
         self._name = name
         self._store = store
         self._plugins = plugins
         self._reports = reports
         self._reader = reader
+        self._tellers = tellers
+        self._failing_templates = failing_templates
+        self._entitlement_fault = entitlement_fault
         self._alarms = Alarms()
 
     async def run(self) -> None:
@@ -80,8 +93,8 @@ class Status:
             partitions=sorted(mine.partitions),
             cursors=[pb.Cursor(partition=p, pos=cursor.pos) for p, cursor in rows.cursors.items()],
             plugins=[
-                _plugin(plugin, sum(n for (place, _), n in rows.queues.items() if place == at))
-                for at, plugin in enumerate(self._plugins.list)
+                _plugin(plugin, sum(n for (one, _), n in rows.queues.items() if one is plugin))
+                for plugin in self._plugins.list
             ],
             deliveries=[
                 pb.GetStatusResponse.Deliveries(state=state, count=count)
@@ -98,30 +111,33 @@ class Status:
     def _rows(self, tx: Transaction) -> _Rows:
         schemes = tx.schemes_open()
         queues = {
-            (place, lane.channel): tx.due_now(
+            (plugin, lane.channel): tx.due_now(
                 [one for one in schemes if self._plugins.lane_for(one) is lane], _QUEUE_COUNTED_MAX
             )
-            for place, plugin in enumerate(self._plugins.list)
-            for lane in plugin.lanes.values()
+            for plugin in self._plugins.list
+            for lane in tuple(plugin.lanes.values())
         }
         unserved = [one for one in schemes if self._plugins.lane_for(one) is None]
-        return _Rows(tx.counts(), dict(tx.cursors()), queues, unserved)
+        behind = tx.extensions_behind()
+        return _Rows(tx.counts(), dict(tx.cursors()), queues, unserved, behind)
 
     def _look(self, rows: _Rows) -> None:
         """Raise and end alarms, and set the gauges."""
-        plugins = self._plugins.list
         raised = alarms.raised(self._alarm_facts(rows))
         for name in self._alarms.tell(raised, time.time()):
             log.warning("alarm", name=name)
         for name in alarms.NAMES:
             metrics.alarm.labels(name).set(name in raised)
         _gauge(rows.counts)
-        for (place, channel), queue in rows.queues.items():
-            lane = plugins[place].lanes.get(channel)
-            metrics.plugin_queue.labels(plugins[place].label, channel).set(queue)
-            metrics.plugin_calls.labels(plugins[place].label, channel).set(
-                len(lane.calls) if lane else 0
-            )
+        metrics.extension_behind.clear()
+        for name, behind in rows.behind.items():
+            metrics.extension_behind.labels(name).set(behind)
+        for (plugin, channel), queue in rows.queues.items():
+            if plugin not in self._plugins.list:
+                continue  # It was removed meanwhile, and with it what is told of it.
+            lane = plugin.lanes.get(channel)
+            metrics.plugin_queue.labels(plugin.label, channel).set(queue)
+            metrics.plugin_calls.labels(plugin.label, channel).set(len(lane.calls) if lane else 0)
 
     def _alarm_facts(self, rows: _Rows) -> alarms.Facts:
         if not self._store.mine.term:
@@ -131,14 +147,21 @@ class Status:
             )
         return alarms.Facts(
             plugins=[_facts(plugin) for plugin in self._plugins.list],
+            extensions=[
+                _extension(one, rows.behind.get(name, 0))
+                for name, one in sorted(self._tellers.extensions.items())
+            ],
             # A plugin that has not said yet what it serves may serve them.
             unserved=rows.unserved if self._plugins.routes() else [],
             dead=rows.counts.deliveries.get("dead", 0),
+            failing_templates=self._failing_templates(),
+            entitlement_fault=self._entitlement_fault(),
             store_full=self._store.full_since is not None,
             blocked=self._reports.blocked,
             log_replaced=self._reports.log_replaced,
             log_unreadable=self._reader.unreadable,
             refused=sorted(self.refused),
+            routing=self._routing_fault(),
         )
 
 
@@ -151,7 +174,13 @@ def _facts(plugin: Plugin) -> alarms.PluginFacts:
         away_s=away_s,
         open_channels=[lane.channel for lane in broken],
         fault=broken[0].fault if broken else "",
+        unwell_s=0.0 if plugin.serving else time.monotonic() - plugin.unwell_since,
     )
+
+
+def _extension(one: Extension, behind: int) -> alarms.ExtensionFacts:
+    address = one.registration.address
+    return alarms.ExtensionFacts(one.name, address, one.failing_s, one.fault, behind)
 
 
 def _broken(plugin: Plugin) -> list[Lane]:
@@ -169,6 +198,8 @@ def _plugin(plugin: Plugin, queue: int) -> pb.PluginStatus:
         breaker="closed",
         queue=queue,
         calls=plugin.calls,
+        health=plugin.health,
+        registered_as="" if plugin.registration.of_settings else plugin.registration.name,
     )
     broken = _broken(plugin)
     if broken:

@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from services.presence import state
+from services.presence.happenings import HappeningRows
 from services.presence.notifications import Delivery, Notification, Span
 from services.presence.plan import DEFAULT_PLAN, Plan
 from services.presence.profile import Profile
 from services.presence.state import Handover, Hold, UserState
+from services.presence.store_deliveries import HandedRows
+from services.presence.user_data import UserDataRows
 
 T = TypeVar("T")
 
@@ -115,6 +118,8 @@ class Touched:
     users: set[str] = field(default_factory=set)
     # Whose cursors moved.
     partitions: set[int] = field(default_factory=set)
+    # To which extensions may have to be told something.
+    happenings: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +234,8 @@ class UserRows(Protocol):
     def uris_of(self, users: Sequence[str]) -> Mapping[str, Mapping[str, bool]]:
         """As `uris`, for each user who has any."""
 
-    def registrants(self, user: str, uri: str) -> Sequence[str]:
-        """The clients that registered an endpoint."""
+    def registrants(self, users: Sequence[str]) -> Mapping[tuple[str, str], Sequence[str]]:
+        """By (user, URI), the clients that registered the users' endpoints."""
 
     def opt_out(self, user: str, uri: str) -> None:
         """Note that an endpoint refuses to be sent anything."""
@@ -257,8 +262,14 @@ class OutboxRows(Protocol):
     def put_all_decided(self, subject: str, decided: Sequence[tuple[str, Decided]]) -> None:
         """Insert for (user, what was decided); those decided before stay so."""
 
-    def decided_users(self, users: Sequence[str], subject: str, seq: int) -> frozenset[str]:
-        """Those of the users for whom this message has been decided."""
+    def replace_decided(
+        self, user: str, subject: str, row: Decided, parts: Sequence[Decided]
+    ) -> None:
+        """Put parts of a suppression in the place of the whole."""
+
+    def decided_users(self, users: Sequence[str], subject: str, seq: int) -> Mapping[str, str]:
+        """Those of the users for whom this message has been decided; why it was suppressed, empty
+        if it was not."""
 
     def take_out(self, user: str, subject: str, to_seq: int, reason: str) -> None:
         """Take a decided message out of its notification: nothing of it will be sent."""
@@ -300,6 +311,14 @@ class OutboxRows(Protocol):
 
     def deliveries_of(self, notification_id: str) -> Sequence[Delivery]:
         """The deliveries of a notification."""
+
+    def deliveries_of_all(
+        self, notification_ids: Sequence[str]
+    ) -> Mapping[str, Sequence[Delivery]]:
+        """As `deliveries_of`, for each of them that has any."""
+
+    def wake_deferred(self, user: str) -> None:
+        """Make due what was put off for a reason of the user's."""
 
     def put_deliveries(self, deliveries: Sequence[Delivery]) -> None:
         """Insert or replace."""
@@ -362,7 +381,16 @@ class TermRows(Protocol):
         """Delete closed terms that have left nothing."""
 
 
-class Transaction(UserRows, OutboxRows, ProfileRows, TermRows, Protocol):
+class Transaction(
+    UserRows,
+    OutboxRows,
+    HandedRows,
+    ProfileRows,
+    UserDataRows,
+    HappeningRows,
+    TermRows,
+    Protocol,
+):
     """One transaction: all of it, or nothing."""
 
     @property
@@ -388,8 +416,8 @@ class Transaction(UserRows, OutboxRows, ProfileRows, TermRows, Protocol):
         """The rows belong to this log from now on. Only while there is none."""
 
     def read_in_advance(self, partitions: Sequence[int], subjects: Sequence[str]) -> None:
-        """Read at once what will be asked for: cursors, and whether anybody waits for the
-        subjects, as it is now. Each of them once in its list."""
+        """Read at once what will be asked for: cursors, whether anybody waits for the
+        subjects, and whether there are extensions, as it is now. Each of them once in its list."""
 
     def read_users_in_advance(self, users: Sequence[str]) -> None:
         """Read the users with all of their rows at once, for `load_user`. After they were

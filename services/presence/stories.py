@@ -8,6 +8,7 @@ all watches.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
 
 import grpc
 from onward.coordinator.v1 import coordinator_pb2
@@ -45,7 +46,8 @@ class _Watch:
 
 
 class Stories:
-    """Tells stories. `is_served(scheme)` tells whether a plugin serves a channel."""
+    """Tells stories. `is_served(scheme)` tells whether a plugin serves a channel, `is_serving`
+    whether it says that it is able to now."""
 
     def __init__(
         self,
@@ -54,12 +56,14 @@ class Stories:
         partitions: int,
         watches_max: int,
         is_served: Callable[[str], bool],
+        is_serving: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._store = store
         self._reader = reader
         self._partitions = partitions
         self._watches_max = watches_max
         self._is_served = is_served
+        self._is_serving = is_serving
         self._watches: set[_Watch] = set()
         self._ended = False
         store.on_commit(self._touched)
@@ -67,8 +71,8 @@ class Stories:
     async def story(self, question: presence_pb2.ExplainRequest) -> presence_pb2.ExplainResponse:
         """The story as it is now. Raises Unavailable, LogReplaced."""
         limit = min(question.limit or _LIMIT_DEFAULT, _LIMIT_MAX)
-        first, last, positions = await self._messages(question.subject, question.seq, limit)
-        facts = await self._store.read(lambda tx: self._facts(tx, question, first, last, positions))
+        kept = await self._messages(question.subject, question.seq, limit)
+        facts = await self._store.read(lambda tx: self._facts(tx, question, kept))
         return explain.story(facts)
 
     async def watch(
@@ -112,35 +116,31 @@ class Stories:
 
     # -- what a story is told from ------------------------------------------------------------
 
-    async def _messages(
-        self, subject: str, seq: int, limit: int
-    ) -> tuple[int, int, dict[int, int]]:
-        """First and last seq to tell of, and the positions of those that the log has."""
+    async def _messages(self, subject: str, seq: int, limit: int) -> "_Kept":
+        """What is to be told of."""
         if seq:
-            page = await self._reader.messages(subject, seq - 1, 1)
-            return seq, seq, _positions(page, seq)
+            kept = _Kept(seq, seq)
+            kept.note(await self._reader.messages(subject, seq - 1, 1))
+            return kept
         head = (await self._reader.messages(subject, 0, 1)).head
-        first = max(1, head - limit + 1)
-        positions: dict[int, int] = {}
-        after = first - 1
+        kept = _Kept(max(1, head - limit + 1), head)
+        after = kept.first - 1
         while after < head:
             page = await self._reader.messages(subject, after, limit)
             if not page.messages:
                 break
-            positions |= _positions(page, head)
+            kept.note(page)
             after = page.messages[-1].message.seq
-        return first, head, positions
+        return kept
 
     def _facts(
         self,
         tx: Transaction,
         question: presence_pb2.ExplainRequest,
-        first: int,
-        last: int,
-        positions: dict[int, int],
+        kept: "_Kept",
     ) -> explain.Facts:
         user, subject = question.user, question.subject
-        decided = tx.decided_in(user, subject, first, last)
+        decided = tx.decided_in(user, subject, kept.first, kept.last)
         notifications = {row.notification_id for row in decided if row.notification_id}
         deliveries = {own_id: tx.deliveries_of(own_id) for own_id in notifications}
         attempts = {
@@ -151,15 +151,46 @@ class Stories:
         return explain.Facts(
             subject=subject,
             state=tx.load_user(user, subject),
-            first=first,
-            last=last,
-            positions=positions,
+            first=kept.first,
+            last=kept.last,
+            positions=kept.positions,
+            accepted=kept.accepted,
             cursor_pos=tx.cursor(partition_of(subject, self._partitions)).pos,
             decided=decided,
             deliveries=deliveries,
             attempts=attempts,
+            receipts=tx.receipts(list(attempts)),
             is_served=self._is_served,
+            is_serving=self._is_serving,
+            told={
+                own_id: sum(span.count for span in spans)
+                for own_id, spans in tx.members_of(list(notifications)).items()
+            },
+            plans={
+                own_id: one.plan for own_id, one in tx.notifications(list(notifications)).items()
+            },
+            now=tx.now(),
         )
+
+
+@dataclass(slots=True)
+class _Kept:
+    """Messages to tell of, first to last, and what the log has of them, by seq."""
+
+    first: int
+    last: int
+    positions: dict[int, int] = field(default_factory=dict)
+    accepted: dict[int, float] = field(default_factory=dict)
+
+    def note(self, page: coordinator_pb2.ReadMessagesResponse) -> None:
+        """Take what a read has found."""
+        for found in page.messages:
+            message = found.message
+            if message.seq <= self.last:
+                self.positions[message.seq] = found.pos
+                at = message.accepted_at
+                if message.HasField("accepted_at"):
+                    self.accepted[message.seq] = at.seconds + at.nanos / 1e9
 
 
 async def _changed(watch: _Watch) -> None:
@@ -170,7 +201,3 @@ async def _changed(watch: _Watch) -> None:
             await watch.changed.wait()
     except TimeoutError:
         pass
-
-
-def _positions(page: coordinator_pb2.ReadMessagesResponse, last: int) -> dict[int, int]:
-    return {d.message.seq: d.pos for d in page.messages if d.message.seq <= last}

@@ -15,7 +15,14 @@ from collections.abc import Awaitable, Callable
 from services.chassis import logs
 from services.chassis.errors import Fault
 from services.presence import answers
-from services.presence.notifications import Answer, DeliveryState, Outcome, interrupted
+from services.presence.notifications import (
+    Answer,
+    DeliveryState,
+    Outcome,
+    PutDelivery,
+    interrupted,
+)
+from services.presence.receipts import after_answer
 from services.presence.store import HOUSEKEEPERS, Store, Transaction
 
 log = logs.get(__name__)
@@ -100,7 +107,8 @@ def _take_page(tx: Transaction) -> int:
         if delivery.state is not DeliveryState.SENDING:
             tx.put_deliveries([delivery])
             continue
-        tx.put_deliveries([interrupted(delivery, now)])
+        # While it was being sent it had a reason only if a receipt came before the answer.
+        answers.write(tx, after_answer([PutDelivery(interrupted(delivery, now))], delivery.reason))
         open_ones = [one for one in tx.attempts(delivery.id)[-1:] if not one.outcome]
         tx.put_attempts([answers.ended(one, lost, now) for one in open_ones])
     return len(found)

@@ -26,6 +26,7 @@ from services.presence import metrics
 from services.presence.events import on_edge_dead, on_grace_end, on_idle
 from services.presence.log_reader import LogReader
 from services.presence.outbox import News, Outbox
+from services.presence.recording import Recording
 from services.presence.state import Graces
 from services.presence.store import GraceDue, Store, Transaction
 
@@ -217,14 +218,18 @@ class Timers:
         news = News()
         moved = 0
         tx.lock(users)
+        recording = Recording(tx)
         for user in users:
             partition = self._partition(user)
             if tx.cursor(partition).pos < tails.get(partition, 0):
                 continue
             moved += 1
-            effects = on_edge_dead(tx.load_user(user), edge_id, tx.now(), graces)
+            before = tx.load_user(user)
+            effects = on_edge_dead(before, edge_id, tx.now(), graces)
             metrics.dead_edge_clients.inc(1 if effects else 0)
+            recording.user(before, effects)
             self._outbox.write(tx, user, effects, news=news)
+        recording.write()
         return moved, news
 
     # -- clients that nobody looks at -----------------------------------------------------------

@@ -3,16 +3,28 @@
 from collections.abc import Mapping, Sequence
 
 from services.presence.crowd_rows import AWAITED, CrowdRows
+from services.presence.handed_rows import HandedTables
+from services.presence.happening_rows import OBSERVED, HappeningTables
 from services.presence.outbox_rows import OutboxTables
 from services.presence.profile_rows import ProfileTables
 from services.presence.sql import Sql, listed
 from services.presence.state import Standing
 from services.presence.store import Counts, Cursor, Mine
 from services.presence.term_rows import TermTables
+from services.presence.user_data_rows import UserDataTables
 from services.presence.user_rows import OneUserRows
 
 
-class SqlTransaction(OneUserRows, CrowdRows, OutboxTables, ProfileTables, TermTables):
+class SqlTransaction(
+    OneUserRows,
+    CrowdRows,
+    OutboxTables,
+    HandedTables,
+    ProfileTables,
+    UserDataTables,
+    HappeningTables,
+    TermTables,
+):
     """Implements `store.Transaction`. `meta`: what stands in that table, if it was read already."""
 
     def __init__(
@@ -32,7 +44,7 @@ class SqlTransaction(OneUserRows, CrowdRows, OutboxTables, ProfileTables, TermTa
         self._put_meta("log_id", log_id)
 
     def read_in_advance(self, partitions: Sequence[int], subjects: Sequence[str]) -> None:
-        cursors, awaited = self.db.rows_of_all(
+        cursors, awaited, observed = self.db.rows_of_all(
             [
                 (
                     "SELECT partition, pos, epoch FROM each_number(?)"
@@ -40,8 +52,10 @@ class SqlTransaction(OneUserRows, CrowdRows, OutboxTables, ProfileTables, TermTa
                     (listed(partitions),),
                 ),
                 (AWAITED, (listed(subjects),)),
+                (OBSERVED, ()),
             ]
         )
+        self.observed = bool(observed[0][0])
         self._cursors = dict.fromkeys(partitions, Cursor())
         self._cursors |= {row[0]: Cursor(row[1], row[2]) for row in cursors}
         self._awaited = dict.fromkeys(subjects, False) | {row[0]: True for row in awaited}

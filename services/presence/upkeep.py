@@ -18,6 +18,7 @@ from services.presence.events import forget
 from services.presence.handover import prune
 from services.presence.log_reader import LogReader
 from services.presence.outbox import News, Outbox
+from services.presence.recording import Recording
 from services.presence.state import DropRegister, PutHandover
 from services.presence.store import HOUSEKEEPERS, Store, Transaction
 
@@ -26,6 +27,7 @@ log = logs.get(__name__)
 _EVERY_S = 60.0
 _PAGE = 500
 _SUBJECTS_PAGE = 100
+_HAPPENINGS_PAGE = 5_000
 # A mark of an edge that is gone, and that no register names, may still be asked for by an event
 # that presence has not processed. No backlog of events is this old.
 _MARKS_KEEP_S = 86_400.0
@@ -45,6 +47,9 @@ class Keeps:
     records_s: float
     follows_s: float
     clients_s: float
+    # Happenings that some extension has not acknowledged; and how many of a partition.
+    happenings_s: float = 604_800.0
+    happenings_max: int = 10_000_000
 
 
 class Upkeep:
@@ -79,7 +84,13 @@ class Upkeep:
             await asyncio.sleep(_EVERY_S)
 
     async def step(self) -> None:
-        """One pass, if it is for this process to do."""
+        """One pass: of its own partitions, and of everything if that is for this process to do."""
+        while trimmed := await self._store.write(
+            lambda tx: tx.trim_happenings(
+                tx.now() - self._keeps.happenings_s, self._keeps.happenings_max, _HAPPENINGS_PAGE
+            )
+        ):
+            metrics.forgotten.labels("happening").inc(trimmed)
         if HOUSEKEEPERS not in self._store.mine.partitions:
             return
         records_s = self._keeps.records_s + CLOCKS_APART_S
@@ -114,13 +125,17 @@ class Upkeep:
         clients = tx.clients_unseen(before, after, _PAGE)
         users = list(dict.fromkeys(client[1] for client in clients))
         tx.lock(users)
+        recording = Recording(tx)
         for user in users:
-            effects = forget(tx.load_user(user), now, keeps.follows_s, keeps.clients_s)
+            before_it = tx.load_user(user)
+            effects = forget(before_it, now, keeps.follows_s, keeps.clients_s)
+            recording.user(before_it, effects)
             self._outbox.write(tx, user, effects, news=news)
             dropped = sum(isinstance(effect, DropRegister) for effect in effects)
             ended = sum(isinstance(effect, PutHandover) for effect in effects)
             metrics.forgotten.labels("client").inc(dropped)
             metrics.forgotten.labels("follow").inc(ended)
+        recording.write()
         last = clients[-1] if len(clients) == _PAGE else _FIRST
         return news, last, len(clients)
 

@@ -34,7 +34,7 @@ _REGISTER = (
 )
 _FOLLOW = (
     "subject, client_id, opened, base, acked, acked_pos, ended, session_id, round,"
-    " first_generation, last_generation"
+    " first_generation, last_generation, started"
 )
 _HANDOVER = "subject, client_id, opened, after, run"
 _ENDPOINT = "uri, clients, registered_at"
@@ -250,15 +250,15 @@ class OneUserRows(EndpointRows):
 
     def _put_follow(self, user: str, row: Follow) -> None:
         self.db.execute(
-            f"INSERT INTO follows (user, {_FOLLOW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            f"INSERT INTO follows (user, {_FOLLOW}) VALUES ({', '.join('?' * 13)})"
             " ON CONFLICT (user, subject, client_id, opened) DO UPDATE SET base = excluded.base,"
             " acked = excluded.acked, acked_pos = excluded.acked_pos, ended = excluded.ended,"
             " session_id = excluded.session_id, round = excluded.round,"
             " first_generation = excluded.first_generation,"
-            " last_generation = excluded.last_generation",
+            " last_generation = excluded.last_generation, started = excluded.started",
             (user, row.subject, row.client_id, row.opened, min(row.base, _SEQ_MAX),
              min(row.acked, _SEQ_MAX), row.acked_pos, int(row.ended), row.session_id, row.round,
-             row.first_generation, row.last_generation),
+             row.first_generation, row.last_generation, min(row.started, _SEQ_MAX)),
         )  # fmt: skip
 
     def _put_hold(self, user: str, hold: Hold) -> None:
@@ -336,5 +336,5 @@ def _register(row: Sequence[Any]) -> Register:
 
 
 def _follow(row: Row | Sequence[Any]) -> Follow:
-    s, c, opened, base, acked, pos, ended, session_id, round_, first, last = row
-    return Follow(s, c, opened, base, acked, pos, bool(ended), session_id, round_, first, last)
+    s, c, opened, base, acked, pos, ended, session_id, round_, *rest = row
+    return Follow(s, c, opened, base, acked, pos, bool(ended), session_id, round_, *rest)

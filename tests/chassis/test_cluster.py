@@ -136,6 +136,27 @@ def test_a_snapshot_after_changes_were_missed_tells_only_what_differs(run: Run) 
     run(body())
 
 
+def test_what_operators_registered_is_followed_by_kind(run: Run) -> None:
+    async def body() -> None:
+        directory = a_directory()
+        first = directory.apply(Snapshot(1, [kv("notifiers/mailer", '{"address": "h:1"}')]))
+        assert first.registered == {"notifiers"}
+        assert directory.registered("notifiers") == {"mailer": {"address": "h:1"}}
+        moved = [kv("notifiers/mailer", '{"address": "h:2"}'), kv("notifiers/bad", "{")]
+        assert directory.apply(Changes(2, moved)).registered == {"notifiers"}
+        assert directory.registered("notifiers") == {"mailer": {"address": "h:2"}, "bad": {}}
+        other = directory.apply(Changes(3, [kv("extensions/chat", "{}")]))
+        assert other == DirectoryChange(registered=frozenset({"extensions"}))
+        again = directory.apply(Changes(4, [moved[0]]))
+        assert not again.registered, "written again as it was"
+        directory.apply(Changes(5, [Delete(moved[1].key)]))
+        assert list(directory.registered("notifiers")) == ["mailer"]
+        assert directory.apply(Snapshot(9, [])).registered == {"notifiers", "extensions"}
+        assert not directory.registered("notifiers")
+
+    run(body())
+
+
 def test_copies_of_tails_are_no_news(run: Run) -> None:
     async def body() -> None:
         directory = a_directory()

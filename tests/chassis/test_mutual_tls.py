@@ -152,3 +152,17 @@ def test_renewed_files_are_shown_and_asked_for_without_a_restart(run: Any, tmp_p
             assert await refused(address, stranger) is grpc.StatusCode.UNAVAILABLE
 
     run(claim())
+
+
+def test_one_server_may_have_a_name_of_its_own(run: Any, tmp_path: Path) -> None:
+    async def claim() -> None:
+        authority = Authority(tmp_path)
+        theirs = trust(authority.sign("plugin", hosts=("mailer.example.org",)))
+        # Also where another name is set for all others.
+        ours = trust(authority.sign("presence"), name="services.example.org")
+        async with serving(theirs) as address:
+            await refused(address, ours)
+            async with open_channel(address, ours, "mailer.example.org") as channel:
+                await ask(channel)
+
+    run(claim())

@@ -104,6 +104,12 @@ def test_alarms_come_first_and_what_is_missing_is_named() -> None:
     assert any("breaker open until 12:04:00" in line for line in lines)
 
 
+def test_a_registered_plugin_that_does_not_serve_is_told_so() -> None:
+    plugin = WELL["plugins"][0] | {"health": "NOT_SERVING", "registeredAs": "mail"}
+    [line] = [one for one in screen(WELL | {"plugins": [plugin]}) if "not serving" in one]
+    assert "(registered as" in line
+
+
 def test_what_members_say_of_themselves_cannot_control_the_terminal() -> None:
     plugin = WELL["plugins"][0] | {"fault": "\x1b[2J535 no"}
     assert "\x1b" not in "".join(screen(WELL | {"plugins": [plugin]}))

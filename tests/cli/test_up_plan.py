@@ -123,6 +123,8 @@ def test_the_users_variables_reach_the_service_they_are_for() -> None:
             "ONWARD_EDGE_ANONYMOUS": "false",
             "ONWARD_EDGE_JWT_HS256_SECRET": "hidden",
             "ONWARD_SMTP_URL": "smtp://127.0.0.1",
+            "ONWARD_TWILIO_AUTH_TOKEN": "token",
+            "ONWARD_WEBHOOK_SECRETS": "whsec_",
             "ETCD_NAME": "other",
         }
     )
@@ -135,7 +137,8 @@ def test_the_users_variables_reach_the_service_they_are_for() -> None:
     # What has a password goes nowhere else.
     holders = [name for name, child in made.items() if "hidden" in child.environ.values()]
     assert holders == ["edge"]
-    holders = [name for name, child in made.items() if "ONWARD_SMTP_URL" in child.environ]
+    secrets = ("ONWARD_SMTP_URL", "ONWARD_TWILIO_AUTH_TOKEN", "ONWARD_WEBHOOK_SECRETS")
+    holders = [name for name, child in made.items() if set(secrets) & set(child.environ)]
     assert holders == ["notifier"]
 
 

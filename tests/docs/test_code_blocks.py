@@ -21,6 +21,7 @@ from onward.client.v1 import client_pb2
 from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 
 from services.chassis.channel import credentials
+from services.cli.conformance_rules import RULES
 from tests.path.stack import Suite, base_environ, ended, free_port
 from tests.waiting import wait_for
 
@@ -60,8 +61,23 @@ MAKES = [  # nothing but targets of the Makefile
     if block.language == "sh" and all(line[:5] == "make " for line in block.text.splitlines())
 ]
 SYSTEMD = [b for b in BLOCKS if b.page.startswith("deploy/systemd") and b.language == "sh"]
+NOTIFYING = [b for b in BLOCKS if b.page == "docs/notifications.md" and b.language == "sh"]
+# tests/docs/test_notifications.py reads it.
+YAML = [b for b in BLOCKS if b.page == "docs/notifications.md" and b.language == "yaml"]
 # tests/docs/test_deploying.py runs those that need no container engine, and reads the others.
+USERS = [b for b in BLOCKS if b.page == "docs/users.md" and b.language == "sh"]
 DEPLOYING = [b for b in BLOCKS if b.page == "docs/deploying.md" and b.language == "sh"]
+# tests/presence/test_templates.py renders them.
+TEMPLATES = [b for b in BLOCKS if b.page == "docs/templates.md" and b.language == "yaml"]
+
+# tests/docs/test_channels.py takes them, and tests/browser/test_web_push.py what a browser runs.
+CHANNELS = [b for b in BLOCKS if b.page == "docs/channels.md"]
+# tests/plugins/test_guide.py follows it, in `make test-plugins`.
+NOTIFIER_PAGE = [b for b in BLOCKS if b.page == "docs/writing-a-notifier.md"]
+GUIDE = [b for b in NOTIFIER_PAGE if b.language == "sh"]
+
+# tests/docs/test_writing_an_extension.py runs them, and the program of that page.
+EXTENSION = [b for b in BLOCKS if b.page == "docs/writing-an-extension.md" and b.language == "sh"]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +113,15 @@ def output(block: Block, suite: Suite) -> str:
 
 
 def test_every_block_is_taken() -> None:
-    taken = {"sh": TOUR + OPERATING + MAKES + SYSTEMD + DEPLOYING, "python": PYTHON, "json": JSON}
+    shells = TOUR + OPERATING + NOTIFYING + MAKES + SYSTEMD + DEPLOYING + USERS
+    taken = {
+        "sh": shells + CHANNELS + GUIDE + EXTENSION,
+        "js": CHANNELS,
+        "python": PYTHON,
+        "json": JSON,
+        "yaml": YAML + TEMPLATES,
+        "go": NOTIFIER_PAGE,
+    }
     for block in BLOCKS:
         assert block in taken.get(block.language, []), block
 
@@ -137,9 +161,32 @@ def test_the_tour_does_what_it_says(suite: Suite) -> None:
     assert json.loads(output(curl, suite))["seq"] == "1"
 
 
+def test_a_publisher_says_what_the_file_leaves_open(suite: Suite) -> None:
+    [publish] = NOTIFYING
+    assert int(output(publish, suite)) > 0
+
+
 def test_the_status_is_shown_as_the_operators_guide_says(suite: Suite) -> None:
     (block,) = [block for block in OPERATING if block.starts("onward status")]
     assert output(block, suite).startswith(f"Onward at {suite.url}: all is well")
+
+
+def test_a_backend_looks_after_users_as_the_guide_says(suite: Suite) -> None:
+    first, commands, wants, profile, there, ends = USERS
+    assert '{"added":2}' in output(first, suite)
+    printed = wait_for(
+        lambda: next((line for line in suite.output.all if "/orders/7" in line), ""),
+        30, "the console notifier prints",
+    )  # fmt: skip
+    assert "It is on its way." in printed
+    listed = output(commands, suite)
+    assert "2 follows added" in listed and "1 follow removed" in listed
+    assert "mailto:ann@example.org" in listed
+    assert '"timeZone":"Europe/Berlin"' in output(wants, suite)
+    assert "22:00-07:00, days 1,2,3,4,5" in output(profile, suite)
+    assert "/orders/7: 0 there, 0 away" in output(there, suite)
+    output(ends, suite)
+    assert suite.get("/v1/users/ann/follows")["follows"] == []
 
 
 PYTHON = [block for block in BLOCKS if block.language == "python"]
@@ -156,7 +203,7 @@ def test_the_program_of_the_readme_publishes(suite: Suite, tmp_path: Path) -> No
 
 
 def test_the_plugin_of_the_guide_sends(tmp_path: Path) -> None:
-    (block,) = [b for b in PYTHON if b.page == "docs/plugins.md"]
+    (block,) = [b for b in PYTHON if "services.notifier.harness" in b.text]
     port, secret = free_port(), "0123456789abcdef"
     script = tmp_path / "plugin.py"
     script.write_text(block.text.replace("7500", str(port)))
@@ -180,6 +227,14 @@ def test_the_plugin_of_the_guide_sends(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_guide_to_notifiers_names_every_rule_that_plugins_are_examined_by() -> None:
+    rows = [
+        line for line in (ROOT / NOTIFIER_PAGE[0].page).read_text().splitlines() if "| `" in line
+    ]
+    named = {name for row in rows for name in re.findall(r"`([a-z-]+)`", row.split("|")[1])}
+    assert {rule.name for rule in RULES} <= named
 
 
 @pytest.mark.parametrize("block", JSON, ids=lambda block: block.page)

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import uvloop
+from google.protobuf.message import Message
 from onward.client.v1 import client_pb2
-from onward.presence.v1 import presence_pb2
+from onward.presence.v1 import presence_pb2, users_pb2
 from onward.types.v1 import entry_pb2, refusal_pb2
 
 from services.edge import websocket
@@ -16,6 +17,7 @@ from services.edge.backend import Accepted, Draining, History
 from services.edge.cluster_status import Picture
 from services.edge.gateway import Gateway, GatewayLimits
 from services.edge.http_api import HttpApi
+from services.edge.http_callbacks import CallbackLimits
 from services.edge.http_story import StoryLimits
 from services.edge.socket import Connection, Handshake, Socket
 from services.edge.socket_protocol import SocketLimits
@@ -25,6 +27,7 @@ from services.edge.tokens import Authenticator
 T = TypeVar("T")
 KEY = base64.b64encode(bytes(range(16))).decode()
 SECRET = "a key of tests, thirty-two bytes at least"
+LINK_KEY = "a key of tests that signs links"
 
 
 def run_on_uvloop(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -91,13 +94,43 @@ class FakeBackend:
         self.refusal: refusal_pb2.Refusal | None = None
         self.fault: Exception | None = None
         self.asked: list[presence_pb2.ExplainRequest] = []
+        self.delivery_calls: list[tuple[str, Any]] = []
+        self.delivery_answers: dict[str, Any] = {}
         self.head = 20
         self.floor = 3
         self.cluster = Picture(2, {}, {0: (9, "p1")}, [])
         self.drained: list[str] = []
+        self.registry: list[tuple[str, Any]] = []
+        self.registry_answers: dict[str, Any] = {}
         # What each watch of a story tells; a watch waits for what is put in later.
         self.watches: list[asyncio.Queue[presence_pb2.ExplainResponse | refusal_pb2.Refusal]] = []
         self.watches_ended = 0
+        # What UserService was asked, and what it answers, by method; else an empty answer.
+        self.asked_users: list[tuple[str, str, Message]] = []
+        self.users_answers: dict[str, Message | refusal_pb2.Refusal] = {}
+        self.presence_asked: list[presence_pb2.GetPresenceRequest] = []
+        self.presences: list[presence_pb2.GetPresenceResponse | refusal_pb2.Refusal] = []
+
+    async def presence(
+        self, request: presence_pb2.GetPresenceRequest
+    ) -> presence_pb2.GetPresenceResponse | refusal_pb2.Refusal:
+        self._fail()
+        self.presence_asked.append(request)
+        return self.refusal or self.presences[0]
+
+    async def watch_presence(
+        self, request: presence_pb2.GetPresenceRequest
+    ) -> AsyncIterator[presence_pb2.GetPresenceResponse | refusal_pb2.Refusal]:
+        self.presence_asked.append(request)
+        for one in self.presences:
+            yield one
+        await asyncio.Event().wait()
+
+    async def users(self, method: str, user: str, request: Message) -> Any:
+        self._fail()
+        self.asked_users.append((method, user, request))
+        response = getattr(users_pb2, f"{method}Response")
+        return self.refusal or self.users_answers.get(method, response())
 
     async def publish(
         self, publisher: str, publish: client_pb2.Publish
@@ -150,6 +183,19 @@ class FakeBackend:
         finally:
             self.watches_ended += 1
 
+    async def ask_registry(self, method: str, request: Any) -> Any:
+        self._fail()
+        self.registry.append((method, request))
+        return self.refusal or self.registry_answers[method]
+
+    async def ask_deliveries(self, method: str, request: Any) -> Any:
+        self._fail()
+        self.delivery_calls.append((method, request))
+        if self.refusal is not None:
+            return self.refusal
+        answer = self.delivery_answers.get(method)
+        return await answer if asyncio.isfuture(answer) else answer
+
     async def picture(self) -> Picture:
         self._fail()
         return self.cluster
@@ -176,6 +222,7 @@ class Door:
         round_s: float,
         page: bool,
         stories: StoryLimits,
+        callbacks: CallbackLimits,
     ) -> None:
         self.connections: list[Echo] = []
         self.rounds: list[int] = []
@@ -189,6 +236,8 @@ class Door:
             body_s=0.5,
             page=page,
             stories=stories,
+            callbacks=callbacks,
+            link_key=LINK_KEY,
         )
         self.gateway = Gateway(
             "127.0.0.1:0", self, self.sweep, api, limits, sockets, local_only=anonymous
@@ -228,6 +277,7 @@ async def open_door(
     round_s: float = 60.0,
     page: bool = False,
     stories: StoryLimits = StoryLimits(),  # noqa: B008 - frozen
+    callbacks: CallbackLimits = CallbackLimits(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Door]:
     door = Door(
         limits=limits,
@@ -236,6 +286,7 @@ async def open_door(
         round_s=round_s,
         page=page,
         stories=stories,
+        callbacks=callbacks,
     )
     await door.gateway.start()
     sweeping = asyncio.create_task(door.sweep.run())

@@ -141,6 +141,8 @@ def test_the_whole_object() -> None:
                 "queue": "0",
                 "calls": 0,
                 "fault": "",
+                "health": "",
+                "registeredAs": "",
             }
         ],
         "deliveries": {"pending": "4"},

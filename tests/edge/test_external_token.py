@@ -17,6 +17,7 @@ GOOD = [
     "tel:+4930123456",
     "https://hooks.example.org/in?key=1",
     "https://[2001:db8::1]:8443/",
+    "apprise:ops-2",
     "fcm:" + "x" * 4092,
 ]
 BAD = [
@@ -61,6 +62,12 @@ BAD = [
     "tel:+123",
     "tel:+1234567890123456",
     "tel:+1555-123-4567",
+    "apprise:",
+    "apprise:Ops",
+    "apprise:ops/x",
+    "apprise:file:///etc/passwd",
+    "apprise:json://127.0.0.1/",
+    "apprise:" + "x" * 65,
     "https:example.org",
     "https:///path",
     "https://user:pw@example.org/",

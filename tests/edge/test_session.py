@@ -172,6 +172,7 @@ def test_positions_of_another_log_are_not_recovered() -> None:
     [
         ({"clientId": "x" * 129}, ["CLIENT_ID_INVALID"]),
         ({"clientId": "a\nb"}, ["CLIENT_ID_INVALID"]),
+        ({"clientId": "@backend"}, ["CLIENT_ID_INVALID"]),
         ({"acknowledges": 9}, ["FRAME_MALFORMED"]),
         ({"token": "unnamed"}, ["CLIENT_ID_INVALID"]),
         ({"token": "bad"}, ["TOKEN_INVALID", "4500"]),

@@ -61,6 +61,9 @@ def test_a_busy_port_ends_the_start_with_one_sentence() -> None:
         ({"anonymous": True, "address": "[::]:8080"}, "ONWARD_EDGE_ANONYMOUS"),
         ({"anonymous": True, "address": "edge.example.org:80"}, "ONWARD_EDGE_ANONYMOUS"),
         ({"write_high_bytes": 3_000_000}, "ONWARD_EDGE_WRITE_BYTES_MAX"),
+        ({"public_url": "push.example.org"}, "ONWARD_PUBLIC_URL"),
+        ({"public_url": "https://push.example.org/path"}, "ONWARD_PUBLIC_URL"),
+        ({"public_url": "https://push.example.org?x"}, "ONWARD_PUBLIC_URL"),
     ],
 )
 def test_what_does_not_fit_together_is_named(changes: dict[str, object], named: str) -> None:

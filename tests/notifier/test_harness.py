@@ -156,12 +156,17 @@ def test_what_has_expired_is_not_sent(run: Any) -> None:
     async def body() -> None:
         carrier = Carrier(accept)
         async with served(carrier) as stub:
-            late, early = pigeon("late"), pigeon("early")
+            late, early, never = pigeon("late"), pigeon("early"), pigeon("never")
             late.expires_at.FromDatetime(datetime(2020, 1, 1, tzinfo=UTC))
             early.expires_at.FromDatetime(datetime(2100, 1, 1, tzinfo=UTC))
-            answers = await notify(stub, late, early)
-            assert outcomes(answers) == [("late", "EXPIRED"), ("early", "ACCEPTED")]
-            assert carrier.sent == ["early"]
+            never.expires_at.seconds = 2**62  # beyond what protobuf converts
+            answers = await notify(stub, late, early, never)
+            assert [outcome for _, outcome in outcomes(answers)] == [
+                "EXPIRED",
+                "ACCEPTED",
+                "ACCEPTED",
+            ]
+            assert sorted(carrier.sent) == ["early", "never"]
 
     run(body())
 
@@ -243,6 +248,86 @@ def test_a_cancelled_call_begins_nothing_more(run: Any) -> None:
             release.set()
             assert outcomes(await probe) == [("c", "ACCEPTED")]
             assert carrier.sent == ["a", "c"]
+
+    run(body())
+
+
+class Called(Carrier):
+    """A plugin whose provider calls back."""
+
+    def __init__(self, name: str, callback: Callable[[Any], Awaitable[Any]]) -> None:
+        super().__init__(accept, scheme=name)
+        self.name = name
+        self._callback = callback
+
+    async def callback(self, request: Any) -> Any:
+        return await self._callback(request)
+
+
+def call(url: str, body: bytes = b"") -> Any:
+    return notifier_pb2.HandleCallbackRequest(method="POST", url=url, body=body)
+
+
+def test_a_callback_reaches_the_plugin_that_its_url_names(run: Any) -> None:
+    async def learn(request: Any) -> Any:
+        event = notifier_pb2.DeliveryEvent(
+            delivery_id=request.body.decode(), kind=notifier_pb2.DeliveryEvent.DELIVERED
+        )
+        return notifier_pb2.HandleCallbackResponse(status=202, body="taken", events=[event])
+
+    async def refuse(request: Any) -> Any:
+        return notifier_pb2.HandleCallbackResponse(status=403)
+
+    async def body() -> None:
+        async with served(Called("one", learn), Called("two", refuse), Carrier(accept)) as stub:
+            assert (await stub.Describe(notifier_pb2.DescribeRequest())).callbacks
+            answer = await stub.HandleCallback(call("https://h/v1/callbacks/x?channel=one", b"d7"))
+            assert (answer.status, answer.body) == (202, "taken")
+            assert [event.delivery_id for event in answer.events] == ["d7"]
+            other = await stub.HandleCallback(call("https://h/v1/callbacks/x?channel=two"))
+            assert (other.status, len(other.events)) == (403, 0)
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "https://h/", "https://h/?channel=", "https://h/?channel=carrier", "https://[",
+     "https://h/?channel=one&channel=one", "https://h/?channel=three"],
+)  # fmt: skip
+def test_a_callback_for_nobody_is_answered_404(run: Any, url: str) -> None:
+    async def never(request: Any) -> Any:
+        raise AssertionError
+
+    async def body() -> None:
+        async with served(Called("one", never), Carrier(accept)) as stub:
+            assert (await stub.HandleCallback(call(url))).status == 404
+
+    run(body())
+
+
+def test_without_a_plugin_that_takes_them_callbacks_are_not_promised(run: Any) -> None:
+    async def body() -> None:
+        async with served(Carrier(accept)) as stub:
+            assert not (await stub.Describe(notifier_pb2.DescribeRequest())).callbacks
+            assert (await stub.HandleCallback(call("https://h/?channel=carrier"))).status == 404
+
+    run(body())
+
+
+def test_a_callback_that_fails_or_hangs_is_answered_500(run: Any) -> None:
+    async def fail(request: Any) -> Any:
+        raise KeyError("hi")
+
+    async def hang(request: Any) -> Any:
+        await asyncio.sleep(30)
+
+    async def body() -> None:
+        plugins = Called("fails", fail), Called("hangs", hang)
+        async with served(*plugins, limits=Limits(callback_s=0.1)) as stub:
+            for name in ("fails", "hangs"):
+                answer = await stub.HandleCallback(call(f"https://h/?channel={name}"))
+                assert (answer.status, len(answer.events)) == (500, 0)
 
     run(body())
 

@@ -4,7 +4,7 @@ import pytest
 
 from services.chassis.errors import SettingError
 from services.chassis.settings import load
-from services.notifier.settings import Settings, sender
+from services.notifier.settings import Settings, fcm_url, sender
 
 
 def settings(**variables: str) -> Settings:
@@ -40,3 +40,13 @@ def test_the_sender_has_a_name_and_an_address_for_answers() -> None:
 def test_a_wrong_address_names_its_variable(variables: Any) -> None:
     with pytest.raises(SettingError, match=next(iter(variables))):
         sender(settings(**variables))
+
+
+@pytest.mark.parametrize("url", ["fcm", "ftp://x", "https://", "https://x/?a=b"])
+def test_where_fcm_is_must_be_a_url(url: str) -> None:
+    with pytest.raises(SettingError, match="ONWARD_FCM_URL"):
+        fcm_url(settings(ONWARD_FCM_URL=url))
+
+
+def test_fcm_is_googles_unless_told_otherwise() -> None:
+    assert fcm_url(settings()) == "https://fcm.googleapis.com"

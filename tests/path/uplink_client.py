@@ -20,9 +20,10 @@ class LoneEdge:
     Attempt 0 is a session that came before, so that attempts have a generation to name.
     """
 
-    def __init__(self, lease: Lease, user: str, secret: str) -> None:
+    def __init__(self, lease: Lease, user: str, secret: str, token: str = "") -> None:
         self._lease = lease
         self._user = user
+        self._token = token  # an external token that every connect registers
         self._secret = credentials(secret)
         self._generations: dict[int, int] = {}  # attempt: given by the coordinator
         self._sent: set[int] = set()
@@ -33,10 +34,10 @@ class LoneEdge:
         self._outgoing: asyncio.Queue[wire.UplinkRequest] = asyncio.Queue()
 
     @classmethod
-    async def join(cls, etcd: Etcd, secret: str, user: str) -> "LoneEdge":
+    async def join(cls, etcd: Etcd, secret: str, user: str, token: str = "") -> "LoneEdge":
         """Become an edge, and open a stream to the owner of the user's partition."""
         lease = await join_edge(etcd, "127.0.0.1:1", 10)
-        edge = cls(lease, user, secret)
+        edge = cls(lease, user, secret, token)
         config = await etcd.get("/onward/config")
         assert config is not None
         edge._partition = partition_of(user, json.loads(config.value)["partitions"])
@@ -96,6 +97,7 @@ class LoneEdge:
             event.connected.acknowledges = True
             event.connected.replaces_follows = True
             event.connected.follows.add(subject=self._subject)
+            event.connected.endpoints.extend([self._token] if self._token else [])
         else:
             presumed = first if attempt in self._sent else first + attempt
             event.generation = self._generations.get(attempt, presumed)

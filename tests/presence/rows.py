@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from onward.types.v1 import entry_pb2
 
-from services.presence import events, handover, sending
+from services.presence import backend, events, handover, sending
 from services.presence.state import (
+    BACKEND,
     Cancel,
     DropEndpoint,
     DropFollow,
@@ -207,6 +208,23 @@ class MemoryShell:
             effects = events.on_edge_dead(self._states[rows], edge + 1, 0.0, GRACES)
             self._answers[question] = self._apply(rows, effects)[0]
         return self._answers[question]
+
+    def follow(self, rows: int, base: int) -> int:
+        return self._apply(rows, backend.follow(self._states[rows], SUBJECT, base, 0.0))[0]
+
+    def settle(self, rows: int, base: int, head: int) -> int:
+        """The handover of the new follow goes, if it is as it was committed."""
+        effects: list[Effect] = [
+            DropHandover(row.key)
+            for row in self._rows[rows].handovers
+            if row.key.client_id == BACKEND
+            and (row.after, row.run) == (base, backend._FIRST_RUN)
+            and backend.is_settled(row, head)
+        ]
+        return self._apply(rows, effects)[0]
+
+    def unfollow(self, rows: int) -> int:
+        return self._apply(rows, backend.unfollow(self._states[rows], [SUBJECT]))[0]
 
     def handovers(self, rows: int) -> tuple[Handover, ...]:
         return self._rows[rows].handovers

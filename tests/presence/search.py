@@ -83,7 +83,7 @@ def _wrong(before: World, after: World) -> str:
 
 def _lost(world: World) -> str:
     """What is wrong about a world at rest; empty: nothing."""
-    owed = world.owed
+    owed = world.owed | (bits(world.backed, world.accepted) if world.backed >= 0 else 0)
     for at in world.committed:
         owed |= bits(at.base, world.accepted) if at.base >= 0 else 0
     for seq, record in enumerate(world.records, 1):

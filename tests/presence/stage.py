@@ -15,9 +15,15 @@ from contextlib import asynccontextmanager
 
 import grpc
 import grpc.aio
+from grpc_health.v1 import health_pb2_grpc
 from onward.coordinator.v1 import coordinator_pb2, coordinator_pb2_grpc
 from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
-from onward.presence.v1 import presence_pb2, presence_pb2_grpc
+from onward.presence.v1 import (
+    deliveries_pb2_grpc,
+    presence_pb2,
+    presence_pb2_grpc,
+    users_pb2_grpc,
+)
 from onward.types.v1 import entry_pb2
 
 from services.chassis.channel import open_channel
@@ -47,6 +53,8 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
         self.floors: dict[str, int] = defaultdict(int)
         self.reads = 0
         self.messages_down = False
+        # Called once, when the next read of messages has been answered.
+        self.after_read: Callable[[], None] | None = None
         self._server = Server("127.0.0.1:0", SECRET, ["onward.coordinator.v1.CoordinatorService"])
         coordinator_pb2_grpc.add_CoordinatorServiceServicer_to_server(self, self._server.grpc)
 
@@ -65,7 +73,12 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
         return entry
 
     def publish(
-        self, subject: str, text: str, publisher: str = "bob", age_s: float | None = None
+        self,
+        subject: str,
+        text: str,
+        publisher: str = "bob",
+        age_s: float | None = None,
+        **headers: str,
     ) -> int:
         """Returns the seq. `age_s`: accepted so long ago; None: it does not say when."""
         seq = len(self.subjects[subject]) + 1
@@ -74,7 +87,7 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
             seq=seq,
             epoch=1,
             publisher=publisher,
-            content=entry_pb2.Content(text=text),
+            content=entry_pb2.Content(text=text, headers=headers),
         )
         if age_s is not None:
             message.accepted_at.FromSeconds(int(time.time() - age_s))
@@ -106,7 +119,7 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
         log = self.subjects[request.subject]
         floor = self.floors[request.subject]
         after = max(request.after_seq, floor)
-        return coordinator_pb2.ReadMessagesResponse(
+        response = coordinator_pb2.ReadMessagesResponse(
             messages=[
                 coordinator_pb2.Delivery(pos=pos, message=message)
                 for pos, message in log[after : after + request.limit]
@@ -115,6 +128,10 @@ class FakeLog(coordinator_pb2_grpc.CoordinatorServiceServicer):
             floor=floor,
             log_id=self.log_id,
         )
+        if self.after_read is not None:
+            then, self.after_read = self.after_read, None
+            then()
+        return response
 
     async def ReadTails(self, request, context):
         return coordinator_pb2.ReadTailsResponse(
@@ -175,6 +192,10 @@ class Client:
         positions = [entry_pb2.Position(subject="/" + name, seq=seq) for name, seq in acked.items()]
         self._write(disconnected=entry_pb2.PresenceEvent.Disconnected(clean=clean, acked=positions))
 
+    def follow(self, subject: str, start: int = 0) -> None:
+        start_at = entry_pb2.FollowStart(subject=subject, start=start)
+        self._write(followed=entry_pb2.PresenceEvent.Followed(follows=[start_at]), round=1)
+
     def unfollow(self, subject: str, acked: int) -> None:
         position = entry_pb2.Position(subject=subject, seq=acked)
         self._write(unfollowed=entry_pb2.PresenceEvent.Unfollowed(acked=[position]))
@@ -211,6 +232,12 @@ class FakePlugin(notifier_pb2_grpc.NotifierServiceServicer):
         self.name = name
         self.channels = channels or {"mailto": True}
         self.batch_max = 0
+        # Answers health checks, in place of the server's own.
+        self.health: health_pb2_grpc.HealthServicer | None = None
+        # What it is asked for with callbacks, and answers; None: it takes none.
+        self.on_callback: Callable | None = None
+        self.callbacks: list[notifier_pb2.HandleCallbackRequest] = []
+        self.described_to: list[str] = []
         self.script: list[int | Callable] = []
         self.calls: list[notifier_pb2.NotifyRequest] = []
         self.port = 0
@@ -224,19 +251,35 @@ class FakePlugin(notifier_pb2_grpc.NotifierServiceServicer):
         address = f"127.0.0.1:{self.port}"
         self._server = Server(address, SECRET, ["onward.notifier.v1.NotifierService"])
         notifier_pb2_grpc.add_NotifierServiceServicer_to_server(self, self._server.grpc)
+        if self.health is not None:
+            health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server.grpc)
         await self._server.start()
+        await self.set_serving(True)
         self.port = self._server.port
         return f"127.0.0.1:{self.port}"
+
+    async def set_serving(self, serving: bool) -> None:
+        """What it says of its health."""
+        assert self._server is not None
+        await self._server.set_serving(serving)
 
     async def stop(self) -> None:
         if self._server is not None:
             await self._server.drain(0)
             self._server = None
 
+    async def HandleCallback(self, request, context):
+        self.callbacks.append(request)
+        assert self.on_callback is not None
+        answer = self.on_callback(request, context)
+        return await answer if asyncio.iscoroutine(answer) else answer
+
     async def Describe(self, request, context):
+        self.described_to.append(request.report_to)
         return notifier_pb2.DescribeResponse(
             name=self.name,
             batch_max=self.batch_max,
+            callbacks=self.on_callback is not None,
             channels=[
                 notifier_pb2.Channel(scheme="*" if scheme == "any" else scheme, repeats_unknown=r)
                 for scheme, r in self.channels.items()
@@ -287,6 +330,7 @@ class Stage:
         self.log = log
         self.live_edges = {7}
         self.members: set[int] = set()  # terms of other presence services that are there
+        self.extensions: dict[str, dict[str, object]] = {}  # as etcd has them
         self.clock = StageClock()
         self._log_address = log_address
         self.epoch = 0
@@ -309,6 +353,7 @@ class Stage:
             edge_is_alive=self._is_alive,
             is_member=self._is_member,
             drain=lambda: 0.0,
+            extensions=lambda: self.extensions,
         )
         self._server = Server("127.0.0.1:0", SECRET, [])
         presence_pb2_grpc.add_PresenceServiceServicer_to_server(
@@ -317,10 +362,20 @@ class Stage:
         presence_pb2_grpc.add_PresenceQueryServiceServicer_to_server(
             self.workers.query_servicer, self._server.grpc
         )
+        deliveries_pb2_grpc.add_DeliveryServiceServicer_to_server(
+            self.workers.delivery_servicer, self._server.grpc
+        )
+        users_pb2_grpc.add_UserServiceServicer_to_server(
+            self.workers.user_servicer, self._server.grpc
+        )
         await self._server.start()
-        self._channel = open_channel(f"127.0.0.1:{self._server.port}", SECRET)
+        self.address = f"127.0.0.1:{self._server.port}"
+        self.workers.reached_at(self.address)
+        self._channel = open_channel(self.address, SECRET)
+        self.deliveries = deliveries_pb2_grpc.DeliveryServiceStub(self._channel)
         self.presence = presence_pb2_grpc.PresenceServiceStub(self._channel)
         self.query = presence_pb2_grpc.PresenceQueryServiceStub(self._channel)
+        self.users = users_pb2_grpc.UserServiceStub(self._channel)
         await self._begin(partitions)
         self._running = asyncio.create_task(self.workers.run())
 

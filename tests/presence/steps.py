@@ -20,6 +20,7 @@ from tests.presence.world import (
     Shell,
     Sub,
     World,
+    bits,
     commit,
     process_event,
     process_mark,
@@ -51,6 +52,7 @@ def steps(world: World, bounds: Bounds, shell: Shell) -> Iterator[Step]:
         for index, edge in enumerate(world.edges):
             if edge.alive:
                 yield from _edge_steps(world, bounds, index, edge)
+    yield from _backend_steps(world, shell)
     yield from _presence_steps(world, bounds, shell)
 
 
@@ -240,6 +242,36 @@ def _markable(world: World, bounds: Bounds, edge: Edge, mine: list[Sub]) -> int:
         if sub.stamp < edge.round and not (sub.ending and bounds.forgets_committed_ends):
             upto = min(upto, sub.acked)
     return upto * STRIDE
+
+
+# -- a backend -----------------------------------------------------------------------------------
+
+
+def _backend_steps(world: World, shell: Shell) -> Iterator[Step]:
+    """A backend has the user follow the subject: read the head, commit, read it again, settle."""
+    if world.head >= 0:
+        after = world._replace(
+            rows=shell.follow(world.rows, world.head), backed=world.head, head=-1, again=-2
+        )
+        yield Step("the follow of a backend is committed", after, True)
+    elif world.backs_left and world.backed < 0:
+        after = world._replace(head=world.accepted, backs_left=world.backs_left - 1)
+        yield Step(f"a backend reads the head, {world.accepted}", after, False)
+    if world.again == -2:
+        after = world._replace(again=world.accepted)
+        yield Step(f"a backend reads the head again, {world.accepted}", after, False)
+    elif world.again >= 0:
+        rows = shell.settle(world.rows, world.backed, world.again)
+        yield Step("a backend settles its follow", world._replace(rows=rows, again=-1), False)
+    if world.backed >= 0 and world.unbacks_left:
+        after = world._replace(
+            rows=shell.unfollow(world.rows),
+            owed=world.owed | bits(world.backed, world.accepted),
+            backed=-1,
+            again=-1,
+            unbacks_left=world.unbacks_left - 1,
+        )
+        yield Step("a backend ends its follow", after, False)
 
 
 # -- presence ------------------------------------------------------------------------------------

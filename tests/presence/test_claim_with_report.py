@@ -32,7 +32,7 @@ async def away(stage: Stage) -> None:
 
 
 def lanes(stage: Stage):
-    return stage.workers._plugins.lanes
+    return stage.workers.plugins.lanes
 
 
 async def accepted(stage: Stage) -> bool:

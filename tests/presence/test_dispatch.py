@@ -149,11 +149,11 @@ def test_a_misconfigured_plugin_is_left_alone_and_nothing_is_lost(run, tmp_path)
         async with staged(tmp_path, plugin, retry_tries_max=2) as stage:
             await send(stage)
             await until(lambda: plugin.calls)
-            await until(lambda: not stage.workers._plugins.lanes[0].breaker.closed)
+            await until(lambda: not stage.workers.plugins.lanes[0].breaker.closed)
             await until(in_state(stage, "accepted"))
             assert await uris_of(stage) == [MAIL]
             assert len(plugin.calls) == 5
-            assert stage.workers._plugins.lanes[0].breaker.closed
+            assert stage.workers.plugins.lanes[0].breaker.closed
 
     run(claim())
 
@@ -400,7 +400,7 @@ def test_a_plugin_for_the_channel_wins_over_one_for_any_also_while_it_is_away(ru
     async def claim():
         everything, mail = FakePlugin("everything", any=True), FakePlugin("mail")
         async with staged(tmp_path, everything, mail) as stage:
-            await until(lambda: stage.workers._plugins.routes())
+            await until(lambda: stage.workers.plugins.routes())
             await mail.stop()
             await send(stage, MAIL, PHONE)
             await until(in_state(stage, "pending", "accepted"))

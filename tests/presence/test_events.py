@@ -44,7 +44,7 @@ def test_a_connect_writes_the_register_and_opens_its_follows() -> None:
     register = Register("a", 1, "a-1", EDGE, Standing.ONLINE, number=1, connected=True, active=True)
     follow = Follow(
         "/s", "a", opened=1, base=5, acked=5, session_id="a-1", round=3,
-        first_generation=1, last_generation=1,
+        first_generation=1, last_generation=1, started=5,
     )  # fmt: skip
     assert effects[-2:] == [PutRegister(register), PutFollow(follow)]
 

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
 from onward.presence.v1 import presence_pb2
 
 from services.presence.explain import Facts, story
 from services.presence.notifications import Delivery, DeliveryState, Span
+from services.presence.plan import DEFAULT_PLAN, Plan, Policy
 from services.presence.state import Follow, Handover, Register, Standing, UserState
 from services.presence.store import Attempt, Decided
 
@@ -18,7 +20,18 @@ def user(standing=Standing.OFFLINE, base=0, acked=0) -> UserState:
     return UserState("ann", registers={"c": register}, follows={follow.key: follow})
 
 
-def told(state=None, last=1, cursor_pos=100, decided=(), deliveries=(), attempts=(), served=True):
+def told(
+    state=None,
+    last=1,
+    cursor_pos=100,
+    decided=(),
+    deliveries=(),
+    attempts=(),
+    served=True,
+    accepted_at=None,
+    members=1,
+    plan=DEFAULT_PLAN,
+):
     facts = Facts(
         subject="/a",
         state=state or user(),
@@ -30,6 +43,10 @@ def told(state=None, last=1, cursor_pos=100, decided=(), deliveries=(), attempts
         deliveries={"n": deliveries},
         attempts={"d": attempts},
         is_served=lambda _: served,
+        accepted={} if accepted_at is None else dict.fromkeys(range(1, last + 1), accepted_at),
+        told={"n": members},
+        plans={"n": plan},
+        now=60.0,
     )
     return [(o.from_seq, o.to_seq, NAME(o.state), o.text) for o in story(facts).outcomes]
 
@@ -129,6 +146,74 @@ def test_one_that_waits_says_until_when():
     assert told(decided=[NOTIFIED], deliveries=waits) == [
         (1, 1, "PENDING", "To be sent by mailto from 1970-01-01 00:01:00 UTC on.")
     ]
+
+
+def test_one_that_waits_for_more_says_so():
+    waits = [sent(DeliveryState.PENDING, due_at=90.0)]
+    text = "To be sent by mailto at 1970-01-01 00:01:30 UTC, with what else comes until then."
+    assert told(decided=[NOTIFIED], deliveries=waits) == [(1, 1, "PENDING", text)]
+
+
+def test_a_further_step_of_an_escalation_says_what_it_waits_for():
+    first = sent(DeliveryState.ACCEPTED, id="f", uri="fcm:1")
+    waits = sent(DeliveryState.PENDING, due_at=90.0, step=1)
+    [(*_, state, text)] = told(decided=[NOTIFIED], deliveries=[first, waits])
+    assert state == "NOTIFIED"
+    assert "at 1970-01-01 00:01:30 UTC, unless it is known to have arrived before." in text
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [("QUIET_HOURS", "the user's quiet hours"), ("RATE_CAPPED", "the cap on how many")],
+)
+def test_one_that_is_put_off_says_until_when_and_why(reason, words):
+    waits = [sent(DeliveryState.PENDING, due_at=90.0, reason=reason)]
+    [(*_, state, text)] = told(decided=[NOTIFIED], deliveries=waits)
+    assert state == "DEFERRED"
+    assert text.startswith(f"Put off until 1970-01-01 00:01:30 UTC by {words}")
+
+
+def test_collapsed_messages_say_that_they_are_told_together():
+    [(*_, text)] = told(decided=[NOTIFIED], deliveries=[sent(DeliveryState.ACCEPTED)], members=3)
+    assert text.endswith("Told together with 2 other messages.")
+
+
+def received(accepted_at: float, started: int) -> str:
+    """How message 1 is told of, which client c acknowledged; it connected at 50."""
+    state = user(acked=1)
+    register = replace(state.registers["c"], connected_at=50.0, session_id="s")
+    [(key, follow)] = state.follows.items()
+    follow = replace(follow, session_id="s", started=started)
+    state = replace(state, registers={"c": register}, follows={key: follow})
+    [(*_, text)] = told(state, accepted_at=accepted_at)
+    return text
+
+
+def test_what_was_received_live_and_what_was_recovered_are_told_apart():
+    assert received(60.0, started=0) == "Acknowledged by client c, received live."
+    assert received(40.0, started=0) == (
+        "Acknowledged by client c, recovered after it connected at 1970-01-01 00:00:50 UTC."
+    )
+    assert received(40.0, started=1) == "Acknowledged by client c.", "in a session before"
+
+
+def test_an_acknowledgement_is_no_answer_where_it_silences_nobody():
+    waits = [sent(DeliveryState.PENDING, due_at=60.0)]
+    [(*_, state, _)] = told(user(acked=1), decided=[NOTIFIED], deliveries=waits)
+    assert state == "ACKNOWLEDGED"
+    always = Plan(policy=Policy.ALWAYS)
+    [(*_, state, _)] = told(user(acked=1), decided=[NOTIFIED], deliveries=waits, plan=always)
+    assert state == "PENDING"
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["EXPIRED", "MUTED", "NO_ROUTE", "PREFERENCE", "QUIET_HOURS", "RATE_CAPPED", "PUBLISHER"],
+)
+def test_every_suppression_has_a_sentence_of_its_own(reason):
+    [(*_, state, text)] = told(decided=[Decided(Span(1, 1, 10), "", reason, 50.0)])
+    assert state == "SUPPRESSED"
+    assert reason not in text
 
 
 def test_the_ends_of_deliveries_are_told_apart():

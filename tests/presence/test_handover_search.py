@@ -13,9 +13,20 @@ from typing import Any
 
 import pytest
 
-from services.presence import cover, events, handover, sending
+from services.presence import backend, cover, events, handover, sending
 from services.presence.change import Change
-from services.presence.state import Cancel, Handover, Held, Mark, Reason, Send, Standing
+from services.presence.state import (
+    BACKEND,
+    Cancel,
+    Handover,
+    Held,
+    Mark,
+    PutHandover,
+    PutWaiting,
+    Reason,
+    Send,
+    Standing,
+)
 from tests.presence.rows import MemoryShell
 from tests.presence.search import Violation, search
 from tests.presence.world import Bounds
@@ -35,6 +46,11 @@ HOLDING = {
     ),
     "marks and the death of an edge": Bounds(1, (2,), edges=2, rounds=2, edge_deaths=1),
     "marks and the end of a hold": Bounds(1, (2,), rounds=3, hold_ends=True),
+    "a backend, of a user who never connects": Bounds(2, (), backs=2, unbacks=1),
+    "a backend, beside a client that unsubscribes": Bounds(1, (1,), backs=1, unsubscribes=1),
+    "a backend, beside a client that returns": Bounds(1, (2,), backs=1),
+    "a backend that leaves, beside a client": Bounds(1, (1,), backs=1, unbacks=1),
+    "a backend, beside marks": Bounds(1, (1,), rounds=2, backs=1),
 }
 
 
@@ -47,6 +63,7 @@ def test_every_followed_message_is_acknowledged_or_has_one_record(bounds: Bounds
 
 Patch = Callable[[Any, str, Any], None]
 
+follow = backend.follow
 covers, answers, marked_pos = cover.covers, cover.answers, cover.marked_pos
 may_send, decide_backlog, raise_acked = (
     sending.may_send,
@@ -168,8 +185,41 @@ def a_sweep_that_runs_once(patch: Patch) -> None:
     patch(MemoryShell, "sweep", sweep)
 
 
+def _follow_without(kind: type, patch: Patch) -> None:
+    patch(
+        backend,
+        "follow",
+        lambda *given: [effect for effect in follow(*given) if not isinstance(effect, kind)],
+    )
+
+
+def a_backends_follow_has_no_handover(patch: Patch) -> None:
+    _follow_without(PutHandover, patch)
+
+
+def a_backends_follow_does_not_wait(patch: Patch) -> None:
+    _follow_without(PutWaiting, patch)
+
+
+def a_backends_handover_is_like_any_other(patch: Patch) -> None:
+    patch(backend, "_FIRST_RUN", 1)
+
+
+def a_backends_follow_is_always_settled(patch: Patch) -> None:
+    patch(backend, "is_settled", lambda row, head: True)
+
+
+def a_backends_follow_answers(patch: Patch) -> None:
+    def answering(state: Any, follow: Any, message: Any) -> bool:
+        backed = follow.client_id == BACKEND and not follow.ended and follow.base < message.seq
+        return backed or answers(state, follow, message)
+
+    patch(cover, "answers", answering)
+
+
 ONE, TWO = Bounds(1, (2,)), Bounds(1, (1, 1), unsubscribes=1)
 MARKS = Bounds(1, (2,), rounds=2)
+BACKED = Bounds(2, (), backs=1)
 BREAKING: list[tuple[Callable[[Patch], None], Bounds]] = [
     (no_base, TWO),
     (no_closing_handover, TWO),
@@ -188,6 +238,11 @@ BREAKING: list[tuple[Callable[[Patch], None], Bounds]] = [
     (the_edge_owes_nothing_for_a_committed_end, MARKS._replace(forgets_committed_ends=True)),
     (the_backlog_is_read_before_offline, ONE),
     (a_sweep_that_runs_once, Bounds(1, (1,), edge_deaths=1)),
+    (a_backends_follow_has_no_handover, BACKED),
+    (a_backends_follow_does_not_wait, BACKED),
+    (a_backends_handover_is_like_any_other, BACKED._replace(unbacks=1)),
+    (a_backends_follow_is_always_settled, BACKED),
+    (a_backends_follow_answers, BACKED),
 ]
 
 

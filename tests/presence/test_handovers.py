@@ -115,3 +115,34 @@ def _notified(stage):
         return (await stage.states("ann", "/a"))[-1] == "NOTIFIED"
 
     return reached
+
+
+def test_what_was_suppressed_for_a_follow_that_had_ended_is_due_to_the_one_that_began_since(
+    run, tmp_path, store_settings
+):
+    """The log of messages is read to its head, that of the user's events is behind."""
+
+    async def claim():
+        plugin = FakePlugin()
+        async with staged(tmp_path, plugin, collapse_s=0.0, **store_settings) as stage:
+            ann = Client(stage.log, "ann")
+            ann.connect("/a", endpoints=["mailto:ann@example.org"])
+            ann.unfollow("/a", acked=0)
+            held_back = stage.log.request()
+            # She follows it again from its head on, and then it is published.
+            ann.follow("/a", start=0)
+            stage.log.publish("/a", "to a follower")
+            # Presence comes to the first events alone, and hands over what they have ended.
+            await stage.report(held_back)
+            await until(lambda: suppressed(stage))
+            await stage.report()
+            ann.disconnect()
+            await stage.report()
+            await until(lambda: [one.last_seq for one in plugin.deliveries] == [1])
+            assert await stage.states("ann", "/a") == ["NOTIFIED"]
+
+    async def suppressed(stage) -> bool:
+        rows = await stage.store.read(lambda tx: tx.decided_in("ann", "/a", 1, 9))
+        return [row.reason for row in rows] == ["UNSUBSCRIBED"]
+
+    run(claim())

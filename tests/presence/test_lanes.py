@@ -113,7 +113,7 @@ def test_a_channel_that_hangs_leaves_the_other_channels_of_its_plugin_alone(run,
                 ) == 20
 
             await until(sent)
-            lanes = stage.workers._plugins.list[0].lanes
+            lanes = stage.workers.plugins.list[0].lanes
             assert len(lanes["mailto"].calls) == 3, "of four, one is left to the other channel"
 
     run(claim())
@@ -137,7 +137,7 @@ def test_a_channel_that_is_set_up_wrongly_leaves_the_other_channels_of_its_plugi
             await crowd(stage, "mailto", 3, "/a")
             stage.log.publish("/a", "hello")
             await stage.report()
-            lanes = stage.workers._plugins.list[0].lanes
+            lanes = stage.workers.plugins.list[0].lanes
             await until(lambda: not lanes["mailto"].breaker.closed)
             await crowd(stage, "tel", 3, "/b")
             stage.log.publish("/b", "hello")
@@ -178,7 +178,7 @@ def test_one_delivery_that_is_refused_among_others_leaves_the_channel_open(run, 
                 return dict(found) == {"accepted": 3}
 
             await until(all_sent)
-            assert stage.workers._plugins.lanes[0].fault == ""
+            assert stage.workers.plugins.lanes[0].fault == ""
             assert [len(call.deliveries) for call in plugin.calls] == [3, 1]
 
     run(claim())

@@ -440,7 +440,7 @@ def test_a_restart_sends_what_was_pending_and_nothing_twice(run, tmp_path):
     async def claim():
         plugin = FakePlugin()
         async with staged(tmp_path, plugin, plugins_wait_s=30) as stage:
-            await until(lambda: stage.workers._plugins.routes())
+            await until(lambda: stage.workers.plugins.routes())
             await plugin.stop()
             await gone(stage)
             stage.log.publish("/a", "one")
@@ -460,7 +460,7 @@ def test_a_notification_waits_while_its_messages_cannot_be_read(run, tmp_path):
     async def claim():
         plugin = FakePlugin()
         async with staged(tmp_path, plugin, plugins_wait_s=30) as stage:
-            await until(lambda: stage.workers._plugins.routes())
+            await until(lambda: stage.workers.plugins.routes())
             await plugin.stop()
             await gone(stage)
             stage.log.publish("/a", "one")

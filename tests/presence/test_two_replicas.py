@@ -72,6 +72,13 @@ class Pair:
         await until(to_both, 10)
 
 
+class Everybody(set[int]):
+    """Whoever is asked for is there."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
 @asynccontextmanager
 async def paired(tmp_path, url: str, plugin: FakePlugin):
     log = FakeLog()
@@ -81,6 +88,10 @@ async def paired(tmp_path, url: str, plugin: FakePlugin):
         Stage(quick(tmp_path, plugins, name=name, store=url, **SHORT), log, log_address)
         for name in ("presence-1", "presence-2")
     ]
+    for stage in stages:
+        # However slow the machine is: neither takes the other, whose lease there is none of here,
+        # for gone.
+        stage.members = Everybody()
     await stages[0].start()
     await stages[1].start([])
     try:

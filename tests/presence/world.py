@@ -109,6 +109,11 @@ class World(NamedTuple):
     skips_left: int
     forgets_left: int
     late: bool  # the time of holds is over
+    backs_left: int = 0
+    unbacks_left: int = 0
+    head: int = -1  # that a backend has read, before its follow is committed; -1: none
+    backed: int = -1  # where the follow of a backend begins; -1: there is none
+    again: int = -1  # the head read after that; -2: not yet; -1: it is settled, or never will be
 
 
 class Bounds(NamedTuple):
@@ -123,6 +128,8 @@ class Bounds(NamedTuple):
     forgets: int = 0  # returns of a client that has lost its position, after less than it had
     edge_deaths: int = 0
     hold_ends: bool = False
+    backs: int = 0  # follows that a backend adds
+    unbacks: int = 0  # and ends
     split_commits: bool = False  # a connect is formed and committed in two steps
     # A mistake of the edge: it owes nothing for a subscription whose end is committed, though
     # presence may not have processed it yet.
@@ -140,6 +147,9 @@ class Shell(Protocol):
     def mark(self, rows: int, entry: Entry) -> int: ...
     def grace_end(self, rows: int, client: int) -> int: ...
     def sweep(self, rows: int, edge: int) -> int: ...
+    def follow(self, rows: int, base: int) -> int: ...
+    def settle(self, rows: int, base: int, head: int) -> int: ...
+    def unfollow(self, rows: int) -> int: ...
     def handovers(self, rows: int) -> tuple[Hashable, ...]: ...
     def backlog(
         self, rows: int, row: Hashable, messages: tuple[tuple[int, int], ...]
@@ -171,6 +181,8 @@ def begin(bounds: Bounds, rows: int) -> World:
         skips_left=bounds.skips,
         forgets_left=bounds.forgets,
         late=False,
+        backs_left=bounds.backs,
+        unbacks_left=bounds.unbacks,
     )
 
 

@@ -123,6 +123,8 @@ class Channel:
 
         async def serve() -> None:
             try:
+                if name not in port.unary:
+                    raise RefusedError(grpc.StatusCode.UNIMPLEMENTED)
                 outcome, status = await port.unary[name](request, Context()), None
             except RefusedError as error:
                 outcome, status = None, error.status

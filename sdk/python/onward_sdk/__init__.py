@@ -6,7 +6,7 @@
          │                 ├─ introduction, retries (cores: who, and when to come again)
          │                 ├─ outgoing ── pending (cores: requests, acknowledgements)
          │                 └─ subscriptions ── positions (core: one subject's order)
-         └── api (plain HTTP: publish, history, explain)
+         └── api (plain HTTP: publish, history, explain, who is there) ── user_data
 
 `protocol` translates frames; `events` and `errors` are what an application gets. Messages of a
 subject come once and in order, and are acknowledged after the application handled them; after a
@@ -40,6 +40,7 @@ from onward_sdk.events import (
 )
 from onward_sdk.protocol import Published, Subscription
 from onward_sdk.state import Identity, Options
+from onward_sdk.user_data import UserData
 
 __all__ = [
     "Api",
@@ -68,4 +69,5 @@ __all__ = [
     "TokenExpiring",
     "Unreachable",
     "Unsubscribed",
+    "UserData",
 ]

@@ -175,8 +175,8 @@ class Connect(_message.Message):
     token: _builtins.str
     """JWT; empty where anonymous access is on."""
     client_id: _builtins.str
-    """The installation or tab, at most 128 bytes; keep it, or nothing is recovered. Empty: one is
-    drawn, and `connected` tells it.
+    """The installation or tab, at most 128 bytes, not beginning with `@`; keep it, or nothing is
+    recovered. Empty: one is drawn, and `connected` tells it.
     """
     last_generation: _builtins.int
     """The generation of this client's newest session, from `connected`; 0: none known."""

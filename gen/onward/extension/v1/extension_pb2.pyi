@@ -91,7 +91,9 @@ Global___OnUserPresenceResponse: _TypeAlias = OnUserPresenceResponse  # noqa: Y0
 
 @_typing.final
 class UserPresence(_message.Message):
-    """A user's client came, went or changed."""
+    """A user's client came, went or changed: how it stands after that. The generation of a client never
+    falls, and within one generation a client that is gone does not come back.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -129,9 +131,9 @@ class UserPresence(_message.Message):
     user: _builtins.str
     """Who."""
     session_id: _builtins.str
-    """The session that it is about."""
+    """The newest session of that client; empty: it never had one."""
     client_id: _builtins.str
-    """The client of that session."""
+    """The client that changed."""
     generation: _builtins.int
     """The number of the session among those of its client."""
     is_offline: _builtins.bool

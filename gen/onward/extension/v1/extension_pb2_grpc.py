@@ -30,9 +30,11 @@ class PresenceExtensionServiceStub:
 
     Happenings of one partition come in the order of their positions, in one call at a time; the
     answer acknowledges all of the call, durably, and the next one follows. Without an answer (an
-    error, no answer in time, the end of a process) the same come again: a happening may come twice,
-    and `position` tells. Partitions are independent of one another, and called at the same time. A
-    user's presence is always in one partition, and so is a subject's messages.
+    error, no answer in time, the end of a process) the same come again, perhaps cut into calls
+    otherwise: a happening may come twice, and `position` tells. While a partition moves from one
+    presence service to another, both may call about it. Partitions are independent of one another,
+    and called at the same time. A user's presence is always in one partition, and so are a subject's
+    messages. Calls carry the shared secret as `authorization: Bearer …`, or come over mutual TLS.
     """
 
     def __init__(self, channel):
@@ -63,9 +65,11 @@ class PresenceExtensionServiceServicer:
 
     Happenings of one partition come in the order of their positions, in one call at a time; the
     answer acknowledges all of the call, durably, and the next one follows. Without an answer (an
-    error, no answer in time, the end of a process) the same come again: a happening may come twice,
-    and `position` tells. Partitions are independent of one another, and called at the same time. A
-    user's presence is always in one partition, and so is a subject's messages.
+    error, no answer in time, the end of a process) the same come again, perhaps cut into calls
+    otherwise: a happening may come twice, and `position` tells. While a partition moves from one
+    presence service to another, both may call about it. Partitions are independent of one another,
+    and called at the same time. A user's presence is always in one partition, and so are a subject's
+    messages. Calls carry the shared secret as `authorization: Bearer …`, or come over mutual TLS.
     """
 
     def OnUserPresence(self, request, context):
@@ -83,7 +87,8 @@ class PresenceExtensionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def OnGap(self, request, context):
-        """The extension was away, or slow, for longer than happenings are kept: these are lost to it.
+        """The extension was away, or slow, for longer than happenings or the messages that they name are
+        kept: these are lost to it. The answer acknowledges it as any other call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,9 +125,11 @@ class PresenceExtensionService:
 
     Happenings of one partition come in the order of their positions, in one call at a time; the
     answer acknowledges all of the call, durably, and the next one follows. Without an answer (an
-    error, no answer in time, the end of a process) the same come again: a happening may come twice,
-    and `position` tells. Partitions are independent of one another, and called at the same time. A
-    user's presence is always in one partition, and so is a subject's messages.
+    error, no answer in time, the end of a process) the same come again, perhaps cut into calls
+    otherwise: a happening may come twice, and `position` tells. While a partition moves from one
+    presence service to another, both may call about it. Partitions are independent of one another,
+    and called at the same time. A user's presence is always in one partition, and so are a subject's
+    messages. Calls carry the shared secret as `authorization: Bearer …`, or come over mutual TLS.
     """
 
     @staticmethod

@@ -33,9 +33,11 @@ class PresenceExtensionServiceStub:
 
     Happenings of one partition come in the order of their positions, in one call at a time; the
     answer acknowledges all of the call, durably, and the next one follows. Without an answer (an
-    error, no answer in time, the end of a process) the same come again: a happening may come twice,
-    and `position` tells. Partitions are independent of one another, and called at the same time. A
-    user's presence is always in one partition, and so is a subject's messages.
+    error, no answer in time, the end of a process) the same come again, perhaps cut into calls
+    otherwise: a happening may come twice, and `position` tells. While a partition moves from one
+    presence service to another, both may call about it. Partitions are independent of one another,
+    and called at the same time. A user's presence is always in one partition, and so are a subject's
+    messages. Calls carry the shared secret as `authorization: Bearer …`, or come over mutual TLS.
     """
 
     @_typing.overload
@@ -47,7 +49,9 @@ class PresenceExtensionServiceStub:
     OnClusterMessage: _grpc.UnaryUnaryMultiCallable[_extension_pb2.OnClusterMessageRequest, _extension_pb2.OnClusterMessageResponse]
     """Messages were accepted."""
     OnGap: _grpc.UnaryUnaryMultiCallable[_extension_pb2.OnGapRequest, _extension_pb2.OnGapResponse]
-    """The extension was away, or slow, for longer than happenings are kept: these are lost to it."""
+    """The extension was away, or slow, for longer than happenings or the messages that they name are
+    kept: these are lost to it. The answer acknowledges it as any other call.
+    """
 
 @_typing.type_check_only
 class PresenceExtensionServiceAsyncStub(PresenceExtensionServiceStub):
@@ -55,9 +59,11 @@ class PresenceExtensionServiceAsyncStub(PresenceExtensionServiceStub):
 
     Happenings of one partition come in the order of their positions, in one call at a time; the
     answer acknowledges all of the call, durably, and the next one follows. Without an answer (an
-    error, no answer in time, the end of a process) the same come again: a happening may come twice,
-    and `position` tells. Partitions are independent of one another, and called at the same time. A
-    user's presence is always in one partition, and so is a subject's messages.
+    error, no answer in time, the end of a process) the same come again, perhaps cut into calls
+    otherwise: a happening may come twice, and `position` tells. While a partition moves from one
+    presence service to another, both may call about it. Partitions are independent of one another,
+    and called at the same time. A user's presence is always in one partition, and so are a subject's
+    messages. Calls carry the shared secret as `authorization: Bearer …`, or come over mutual TLS.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -66,16 +72,20 @@ class PresenceExtensionServiceAsyncStub(PresenceExtensionServiceStub):
     OnClusterMessage: _aio.UnaryUnaryMultiCallable[_extension_pb2.OnClusterMessageRequest, _extension_pb2.OnClusterMessageResponse]  # type: ignore[assignment]
     """Messages were accepted."""
     OnGap: _aio.UnaryUnaryMultiCallable[_extension_pb2.OnGapRequest, _extension_pb2.OnGapResponse]  # type: ignore[assignment]
-    """The extension was away, or slow, for longer than happenings are kept: these are lost to it."""
+    """The extension was away, or slow, for longer than happenings or the messages that they name are
+    kept: these are lost to it. The answer acknowledges it as any other call.
+    """
 
 class PresenceExtensionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Implement these calls to be an extension.
 
     Happenings of one partition come in the order of their positions, in one call at a time; the
     answer acknowledges all of the call, durably, and the next one follows. Without an answer (an
-    error, no answer in time, the end of a process) the same come again: a happening may come twice,
-    and `position` tells. Partitions are independent of one another, and called at the same time. A
-    user's presence is always in one partition, and so is a subject's messages.
+    error, no answer in time, the end of a process) the same come again, perhaps cut into calls
+    otherwise: a happening may come twice, and `position` tells. While a partition moves from one
+    presence service to another, both may call about it. Partitions are independent of one another,
+    and called at the same time. A user's presence is always in one partition, and so are a subject's
+    messages. Calls carry the shared secret as `authorization: Bearer …`, or come over mutual TLS.
     """
 
     @_abc_1.abstractmethod
@@ -100,6 +110,8 @@ class PresenceExtensionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _extension_pb2.OnGapRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_extension_pb2.OnGapResponse, _abc.Awaitable[_extension_pb2.OnGapResponse]]:
-        """The extension was away, or slow, for longer than happenings are kept: these are lost to it."""
+        """The extension was away, or slow, for longer than happenings or the messages that they name are
+        kept: these are lost to it. The answer acknowledges it as any other call.
+        """
 
 def add_PresenceExtensionServiceServicer_to_server(servicer: PresenceExtensionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

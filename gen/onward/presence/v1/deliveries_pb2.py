@@ -27,7 +27,7 @@ from onward.notifier.v1 import notifier_pb2 as onward_dot_notifier_dot_v1_dot_no
 from onward.presence.v1 import presence_pb2 as onward_dot_presence_dot_v1_dot_presence__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#onward/presence/v1/deliveries.proto\x12\x12onward.presence.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!onward/notifier/v1/notifier.proto\x1a!onward/presence/v1/presence.proto\"W\n\x10\x44\x65\x61\x64LetterFilter\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x14\n\x0c\x64\x65livery_ids\x18\x04 \x03(\t\"o\n\x16ListDeadLettersRequest\x12\x34\n\x06\x66ilter\x18\x01 \x01(\x0b\x32$.onward.presence.v1.DeadLetterFilter\x12\x10\n\x08\x61\x66ter_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"a\n\x17ListDeadLettersResponse\x12/\n\x07letters\x18\x01 \x03(\x0b\x32\x1e.onward.presence.v1.DeadLetter\x12\x15\n\rnext_after_id\x18\x02 \x01(\t\"\xdb\x01\n\nDeadLetter\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\r\x12\x36\n\x0clast_attempt\x18\x08 \x01(\x0b\x32 .onward.presence.v1.AttemptStory\"+\n\x14GetDeadLetterRequest\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\"\xaf\x01\n\x15GetDeadLetterResponse\x12.\n\x06letter\x18\x01 \x01(\x0b\x32\x1e.onward.presence.v1.DeadLetter\x12\x32\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32 .onward.presence.v1.AttemptStory\x12\x11\n\tfirst_seq\x18\x03 \x01(\x04\x12\x10\n\x08last_seq\x18\x04 \x01(\x04\x12\r\n\x05\x63ount\x18\x05 \x01(\r\"P\n\x18ReplayDeadLettersRequest\x12\x34\n\x06\x66ilter\x18\x01 \x01(\x0b\x32$.onward.presence.v1.DeadLetterFilter\">\n\x19ReplayDeadLettersResponse\x12\x10\n\x08replayed\x18\x01 \x01(\r\x12\x0f\n\x07\x65xpired\x18\x02 \x01(\r\"N\n\x16\x44ropDeadLettersRequest\x12\x34\n\x06\x66ilter\x18\x01 \x01(\x0b\x32$.onward.presence.v1.DeadLetterFilter\"*\n\x17\x44ropDeadLettersResponse\x12\x0f\n\x07\x64ropped\x18\x01 \x01(\r\"?\n\x0fSendTestRequest\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"X\n\x10SendTestResponse\x12\x0e\n\x06plugin\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x13\n\x0bprovider_id\x18\x04 \x01(\t\"H\n\x13ReportEventsRequest\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0b\x32!.onward.notifier.v1.DeliveryEvent\"(\n\x14ReportEventsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\r\"e\n\x16\x46orwardCallbackRequest\x12\x0e\n\x06plugin\x18\x01 \x01(\t\x12;\n\x08\x63\x61llback\x18\x02 \x01(\x0b\x32).onward.notifier.v1.HandleCallbackRequest\"M\n\x17\x46orwardCallbackResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t2\xe7\x05\n\x0f\x44\x65liveryService\x12j\n\x0fListDeadLetters\x12*.onward.presence.v1.ListDeadLettersRequest\x1a+.onward.presence.v1.ListDeadLettersResponse\x12\x64\n\rGetDeadLetter\x12(.onward.presence.v1.GetDeadLetterRequest\x1a).onward.presence.v1.GetDeadLetterResponse\x12p\n\x11ReplayDeadLetters\x12,.onward.presence.v1.ReplayDeadLettersRequest\x1a-.onward.presence.v1.ReplayDeadLettersResponse\x12j\n\x0f\x44ropDeadLetters\x12*.onward.presence.v1.DropDeadLettersRequest\x1a+.onward.presence.v1.DropDeadLettersResponse\x12U\n\x08SendTest\x12#.onward.presence.v1.SendTestRequest\x1a$.onward.presence.v1.SendTestResponse\x12\x61\n\x0cReportEvents\x12\'.onward.presence.v1.ReportEventsRequest\x1a(.onward.presence.v1.ReportEventsResponse\x12j\n\x0f\x46orwardCallback\x12*.onward.presence.v1.ForwardCallbackRequest\x1a+.onward.presence.v1.ForwardCallbackResponseBD\n\x16\x64\x65v.onward.presence.v1P\x01Z(onward.dev/onward/presence/v1;presencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#onward/presence/v1/deliveries.proto\x12\x12onward.presence.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!onward/notifier/v1/notifier.proto\x1a!onward/presence/v1/presence.proto\"W\n\x10\x44\x65\x61\x64LetterFilter\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x14\n\x0c\x64\x65livery_ids\x18\x04 \x03(\t\"o\n\x16ListDeadLettersRequest\x12\x34\n\x06\x66ilter\x18\x01 \x01(\x0b\x32$.onward.presence.v1.DeadLetterFilter\x12\x10\n\x08\x61\x66ter_id\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"a\n\x17ListDeadLettersResponse\x12/\n\x07letters\x18\x01 \x03(\x0b\x32\x1e.onward.presence.v1.DeadLetter\x12\x15\n\rnext_after_id\x18\x02 \x01(\t\"\xdb\x01\n\nDeadLetter\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttempts\x18\x07 \x01(\r\x12\x36\n\x0clast_attempt\x18\x08 \x01(\x0b\x32 .onward.presence.v1.AttemptStory\"+\n\x14GetDeadLetterRequest\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\"\xaf\x01\n\x15GetDeadLetterResponse\x12.\n\x06letter\x18\x01 \x01(\x0b\x32\x1e.onward.presence.v1.DeadLetter\x12\x32\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32 .onward.presence.v1.AttemptStory\x12\x11\n\tfirst_seq\x18\x03 \x01(\x04\x12\x10\n\x08last_seq\x18\x04 \x01(\x04\x12\r\n\x05\x63ount\x18\x05 \x01(\r\"b\n\x18ReplayDeadLettersRequest\x12\x34\n\x06\x66ilter\x18\x01 \x01(\x0b\x32$.onward.presence.v1.DeadLetterFilter\x12\x10\n\x08\x61\x66ter_id\x18\x02 \x01(\t\"U\n\x19ReplayDeadLettersResponse\x12\x10\n\x08replayed\x18\x01 \x01(\r\x12\x0f\n\x07\x65xpired\x18\x02 \x01(\r\x12\x15\n\rnext_after_id\x18\x03 \x01(\t\"`\n\x16\x44ropDeadLettersRequest\x12\x34\n\x06\x66ilter\x18\x01 \x01(\x0b\x32$.onward.presence.v1.DeadLetterFilter\x12\x10\n\x08\x61\x66ter_id\x18\x02 \x01(\t\"A\n\x17\x44ropDeadLettersResponse\x12\x0f\n\x07\x64ropped\x18\x01 \x01(\r\x12\x15\n\rnext_after_id\x18\x02 \x01(\t\"?\n\x0fSendTestRequest\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"X\n\x10SendTestResponse\x12\x0e\n\x06plugin\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x13\n\x0bprovider_id\x18\x04 \x01(\t\"H\n\x13ReportEventsRequest\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0b\x32!.onward.notifier.v1.DeliveryEvent\"(\n\x14ReportEventsResponse\x12\x10\n\x08recorded\x18\x01 \x01(\r\"e\n\x16\x46orwardCallbackRequest\x12\x0e\n\x06plugin\x18\x01 \x01(\t\x12;\n\x08\x63\x61llback\x18\x02 \x01(\x0b\x32).onward.notifier.v1.HandleCallbackRequest\"M\n\x17\x46orwardCallbackResponse\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t2\xe7\x05\n\x0f\x44\x65liveryService\x12j\n\x0fListDeadLetters\x12*.onward.presence.v1.ListDeadLettersRequest\x1a+.onward.presence.v1.ListDeadLettersResponse\x12\x64\n\rGetDeadLetter\x12(.onward.presence.v1.GetDeadLetterRequest\x1a).onward.presence.v1.GetDeadLetterResponse\x12p\n\x11ReplayDeadLetters\x12,.onward.presence.v1.ReplayDeadLettersRequest\x1a-.onward.presence.v1.ReplayDeadLettersResponse\x12j\n\x0f\x44ropDeadLetters\x12*.onward.presence.v1.DropDeadLettersRequest\x1a+.onward.presence.v1.DropDeadLettersResponse\x12U\n\x08SendTest\x12#.onward.presence.v1.SendTestRequest\x1a$.onward.presence.v1.SendTestResponse\x12\x61\n\x0cReportEvents\x12\'.onward.presence.v1.ReportEventsRequest\x1a(.onward.presence.v1.ReportEventsResponse\x12j\n\x0f\x46orwardCallback\x12*.onward.presence.v1.ForwardCallbackRequest\x1a+.onward.presence.v1.ForwardCallbackResponseBD\n\x16\x64\x65v.onward.presence.v1P\x01Z(onward.dev/onward/presence/v1;presencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,25 +48,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDEADLETTERRESPONSE']._serialized_start=731
   _globals['_GETDEADLETTERRESPONSE']._serialized_end=906
   _globals['_REPLAYDEADLETTERSREQUEST']._serialized_start=908
-  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_end=988
-  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_start=990
-  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_end=1052
-  _globals['_DROPDEADLETTERSREQUEST']._serialized_start=1054
-  _globals['_DROPDEADLETTERSREQUEST']._serialized_end=1132
-  _globals['_DROPDEADLETTERSRESPONSE']._serialized_start=1134
-  _globals['_DROPDEADLETTERSRESPONSE']._serialized_end=1176
-  _globals['_SENDTESTREQUEST']._serialized_start=1178
-  _globals['_SENDTESTREQUEST']._serialized_end=1241
-  _globals['_SENDTESTRESPONSE']._serialized_start=1243
-  _globals['_SENDTESTRESPONSE']._serialized_end=1331
-  _globals['_REPORTEVENTSREQUEST']._serialized_start=1333
-  _globals['_REPORTEVENTSREQUEST']._serialized_end=1405
-  _globals['_REPORTEVENTSRESPONSE']._serialized_start=1407
-  _globals['_REPORTEVENTSRESPONSE']._serialized_end=1447
-  _globals['_FORWARDCALLBACKREQUEST']._serialized_start=1449
-  _globals['_FORWARDCALLBACKREQUEST']._serialized_end=1550
-  _globals['_FORWARDCALLBACKRESPONSE']._serialized_start=1552
-  _globals['_FORWARDCALLBACKRESPONSE']._serialized_end=1629
-  _globals['_DELIVERYSERVICE']._serialized_start=1632
-  _globals['_DELIVERYSERVICE']._serialized_end=2375
+  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_end=1006
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_start=1008
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_end=1093
+  _globals['_DROPDEADLETTERSREQUEST']._serialized_start=1095
+  _globals['_DROPDEADLETTERSREQUEST']._serialized_end=1191
+  _globals['_DROPDEADLETTERSRESPONSE']._serialized_start=1193
+  _globals['_DROPDEADLETTERSRESPONSE']._serialized_end=1258
+  _globals['_SENDTESTREQUEST']._serialized_start=1260
+  _globals['_SENDTESTREQUEST']._serialized_end=1323
+  _globals['_SENDTESTRESPONSE']._serialized_start=1325
+  _globals['_SENDTESTRESPONSE']._serialized_end=1413
+  _globals['_REPORTEVENTSREQUEST']._serialized_start=1415
+  _globals['_REPORTEVENTSREQUEST']._serialized_end=1487
+  _globals['_REPORTEVENTSRESPONSE']._serialized_start=1489
+  _globals['_REPORTEVENTSRESPONSE']._serialized_end=1529
+  _globals['_FORWARDCALLBACKREQUEST']._serialized_start=1531
+  _globals['_FORWARDCALLBACKREQUEST']._serialized_end=1632
+  _globals['_FORWARDCALLBACKRESPONSE']._serialized_start=1634
+  _globals['_FORWARDCALLBACKRESPONSE']._serialized_end=1711
+  _globals['_DELIVERYSERVICE']._serialized_start=1714
+  _globals['_DELIVERYSERVICE']._serialized_end=2457
 # @@protoc_insertion_point(module_scope)

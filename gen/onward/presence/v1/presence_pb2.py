@@ -27,7 +27,7 @@ from onward.types.v1 import alarm_pb2 as onward_dot_types_dot_v1_dot_alarm__pb2
 from onward.types.v1 import entry_pb2 as onward_dot_types_dot_v1_dot_entry__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!onward/presence/v1/presence.proto\x12\x12onward.presence.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bonward/types/v1/alarm.proto\x1a\x1bonward/types/v1/entry.proto\"\x0e\n\x0c\x44rainRequest\"#\n\rDrainResponse\x12\x12\n\nat_most_ms\x18\x01 \x01(\r\"Y\n\rReportRequest\x12\x0e\n\x06log_id\x18\x01 \x01(\t\x12\x38\n\npartitions\x18\x02 \x03(\x0b\x32$.onward.presence.v1.PartitionEntries\"]\n\x10PartitionEntries\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\'\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x16.onward.types.v1.Entry\"=\n\x0eReportResponse\x12+\n\x07\x63ursors\x18\x01 \x03(\x0b\x32\x1a.onward.presence.v1.Cursor\"(\n\x06\x43ursor\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0b\n\x03pos\x18\x02 \x01(\x04\"K\n\x0e\x45xplainRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12\r\n\x05limit\x18\x04 \x01(\r\"u\n\x0f\x45xplainResponse\x12-\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1b.onward.presence.v1.Outcome\x12\x33\n\x07\x63lients\x18\x02 \x03(\x0b\x32\".onward.presence.v1.ClientStanding\"\xb4\x03\n\x07Outcome\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x04\x12\x0e\n\x06to_seq\x18\x02 \x01(\x04\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.onward.presence.v1.Outcome.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x17\n\x0fnotification_id\x18\x06 \x01(\t\x12\x35\n\ndeliveries\x18\x07 \x03(\x0b\x32!.onward.presence.v1.DeliveryStory\x12&\n\x02\x61t\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbe\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41\x43KNOWLEDGED\x10\x01\x12\x10\n\x0c\x41NSWERED_FOR\x10\x02\x12\x0b\n\x07PENDING\x10\x03\x12\x08\n\x04HELD\x10\x04\x12\x0c\n\x08NOTIFIED\x10\x05\x12\x0e\n\nSUPPRESSED\x10\x06\x12\n\n\x06\x46\x41ILED\x10\x07\x12\x0b\n\x07UNKNOWN\x10\x08\x12\x10\n\x0cNOT_FOLLOWED\x10\t\x12\r\n\tNOT_FOUND\x10\n\x12\x0b\n\x07NOT_YET\x10\x0b\"\xa4\x01\n\rDeliveryStory\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x32\n\x08\x61ttempts\x18\x04 \x03(\x0b\x32 .onward.presence.v1.AttemptStory\x12*\n\x06\x64ue_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"W\n\x0c\x41ttemptStory\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xde\x01\n\x0e\x43lientStanding\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\x04\x12\r\n\x05\x61\x63ked\x18\x05 \x01(\x04\x12\r\n\x05\x65nded\x18\x06 \x01(\x08\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\x08\x12)\n\x05since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bgrace_until\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"`\n\x12GetPresenceRequest\x12\x11\n\x07subject\x18\x01 \x01(\tH\x00\x12\x0e\n\x04user\x18\x02 \x01(\tH\x00\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x12\n\nafter_user\x18\x04 \x01(\tB\x04\n\x02of\"\xb2\x01\n\x13GetPresenceResponse\x12\x32\n\x07\x63lients\x18\x01 \x03(\x0b\x32!.onward.presence.v1.PresentClient\x12\x0f\n\x07present\x18\x02 \x01(\x04\x12\x0e\n\x06\x61\x62sent\x18\x03 \x01(\x04\x12\x17\n\x0fnext_after_user\x18\x04 \x01(\t\x12-\n\tlast_seen\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"z\n\rPresentClient\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"P\n\x14WatchPresenceRequest\x12\x38\n\x08question\x18\x01 \x01(\x0b\x32&.onward.presence.v1.GetPresenceRequest\"R\n\x15WatchPresenceResponse\x12\x39\n\x08presence\x18\x01 \x01(\x0b\x32\'.onward.presence.v1.GetPresenceResponse\";\n\x18ListGoneEndpointsRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\")\n\x19ListGoneEndpointsResponse\x12\x0c\n\x04uris\x18\x01 \x03(\t\"I\n\x11WatchStoryRequest\x12\x34\n\x08question\x18\x01 \x01(\x0b\x32\".onward.presence.v1.ExplainRequest\"H\n\x12WatchStoryResponse\x12\x32\n\x05story\x18\x01 \x01(\x0b\x32#.onward.presence.v1.ExplainResponse\"\x12\n\x10GetStatusRequest\"\xc6\x03\n\x11GetStatusResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x07\x63ursors\x18\x04 \x03(\x0b\x32\x1a.onward.presence.v1.Cursor\x12\x31\n\x07plugins\x18\x05 \x03(\x0b\x32 .onward.presence.v1.PluginStatus\x12\x44\n\ndeliveries\x18\x06 \x03(\x0b\x32\x30.onward.presence.v1.GetStatusResponse.Deliveries\x12\x11\n\thandovers\x18\x07 \x01(\x04\x12\x0f\n\x07\x66\x61nouts\x18\x08 \x01(\x04\x12\x16\n\x0e\x63lients_online\x18\t \x01(\x04\x12\x18\n\x10\x63lients_in_grace\x18\n \x01(\x04\x12\x17\n\x0f\x63lients_offline\x18\x0b \x01(\x04\x12&\n\x06\x61larms\x18\x0c \x03(\x0b\x32\x16.onward.types.v1.Alarm\x12\x0c\n\x04term\x18\r \x01(\x04\x12\x12\n\npartitions\x18\x0e \x03(\r\x1a*\n\nDeliveries\x12\r\n\x05state\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04J\x04\x08\x02\x10\x03J\x04\x08\x03\x10\x04R\x05ownerR\x05\x65poch\"\xc3\x01\n\x0cPluginStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\x10\n\x08\x63hannels\x18\x04 \x03(\t\x12\x0f\n\x07\x62reaker\x18\x05 \x01(\t\x12\x31\n\rbreaker_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05queue\x18\x07 \x01(\x04\x12\r\n\x05\x63\x61lls\x18\x08 \x01(\r\x12\r\n\x05\x66\x61ult\x18\t \x01(\t2b\n\x0fPresenceService\x12O\n\x06Report\x12!.onward.presence.v1.ReportRequest\x1a\".onward.presence.v1.ReportResponse2\xab\x05\n\x14PresenceQueryService\x12R\n\x07\x45xplain\x12\".onward.presence.v1.ExplainRequest\x1a#.onward.presence.v1.ExplainResponse\x12p\n\x11ListGoneEndpoints\x12,.onward.presence.v1.ListGoneEndpointsRequest\x1a-.onward.presence.v1.ListGoneEndpointsResponse\x12]\n\nWatchStory\x12%.onward.presence.v1.WatchStoryRequest\x1a&.onward.presence.v1.WatchStoryResponse0\x01\x12^\n\x0bGetPresence\x12&.onward.presence.v1.GetPresenceRequest\x1a\'.onward.presence.v1.GetPresenceResponse\x12\x66\n\rWatchPresence\x12(.onward.presence.v1.WatchPresenceRequest\x1a).onward.presence.v1.WatchPresenceResponse0\x01\x12X\n\tGetStatus\x12$.onward.presence.v1.GetStatusRequest\x1a%.onward.presence.v1.GetStatusResponse\x12L\n\x05\x44rain\x12 .onward.presence.v1.DrainRequest\x1a!.onward.presence.v1.DrainResponseBD\n\x16\x64\x65v.onward.presence.v1P\x01Z(onward.dev/onward/presence/v1;presencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!onward/presence/v1/presence.proto\x12\x12onward.presence.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bonward/types/v1/alarm.proto\x1a\x1bonward/types/v1/entry.proto\"\x0e\n\x0c\x44rainRequest\"#\n\rDrainResponse\x12\x12\n\nat_most_ms\x18\x01 \x01(\r\"Y\n\rReportRequest\x12\x0e\n\x06log_id\x18\x01 \x01(\t\x12\x38\n\npartitions\x18\x02 \x03(\x0b\x32$.onward.presence.v1.PartitionEntries\"]\n\x10PartitionEntries\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\'\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x16.onward.types.v1.Entry\"=\n\x0eReportResponse\x12+\n\x07\x63ursors\x18\x01 \x03(\x0b\x32\x1a.onward.presence.v1.Cursor\"(\n\x06\x43ursor\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0b\n\x03pos\x18\x02 \x01(\x04\"K\n\x0e\x45xplainRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x04\x12\r\n\x05limit\x18\x04 \x01(\r\"u\n\x0f\x45xplainResponse\x12-\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1b.onward.presence.v1.Outcome\x12\x33\n\x07\x63lients\x18\x02 \x03(\x0b\x32\".onward.presence.v1.ClientStanding\"\xc2\x03\n\x07Outcome\x12\x10\n\x08\x66rom_seq\x18\x01 \x01(\x04\x12\x0e\n\x06to_seq\x18\x02 \x01(\x04\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.onward.presence.v1.Outcome.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\x17\n\x0fnotification_id\x18\x06 \x01(\t\x12\x35\n\ndeliveries\x18\x07 \x03(\x0b\x32!.onward.presence.v1.DeliveryStory\x12&\n\x02\x61t\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xcc\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x41\x43KNOWLEDGED\x10\x01\x12\x10\n\x0c\x41NSWERED_FOR\x10\x02\x12\x0b\n\x07PENDING\x10\x03\x12\x08\n\x04HELD\x10\x04\x12\x0c\n\x08NOTIFIED\x10\x05\x12\x0e\n\nSUPPRESSED\x10\x06\x12\n\n\x06\x46\x41ILED\x10\x07\x12\x0b\n\x07UNKNOWN\x10\x08\x12\x10\n\x0cNOT_FOLLOWED\x10\t\x12\r\n\tNOT_FOUND\x10\n\x12\x0b\n\x07NOT_YET\x10\x0b\x12\x0c\n\x08\x44\x45\x46\x45RRED\x10\x0c\"\xd8\x01\n\rDeliveryStory\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x32\n\x08\x61ttempts\x18\x04 \x03(\x0b\x32 .onward.presence.v1.AttemptStory\x12*\n\x06\x64ue_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x08receipts\x18\x06 \x03(\x0b\x32 .onward.presence.v1.ReceiptStory\"W\n\x0c\x41ttemptStory\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"T\n\x0cReceiptStory\x12&\n\x02\x61t\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"\xde\x01\n\x0e\x43lientStanding\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x0c\n\x04\x62\x61se\x18\x04 \x01(\x04\x12\r\n\x05\x61\x63ked\x18\x05 \x01(\x04\x12\r\n\x05\x65nded\x18\x06 \x01(\x08\x12\x0e\n\x06\x61\x63tive\x18\x07 \x01(\x08\x12)\n\x05since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bgrace_until\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"`\n\x12GetPresenceRequest\x12\x11\n\x07subject\x18\x01 \x01(\tH\x00\x12\x0e\n\x04user\x18\x02 \x01(\tH\x00\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x12\n\nafter_user\x18\x04 \x01(\tB\x04\n\x02of\"\xb2\x01\n\x13GetPresenceResponse\x12\x32\n\x07\x63lients\x18\x01 \x03(\x0b\x32!.onward.presence.v1.PresentClient\x12\x0f\n\x07present\x18\x02 \x01(\x04\x12\x0e\n\x06\x61\x62sent\x18\x03 \x01(\x04\x12\x17\n\x0fnext_after_user\x18\x04 \x01(\t\x12-\n\tlast_seen\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"z\n\rPresentClient\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"P\n\x14WatchPresenceRequest\x12\x38\n\x08question\x18\x01 \x01(\x0b\x32&.onward.presence.v1.GetPresenceRequest\"R\n\x15WatchPresenceResponse\x12\x39\n\x08presence\x18\x01 \x01(\x0b\x32\'.onward.presence.v1.GetPresenceResponse\";\n\x18ListGoneEndpointsRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x11\n\tclient_id\x18\x02 \x01(\t\")\n\x19ListGoneEndpointsResponse\x12\x0c\n\x04uris\x18\x01 \x03(\t\"I\n\x11WatchStoryRequest\x12\x34\n\x08question\x18\x01 \x01(\x0b\x32\".onward.presence.v1.ExplainRequest\"H\n\x12WatchStoryResponse\x12\x32\n\x05story\x18\x01 \x01(\x0b\x32#.onward.presence.v1.ExplainResponse\"\x12\n\x10GetStatusRequest\"\xc6\x03\n\x11GetStatusResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x07\x63ursors\x18\x04 \x03(\x0b\x32\x1a.onward.presence.v1.Cursor\x12\x31\n\x07plugins\x18\x05 \x03(\x0b\x32 .onward.presence.v1.PluginStatus\x12\x44\n\ndeliveries\x18\x06 \x03(\x0b\x32\x30.onward.presence.v1.GetStatusResponse.Deliveries\x12\x11\n\thandovers\x18\x07 \x01(\x04\x12\x0f\n\x07\x66\x61nouts\x18\x08 \x01(\x04\x12\x16\n\x0e\x63lients_online\x18\t \x01(\x04\x12\x18\n\x10\x63lients_in_grace\x18\n \x01(\x04\x12\x17\n\x0f\x63lients_offline\x18\x0b \x01(\x04\x12&\n\x06\x61larms\x18\x0c \x03(\x0b\x32\x16.onward.types.v1.Alarm\x12\x0c\n\x04term\x18\r \x01(\x04\x12\x12\n\npartitions\x18\x0e \x03(\r\x1a*\n\nDeliveries\x12\r\n\x05state\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04J\x04\x08\x02\x10\x03J\x04\x08\x03\x10\x04R\x05ownerR\x05\x65poch\"\xea\x01\n\x0cPluginStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x11\n\tconnected\x18\x03 \x01(\x08\x12\x10\n\x08\x63hannels\x18\x04 \x03(\t\x12\x0f\n\x07\x62reaker\x18\x05 \x01(\t\x12\x31\n\rbreaker_until\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05queue\x18\x07 \x01(\x04\x12\r\n\x05\x63\x61lls\x18\x08 \x01(\r\x12\r\n\x05\x66\x61ult\x18\t \x01(\t\x12\x0e\n\x06health\x18\n \x01(\t\x12\x15\n\rregistered_as\x18\x0b \x01(\t2b\n\x0fPresenceService\x12O\n\x06Report\x12!.onward.presence.v1.ReportRequest\x1a\".onward.presence.v1.ReportResponse2\xab\x05\n\x14PresenceQueryService\x12R\n\x07\x45xplain\x12\".onward.presence.v1.ExplainRequest\x1a#.onward.presence.v1.ExplainResponse\x12p\n\x11ListGoneEndpoints\x12,.onward.presence.v1.ListGoneEndpointsRequest\x1a-.onward.presence.v1.ListGoneEndpointsResponse\x12]\n\nWatchStory\x12%.onward.presence.v1.WatchStoryRequest\x1a&.onward.presence.v1.WatchStoryResponse0\x01\x12^\n\x0bGetPresence\x12&.onward.presence.v1.GetPresenceRequest\x1a\'.onward.presence.v1.GetPresenceResponse\x12\x66\n\rWatchPresence\x12(.onward.presence.v1.WatchPresenceRequest\x1a).onward.presence.v1.WatchPresenceResponse0\x01\x12X\n\tGetStatus\x12$.onward.presence.v1.GetStatusRequest\x1a%.onward.presence.v1.GetStatusResponse\x12L\n\x05\x44rain\x12 .onward.presence.v1.DrainRequest\x1a!.onward.presence.v1.DrainResponseBD\n\x16\x64\x65v.onward.presence.v1P\x01Z(onward.dev/onward/presence/v1;presencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,43 +52,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXPLAINRESPONSE']._serialized_start=569
   _globals['_EXPLAINRESPONSE']._serialized_end=686
   _globals['_OUTCOME']._serialized_start=689
-  _globals['_OUTCOME']._serialized_end=1125
+  _globals['_OUTCOME']._serialized_end=1139
   _globals['_OUTCOME_STATE']._serialized_start=935
-  _globals['_OUTCOME_STATE']._serialized_end=1125
-  _globals['_DELIVERYSTORY']._serialized_start=1128
-  _globals['_DELIVERYSTORY']._serialized_end=1292
-  _globals['_ATTEMPTSTORY']._serialized_start=1294
-  _globals['_ATTEMPTSTORY']._serialized_end=1381
-  _globals['_CLIENTSTANDING']._serialized_start=1384
-  _globals['_CLIENTSTANDING']._serialized_end=1606
-  _globals['_GETPRESENCEREQUEST']._serialized_start=1608
-  _globals['_GETPRESENCEREQUEST']._serialized_end=1704
-  _globals['_GETPRESENCERESPONSE']._serialized_start=1707
-  _globals['_GETPRESENCERESPONSE']._serialized_end=1885
-  _globals['_PRESENTCLIENT']._serialized_start=1887
-  _globals['_PRESENTCLIENT']._serialized_end=2009
-  _globals['_WATCHPRESENCEREQUEST']._serialized_start=2011
-  _globals['_WATCHPRESENCEREQUEST']._serialized_end=2091
-  _globals['_WATCHPRESENCERESPONSE']._serialized_start=2093
-  _globals['_WATCHPRESENCERESPONSE']._serialized_end=2175
-  _globals['_LISTGONEENDPOINTSREQUEST']._serialized_start=2177
-  _globals['_LISTGONEENDPOINTSREQUEST']._serialized_end=2236
-  _globals['_LISTGONEENDPOINTSRESPONSE']._serialized_start=2238
-  _globals['_LISTGONEENDPOINTSRESPONSE']._serialized_end=2279
-  _globals['_WATCHSTORYREQUEST']._serialized_start=2281
-  _globals['_WATCHSTORYREQUEST']._serialized_end=2354
-  _globals['_WATCHSTORYRESPONSE']._serialized_start=2356
-  _globals['_WATCHSTORYRESPONSE']._serialized_end=2428
-  _globals['_GETSTATUSREQUEST']._serialized_start=2430
-  _globals['_GETSTATUSREQUEST']._serialized_end=2448
-  _globals['_GETSTATUSRESPONSE']._serialized_start=2451
-  _globals['_GETSTATUSRESPONSE']._serialized_end=2905
-  _globals['_GETSTATUSRESPONSE_DELIVERIES']._serialized_start=2837
-  _globals['_GETSTATUSRESPONSE_DELIVERIES']._serialized_end=2879
-  _globals['_PLUGINSTATUS']._serialized_start=2908
-  _globals['_PLUGINSTATUS']._serialized_end=3103
-  _globals['_PRESENCESERVICE']._serialized_start=3105
-  _globals['_PRESENCESERVICE']._serialized_end=3203
-  _globals['_PRESENCEQUERYSERVICE']._serialized_start=3206
-  _globals['_PRESENCEQUERYSERVICE']._serialized_end=3889
+  _globals['_OUTCOME_STATE']._serialized_end=1139
+  _globals['_DELIVERYSTORY']._serialized_start=1142
+  _globals['_DELIVERYSTORY']._serialized_end=1358
+  _globals['_ATTEMPTSTORY']._serialized_start=1360
+  _globals['_ATTEMPTSTORY']._serialized_end=1447
+  _globals['_RECEIPTSTORY']._serialized_start=1449
+  _globals['_RECEIPTSTORY']._serialized_end=1533
+  _globals['_CLIENTSTANDING']._serialized_start=1536
+  _globals['_CLIENTSTANDING']._serialized_end=1758
+  _globals['_GETPRESENCEREQUEST']._serialized_start=1760
+  _globals['_GETPRESENCEREQUEST']._serialized_end=1856
+  _globals['_GETPRESENCERESPONSE']._serialized_start=1859
+  _globals['_GETPRESENCERESPONSE']._serialized_end=2037
+  _globals['_PRESENTCLIENT']._serialized_start=2039
+  _globals['_PRESENTCLIENT']._serialized_end=2161
+  _globals['_WATCHPRESENCEREQUEST']._serialized_start=2163
+  _globals['_WATCHPRESENCEREQUEST']._serialized_end=2243
+  _globals['_WATCHPRESENCERESPONSE']._serialized_start=2245
+  _globals['_WATCHPRESENCERESPONSE']._serialized_end=2327
+  _globals['_LISTGONEENDPOINTSREQUEST']._serialized_start=2329
+  _globals['_LISTGONEENDPOINTSREQUEST']._serialized_end=2388
+  _globals['_LISTGONEENDPOINTSRESPONSE']._serialized_start=2390
+  _globals['_LISTGONEENDPOINTSRESPONSE']._serialized_end=2431
+  _globals['_WATCHSTORYREQUEST']._serialized_start=2433
+  _globals['_WATCHSTORYREQUEST']._serialized_end=2506
+  _globals['_WATCHSTORYRESPONSE']._serialized_start=2508
+  _globals['_WATCHSTORYRESPONSE']._serialized_end=2580
+  _globals['_GETSTATUSREQUEST']._serialized_start=2582
+  _globals['_GETSTATUSREQUEST']._serialized_end=2600
+  _globals['_GETSTATUSRESPONSE']._serialized_start=2603
+  _globals['_GETSTATUSRESPONSE']._serialized_end=3057
+  _globals['_GETSTATUSRESPONSE_DELIVERIES']._serialized_start=2989
+  _globals['_GETSTATUSRESPONSE_DELIVERIES']._serialized_end=3031
+  _globals['_PLUGINSTATUS']._serialized_start=3060
+  _globals['_PLUGINSTATUS']._serialized_end=3294
+  _globals['_PRESENCESERVICE']._serialized_start=3296
+  _globals['_PRESENCESERVICE']._serialized_end=3394
+  _globals['_PRESENCEQUERYSERVICE']._serialized_start=3397
+  _globals['_PRESENCEQUERYSERVICE']._serialized_end=4080
 # @@protoc_insertion_point(module_scope)

@@ -273,6 +273,8 @@ class Outcome(_message.Message):
         """The message is not, or no longer, known."""
         NOT_YET: Outcome._State.ValueType  # 11
         """Presence has not come to it yet."""
+        DEFERRED: Outcome._State.ValueType  # 12
+        """Due to be sent later, for a reason of the user's: quiet hours, a rate cap."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """In short."""
@@ -301,6 +303,8 @@ class Outcome(_message.Message):
     """The message is not, or no longer, known."""
     NOT_YET: Outcome.State.ValueType  # 11
     """Presence has not come to it yet."""
+    DEFERRED: Outcome.State.ValueType  # 12
+    """Due to be sent later, for a reason of the user's: quiet hours, a rate cap."""
 
     FROM_SEQ_FIELD_NUMBER: _builtins.int
     TO_SEQ_FIELD_NUMBER: _builtins.int
@@ -317,7 +321,9 @@ class Outcome(_message.Message):
     state: Global___Outcome.State.ValueType
     """In short."""
     reason: _builtins.str
-    """A word of the decision: UNSUBSCRIBED, PUBLISHER, NO_ENDPOINT, TRIMMED, ACKNOWLEDGED, …; empty if none."""
+    """A word of the decision: UNSUBSCRIBED, PUBLISHER, MUTED, QUIET_HOURS, …; of an acknowledged one
+    LIVE or RECOVERED, as it was received, where that is known. Empty if there is none.
+    """
     text: _builtins.str
     """One English sentence."""
     notification_id: _builtins.str
@@ -361,6 +367,7 @@ class DeliveryStory(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     DUE_AT_FIELD_NUMBER: _builtins.int
+    RECEIPTS_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
     """What the plugin was given, on every try."""
     channel: _builtins.str
@@ -375,6 +382,10 @@ class DeliveryStory(_message.Message):
     def due_at(self) -> _timestamp_pb2.Timestamp:
         """When the next try is due, if one is."""
 
+    @_builtins.property
+    def receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReceiptStory]:
+        """What became known of it beside the answers of the plugin, oldest first."""
+
     def __init__(
         self,
         *,
@@ -383,10 +394,11 @@ class DeliveryStory(_message.Message):
         state: _builtins.str = ...,
         attempts: _abc.Iterable[Global___AttemptStory] | None = ...,
         due_at: _timestamp_pb2.Timestamp | None = ...,
+        receipts: _abc.Iterable[Global___ReceiptStory] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_at", b"due_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "channel", b"channel", "delivery_id", b"delivery_id", "due_at", b"due_at", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "channel", b"channel", "delivery_id", b"delivery_id", "due_at", b"due_at", "receipts", b"receipts", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -423,6 +435,38 @@ class AttemptStory(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttemptStory: _TypeAlias = AttemptStory  # noqa: Y015
+
+@_typing.final
+class ReceiptStory(_message.Message):
+    """What became known of a delivery, mostly after its plugin had answered for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """DELIVERED, OPENED, FAILED, ENDPOINT_GONE, OPTED_OUT."""
+    detail: _builtins.str
+    """The plugin's sentence for operators; no content, no token."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp:
+        """When it happened, by the provider."""
+
+    def __init__(
+        self,
+        *,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        kind: _builtins.str = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "detail", b"detail", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReceiptStory: _TypeAlias = ReceiptStory  # noqa: Y015
 
 @_typing.final
 class ClientStanding(_message.Message):
@@ -822,7 +866,7 @@ class GetStatusResponse(_message.Message):
     clients_in_grace: _builtins.int
     """Clients in their grace."""
     clients_offline: _builtins.int
-    """Clients offline with something to return to."""
+    """Clients offline with something to return to, and users whom a backend has follow something."""
     term: _builtins.int
     """The term in which it works: its lease in etcd; 0 if it has none now."""
     @_builtins.property
@@ -884,6 +928,8 @@ class PluginStatus(_message.Message):
     QUEUE_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
     FAULT_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
+    REGISTERED_AS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, or its address while it has not said one."""
     address: _builtins.str
@@ -898,6 +944,10 @@ class PluginStatus(_message.Message):
     """Notify calls of this replica under way."""
     fault: _builtins.str
     """The last thing it failed with as a whole; empty: nothing since it last worked."""
+    health: _builtins.str
+    """What it says of its health: SERVING, NOT_SERVING; empty: nothing."""
+    registered_as: _builtins.str
+    """The name under which it is registered; empty: it stands in the settings."""
     @_builtins.property
     def channels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The schemes it serves."""
@@ -918,10 +968,12 @@ class PluginStatus(_message.Message):
         queue: _builtins.int = ...,
         calls: _builtins.int = ...,
         fault: _builtins.str = ...,
+        health: _builtins.str = ...,
+        registered_as: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["breaker_until", b"breaker_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "breaker", b"breaker", "breaker_until", b"breaker_until", "calls", b"calls", "channels", b"channels", "connected", b"connected", "fault", b"fault", "name", b"name", "queue", b"queue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "breaker", b"breaker", "breaker_until", b"breaker_until", "calls", b"calls", "channels", b"channels", "connected", b"connected", "fault", b"fault", "health", b"health", "name", b"name", "queue", b"queue", "registered_as", b"registered_as"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -293,7 +293,9 @@ class RegisteredExtension(_message.Message):
     behind: _builtins.int
     """How many happenings it is behind, in all partitions, counted up to 100,000."""
     fault: _builtins.str
-    """The last thing it failed with; empty: nothing since it last took something."""
+    """What is wrong with it, as the replica that answers sees it: that it is not reached, or what a call
+    ended with last; empty: nothing since it last took something.
+    """
     @_builtins.property
     def address(self) -> Global___PluginAddress:
         """Where it is."""

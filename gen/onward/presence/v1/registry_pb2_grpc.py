@@ -104,7 +104,9 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddExtension(self, request, context):
-        """Registers an extension, or changes where it is. A new one is told what happens from now on.
+        """Registers an extension, or changes where it is and what it wants. A new one is told what takes
+        effect after the answer, and perhaps a little of what did before. FAILED_PRECONDITION: there are
+        20 already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,10 @@ class RegistryServiceStub:
     ListExtensions: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListExtensionsRequest, _registry_pb2.ListExtensionsResponse]
     """Extensions, and how far each has come."""
     AddExtension: _grpc.UnaryUnaryMultiCallable[_registry_pb2.AddExtensionRequest, _registry_pb2.AddExtensionResponse]
-    """Registers an extension, or changes where it is. A new one is told what happens from now on."""
+    """Registers an extension, or changes where it is and what it wants. A new one is told what takes
+    effect after the answer, and perhaps a little of what did before. FAILED_PRECONDITION: there are
+    20 already.
+    """
     RemoveExtension: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RemoveExtensionRequest, _registry_pb2.RemoveExtensionResponse]
     """Removes an extension, with its positions."""
 
@@ -66,7 +69,10 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     ListExtensions: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListExtensionsRequest, _registry_pb2.ListExtensionsResponse]  # type: ignore[assignment]
     """Extensions, and how far each has come."""
     AddExtension: _aio.UnaryUnaryMultiCallable[_registry_pb2.AddExtensionRequest, _registry_pb2.AddExtensionResponse]  # type: ignore[assignment]
-    """Registers an extension, or changes where it is. A new one is told what happens from now on."""
+    """Registers an extension, or changes where it is and what it wants. A new one is told what takes
+    effect after the answer, and perhaps a little of what did before. FAILED_PRECONDITION: there are
+    20 already.
+    """
     RemoveExtension: _aio.UnaryUnaryMultiCallable[_registry_pb2.RemoveExtensionRequest, _registry_pb2.RemoveExtensionResponse]  # type: ignore[assignment]
     """Removes an extension, with its positions."""
 
@@ -114,7 +120,10 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.AddExtensionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.AddExtensionResponse, _abc.Awaitable[_registry_pb2.AddExtensionResponse]]:
-        """Registers an extension, or changes where it is. A new one is told what happens from now on."""
+        """Registers an extension, or changes where it is and what it wants. A new one is told what takes
+        effect after the answer, and perhaps a little of what did before. FAILED_PRECONDITION: there are
+        20 already.
+        """
 
     @_abc_1.abstractmethod
     def RemoveExtension(

@@ -95,7 +95,9 @@ class FollowedSubject(_message.Message):
     """The follow begins after this seq."""
     @_builtins.property
     def muted_until(self) -> _timestamp_pb2.Timestamp:
-        """Until when nothing of it is notified; absent: it is not muted."""
+        """Until when nothing of it is notified; absent: it is not muted. 9999-12-31T23:59:59Z: until
+        the mute is ended.
+        """
 
     def __init__(
         self,
@@ -175,8 +177,8 @@ class RemoveFollowsRequest(_message.Message):
     SUBJECTS_FIELD_NUMBER: _builtins.int
     EVERYWHERE_FIELD_NUMBER: _builtins.int
     everywhere: _builtins.bool
-    """True: with every client; the sessions of those online go on receiving until they reconnect.
-    False: only what backends have added.
+    """True: with every client. Those online go on receiving until their sessions end, and a client
+    that subscribes again follows again. False: only what backends have added.
     """
     @_builtins.property
     def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -190,7 +190,9 @@ class UserServiceServicer:
 
     def EraseUser(self, request, context):
         """Forgets a user: external tokens, follows, profile, clients, and the records of notifications.
-        What is being sent at this moment may still arrive. Messages of the user stay in their subjects.
+        What is being sent at this moment may still arrive, and is waited for: UNAVAILABLE if that takes
+        long. Messages of the user stay in their subjects. A client that is online, or comes back, is
+        known again: log it out, and issue no further tokens.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -69,7 +69,9 @@ class UserServiceStub:
     """
     EraseUser: _grpc.UnaryUnaryMultiCallable[_users_pb2.EraseUserRequest, _users_pb2.EraseUserResponse]
     """Forgets a user: external tokens, follows, profile, clients, and the records of notifications.
-    What is being sent at this moment may still arrive. Messages of the user stay in their subjects.
+    What is being sent at this moment may still arrive, and is waited for: UNAVAILABLE if that takes
+    long. Messages of the user stay in their subjects. A client that is online, or comes back, is
+    known again: log it out, and issue no further tokens.
     """
 
 @_typing.type_check_only
@@ -113,7 +115,9 @@ class UserServiceAsyncStub(UserServiceStub):
     """
     EraseUser: _aio.UnaryUnaryMultiCallable[_users_pb2.EraseUserRequest, _users_pb2.EraseUserResponse]  # type: ignore[assignment]
     """Forgets a user: external tokens, follows, profile, clients, and the records of notifications.
-    What is being sent at this moment may still arrive. Messages of the user stay in their subjects.
+    What is being sent at this moment may still arrive, and is waited for: UNAVAILABLE if that takes
+    long. Messages of the user stay in their subjects. A client that is online, or comes back, is
+    known again: log it out, and issue no further tokens.
     """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -226,7 +230,9 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_users_pb2.EraseUserResponse, _abc.Awaitable[_users_pb2.EraseUserResponse]]:
         """Forgets a user: external tokens, follows, profile, clients, and the records of notifications.
-        What is being sent at this moment may still arrive. Messages of the user stay in their subjects.
+        What is being sent at this moment may still arrive, and is waited for: UNAVAILABLE if that takes
+        long. Messages of the user stay in their subjects. A client that is online, or comes back, is
+        known again: log it out, and issue no further tokens.
         """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -50,7 +50,7 @@ class Refusal(_message.Message):
         TOKEN_EXPIRED: Refusal._Code.ValueType  # 7
         """The token was good and has expired. Retry with a new one."""
         CLIENT_ID_INVALID: Refusal._Code.ValueType  # 8
-        """`clientId` is empty, longer than 128 bytes, or has control characters. Final."""
+        """`clientId` is empty, longer than 128 bytes, has control characters, or begins with `@`. Final."""
         STALE_SESSION: Refusal._Code.ValueType  # 9
         """`lastGeneration` is not the generation of the client's newest session; `generation` of the
         refusal is. Retry once with that number.
@@ -124,7 +124,7 @@ class Refusal(_message.Message):
     TOKEN_EXPIRED: Refusal.Code.ValueType  # 7
     """The token was good and has expired. Retry with a new one."""
     CLIENT_ID_INVALID: Refusal.Code.ValueType  # 8
-    """`clientId` is empty, longer than 128 bytes, or has control characters. Final."""
+    """`clientId` is empty, longer than 128 bytes, has control characters, or begins with `@`. Final."""
     STALE_SESSION: Refusal.Code.ValueType  # 9
     """`lastGeneration` is not the generation of the client's newest session; `generation` of the
     refusal is. Retry once with that number.

@@ -1,36 +1,17 @@
 """What plugins say of themselves, and who gets which channel."""
 
-from pathlib import Path
-
-import pytest
 from onward.notifier.v1 import notifier_pb2
 
-from services.chassis.errors import SettingError
-from services.chassis.tls import Certificates, Trust
-from services.presence.plugins import (
+from services.presence.descriptions import (
     Description,
     description_of,
     lane_calls_max,
-    reached_at,
     route,
 )
-from tests.certificates import Authority
-
-SECRET = "a secret of sixteen or more"
 
 
 def plugin(*schemes: str) -> Description:
     return Description("p", dict.fromkeys(schemes, True), 100, 4)
-
-
-def test_a_plugin_without_tls_is_shown_the_secret_alone(tmp_path: Path) -> None:
-    certificates = Certificates(Authority(tmp_path).sign().environ("presence"))
-    both = Trust(SECRET, certificates)
-    assert reached_at("127.0.0.1:1", both) == ("127.0.0.1:1", both)
-    assert reached_at("grpc://127.0.0.1:1", both) == ("127.0.0.1:1", SECRET)
-    assert reached_at("127.0.0.1:1", SECRET) == ("127.0.0.1:1", SECRET)
-    with pytest.raises(SettingError, match=r"grpc://127\.0\.0\.1:1, which is called without TLS"):
-        reached_at("grpc://127.0.0.1:1", Trust("", certificates))
 
 
 def test_an_exact_channel_wins_over_any():
@@ -76,3 +57,26 @@ def test_what_is_no_scheme_is_passed_over_and_the_first_of_many_are_kept():
 
 def test_a_lane_leaves_a_call_to_each_other_lane_of_its_plugin():
     assert [lane_calls_max(4, lanes) for lanes in (1, 2, 3, 4, 9)] == [4, 3, 2, 1, 1]
+
+
+def test_a_plugin_is_used_for_some_of_its_channels_only():
+    response = notifier_pb2.DescribeResponse(
+        channels=[
+            notifier_pb2.Channel(scheme="mailto", repeats_unknown=True),
+            notifier_pb2.Channel(scheme="tel"),
+        ]
+    )
+    some = description_of(response, "host:1", ("tel", "fcm"))
+    assert (some.channels, some.served) == ({"tel": False}, ("mailto", "tel"))
+
+
+def test_a_plugin_for_any_channel_can_be_used_for_some_by_name():
+    response = notifier_pb2.DescribeResponse(
+        channels=[
+            notifier_pb2.Channel(scheme="*", repeats_unknown=True),
+            notifier_pb2.Channel(scheme="tel"),
+        ]
+    )
+    some = description_of(response, "host:1", ("tel", "fcm"))
+    assert some.channels == {"tel": False, "fcm": True}
+    assert route("mailto", [some]) is None

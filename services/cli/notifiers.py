@@ -1,0 +1,166 @@
+"""`onward notifiers list|add|remove`: the plugins that send notifications.
+
+By plain HTTP, through any edge; for administrators.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+import typer
+from onward_sdk import Api
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from services.cli import options
+from services.cli.outcome import run
+from services.cli.output import print_json, printable
+
+Name = Annotated[str, typer.Argument(help="Under which it is registered: a-z, 0-9 and -.")]
+
+# How long `add` waits for presence to reach what was added, and how often it looks.
+_REACHED_S: Final = 3.0
+_LOOK_S: Final = 0.2
+
+
+def notifiers_list(
+    url: options.Url = options.DEFAULT_URL,
+    token: options.Token = "",
+    json: options.Json = False,
+) -> None:
+    """List them: where each is, what it serves, and how it is."""
+
+    async def ask() -> None:
+        async with Api(url, token=token) as api:
+            found = await api.notifiers()
+        if json:
+            for one in found:
+                print_json({"event": "notifier", **one})
+        else:
+            _show(found)
+
+    run(ask())
+
+
+def notifiers_add(
+    name: Name,
+    address: Annotated[str, typer.Argument(help="host:port of its gRPC server.")],
+    channels: Annotated[
+        str,
+        typer.Option(
+            "--channels",
+            help="Channels that it is used for, parted by commas, as in mailto,tel. Without it: "
+            "all that it serves.",
+            show_default=False,
+        ),
+    ] = "",
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", help="Call it without TLS, with the shared secret, in any case."),
+    ] = False,
+    server_name: Annotated[
+        str,
+        typer.Option(
+            "--server-name", help="In its certificate, if not its host.", show_default=False
+        ),
+    ] = "",
+    url: options.Url = options.DEFAULT_URL,
+    token: options.Token = "",
+    json: options.Json = False,
+) -> None:
+    """Register one, or change it. It is used at once, and gets what waits for its channels."""
+
+    async def ask() -> None:
+        async with Api(url, token=token) as api:
+            await api.add_notifier(
+                name,
+                address,
+                channels=[one.strip() for one in channels.split(",") if one.strip()],
+                plain=plain,
+                server_name=server_name,
+            )
+            found = await _reached(api, name, address)
+        if json:
+            told = {"connected": found.get("connected") is True, "served": found.get("served", [])}
+            print_json({"event": "added", "name": name, **told})
+        else:
+            typer.echo(f"{printable(name)} is registered at {printable(address)}{_how(found)}")
+
+    run(ask())
+
+
+def notifiers_remove(
+    name: Name,
+    url: options.Url = options.DEFAULT_URL,
+    token: options.Token = "",
+    json: options.Json = False,
+) -> None:
+    """Remove one. Calls under way end; what waits for it waits for another."""
+
+    async def ask() -> None:
+        async with Api(url, token=token) as api:
+            removed = await api.remove_notifier(name)
+        if json:
+            print_json({"event": "removed", "name": name, "removed": removed})
+        elif removed:
+            typer.echo(f"{printable(name)} is registered no more")
+        else:
+            typer.echo(f"no notifier is registered as {printable(name)}")
+
+    run(ask())
+
+
+async def _reached(api: Api, name: str, address: str) -> Mapping[str, Any]:
+    """How the notifier stands once presence reaches it, or after a while."""
+    found: Mapping[str, Any] = {}
+    for _ in range(int(_REACHED_S / _LOOK_S)):
+        for one in await api.notifiers():
+            if (one.get("name"), one.get("address")) == (name, address):
+                found = one
+        if found.get("connected"):
+            break
+        await asyncio.sleep(_LOOK_S)
+    return found
+
+
+def _how(found: Mapping[str, Any]) -> str:
+    if not found.get("connected"):
+        return "; it is not reached yet, see whether it runs there"
+    served = ", ".join(printable(str(one)) for one in found.get("served") or ())
+    if found.get("health") == "NOT_SERVING":
+        return f", and serves {served}, but says that it is unable to now"
+    return f", and serves {served}"
+
+
+def _show(found: Sequence[Mapping[str, Any]]) -> None:
+    console = Console(highlight=False)
+    if not found:
+        console.print("No notifier is registered, and none is in the settings.")
+        return
+    table = Table(title="Notifiers", title_justify="left")
+    for column in ("Name", "Address", "Used for", "Serves", "State"):
+        table.add_column(column)
+    for one in found:
+        name = "(settings)" if one.get("ofSettings") else printable(str(one.get("name", "")))
+        address = printable(str(one.get("address", ""))) + (" (no TLS)" if one.get("plain") else "")
+        table.add_row(
+            Text(name, style="dim" if one.get("ofSettings") else ""),
+            Text(address),
+            Text(_listed(one.get("channels")) or "all"),
+            Text(_listed(one.get("served"))),
+            _state(one),
+        )
+    console.print(table)
+
+
+def _listed(words: Any) -> str:
+    return ", ".join(printable(str(one)) for one in words or ())
+
+
+def _state(one: Mapping[str, Any]) -> Text:
+    if not one.get("connected"):
+        return Text("not connected", style="red")
+    if one.get("health") == "NOT_SERVING":
+        return Text("not serving", style="red")
+    return Text("works", style="green")

@@ -1,0 +1,79 @@
+"""What plugins say of themselves, within our bounds, and who gets a channel. Pure.
+
+Knows the answer to Describe. Must not know connections, breakers or deliveries. To drive it:
+`description_of(answer, …)` at every connection, `route(scheme, descriptions)` for each channel.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from onward.notifier.v1 import notifier_pb2
+
+ANY = "*"
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}|\*")
+NAME = re.compile("[a-z0-9-]{1,40}")
+_BATCH_DEFAULT, _BATCH_MAX = 100, 1_000
+_CONCURRENCY_DEFAULT, _CONCURRENCY_MAX = 4, 64
+# Of one plugin; what it names beyond them is passed over.
+CHANNELS_MAX = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a plugin said of itself, within our bounds."""
+
+    name: str
+    # Channel to whether it repeats deliveries of unknown outcome; those that it is used for.
+    channels: Mapping[str, bool]
+    batch_max: int
+    concurrency_max: int
+    # Whether it takes HTTP requests of its provider.
+    callbacks: bool = False
+    # All channels that it named.
+    served: Sequence[str] = ()
+
+    def repeats_unknown(self, scheme: str) -> bool:
+        """Whether a delivery of unknown outcome on this channel may be sent again."""
+        return self.channels.get(scheme, self.channels.get(ANY, False))
+
+
+def description_of(
+    response: notifier_pb2.DescribeResponse, address: str, only: Collection[str] = ()
+) -> Description:
+    """Reads a plugin's answer; what is missing or out of its range becomes the default or bound.
+
+    `only`: the channels that it is to be used for, if it serves them, by name or as any; empty: all
+    that it serves.
+    """
+    named = [(channel.scheme.lower(), channel.repeats_unknown) for channel in response.channels]
+    served = dict(reversed([one for one in named if SCHEME.fullmatch(one[0])][:CHANNELS_MAX]))
+    return Description(
+        name=response.name if NAME.fullmatch(response.name) else address,
+        channels={
+            scheme: served.get(scheme, served.get(ANY, False))
+            for scheme in only or served
+            if scheme in served or ANY in served
+        },
+        batch_max=min(response.batch_max or _BATCH_DEFAULT, _BATCH_MAX),
+        concurrency_max=min(response.concurrency_max or _CONCURRENCY_DEFAULT, _CONCURRENCY_MAX),
+        callbacks=response.callbacks,
+        served=tuple(sorted(served)),
+    )
+
+
+def route(scheme: str, descriptions: Sequence[Description | None]) -> tuple[int, str] | None:
+    """Which plugin, by its place in the list, serves a scheme, and as which of its channels.
+
+    A plugin that names the scheme wins over one for any; of equals, the first. None: none does.
+    """
+    for wanted in (scheme, ANY):
+        for place, description in enumerate(descriptions):
+            if description is not None and wanted in description.channels:
+                return place, wanted
+    return None
+
+
+def lane_calls_max(calls_max: int, lanes: int) -> int:
+    """How many calls one lane of a plugin may have: all but one for each of the others."""
+    return max(1, calls_max - (lanes - 1))

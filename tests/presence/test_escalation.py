@@ -1,0 +1,54 @@
+"""When a further channel of an escalation is used."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.presence.escalation import hastened, is_settled
+from services.presence.notifications import Delivery, DeliveryState
+
+NOW = 100.0
+
+
+def one(step: int, state=DeliveryState.PENDING, due_at: float | None = 500.0, **more) -> Delivery:
+    due_at = due_at if state in (DeliveryState.PENDING, DeliveryState.RETRY) else None
+    made = Delivery(f"{step}", "n", "ann", "/a", f"s{step}:x", state, due_at, 9_000.0, step=step)
+    return replace(made, **more)
+
+
+def test_a_receipt_of_a_former_step_settles_a_later_one():
+    assert is_settled(one(1), [one(0, DeliveryState.DELIVERED), one(1)])
+    assert not is_settled(one(1), [one(0, DeliveryState.ACCEPTED), one(1)])
+    assert not is_settled(one(0), [one(0), one(1, DeliveryState.DELIVERED)])
+
+
+@pytest.mark.parametrize(
+    "state",
+    [DeliveryState.FAILED, DeliveryState.DEAD, DeliveryState.EXPIRED, DeliveryState.CANCELLED],
+)
+def test_where_nothing_was_sent_the_next_step_is_due_at_once(state):
+    first = [one(0, state), replace(one(0, state), id="0b")]
+    assert hastened([*first, one(1), one(2)], NOW) == [one(1, due_at=NOW)]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [DeliveryState.ACCEPTED, DeliveryState.DELIVERED, DeliveryState.UNKNOWN, DeliveryState.SENDING],
+)
+def test_what_may_have_arrived_is_given_its_time(state):
+    assert (
+        hastened([one(0, state), replace(one(0, DeliveryState.DEAD), id="0b"), one(1)], NOW) == []
+    )
+
+
+def test_what_is_still_to_be_tried_is_given_its_time():
+    assert hastened([one(0, DeliveryState.RETRY, attempts=1), one(1)], NOW) == []
+
+
+@pytest.mark.parametrize("waits", [{"held": True}, {"reason": "QUIET_HOURS"}, {"attempts": 1}])
+def test_what_waits_for_another_reason_goes_on_waiting(waits):
+    assert hastened([one(0, DeliveryState.DEAD), one(1, **waits)], NOW) == []
+
+
+def test_the_last_step_has_no_next():
+    assert hastened([one(0, DeliveryState.DEAD)], NOW) == []

@@ -1,0 +1,221 @@
+"""What a routing file makes of messages, through a whole presence service and real plugins."""
+
+from collections import Counter
+
+import pytest
+
+from services.presence.state import Standing
+from tests.presence.stage import Client, FakePlugin, Stage, staged
+from tests.waiting import until
+
+MAIL, PHONE = "mailto:ann@example.org", "tel:+491700000000"
+LOUD = """
+routes:
+  - {subject: /always/*, policy: always}
+  - {subject: /own/*, policy: endpoint}
+"""
+
+
+def routing(tmp_path, text: str) -> dict[str, str]:
+    path = tmp_path / "routing.yaml"
+    path.write_text(text)
+    return {"routing": str(path)}
+
+
+def both() -> FakePlugin:
+    return FakePlugin(mailto=True, tel=True)
+
+
+def sent(plugin: FakePlugin) -> Counter[tuple[str, str, int]]:
+    """What was handed over: (user, endpoint, last seq)."""
+    return Counter((one.user, one.endpoint, one.last_seq) for one in plugin.deliveries)
+
+
+async def nothing_open(stage: Stage) -> bool:
+    def is_done(tx) -> bool:
+        busy = {"pending", "held", "retry", "sending"} & set(tx.counts().deliveries)
+        return not busy and not tx.open_handovers(1) and not tx.open_fanouts(1)
+
+    return await stage.store.read(is_done)
+
+
+def test_always_tells_those_online_and_those_who_have_it_once(run, tmp_path, store_settings):
+    async def claim():
+        plugin = both()
+        files = routing(tmp_path, LOUD)
+        async with staged(tmp_path, plugin, **files, **store_settings) as stage:
+            ann, carl, bob = (Client(stage.log, name) for name in ("ann", "carl", "bob"))
+            ann.connect("/always/1", endpoints=[MAIL])
+            carl.connect("/always/1", endpoints=["mailto:carl@example.org"])
+            bob.connect("/always/1", endpoints=["mailto:bob@example.org"])
+            await stage.report()
+            stage.log.publish("/always/1", "to all")
+            stage.log.mark("/always/1", 7, 2)
+            await stage.report()
+            await until(lambda: len(plugin.deliveries) == 2)
+            # Whoever goes later is not told again.
+            ann.disconnect()
+            carl.disconnect()
+            await stage.report()
+            await until(lambda: nothing_open(stage))
+            assert sent(plugin) == {
+                ("ann", MAIL, 1): 1,
+                ("carl", "mailto:carl@example.org", 1): 1,
+            }
+            assert await stage.states("bob", "/always/1") == ["SUPPRESSED"]
+
+    run(claim())
+
+
+@pytest.mark.parametrize("pages", [2, 200])
+def test_always_reaches_a_crowd_larger_than_one_page(run, tmp_path, store_settings, pages):
+    async def claim():
+        plugin = both()
+        files = routing(tmp_path, LOUD)
+        async with staged(
+            tmp_path, plugin, fanout_users_max=pages, **files, **store_settings
+        ) as stage:
+            for number in range(7):
+                fan = Client(stage.log, f"fan{number}")
+                fan.connect("/always/1", endpoints=[f"mailto:fan{number}@example.org"])
+                if number % 2:
+                    fan.disconnect()
+            await stage.report()
+            stage.log.publish("/always/1", "to all")
+            await stage.report()
+            await until(lambda: len(plugin.deliveries) >= 7)
+            await until(lambda: nothing_open(stage))
+            assert set(sent(plugin).values()) == {1}
+            assert len(sent(plugin)) == 7
+
+    run(claim())
+
+
+def test_who_is_found_following_only_after_the_message_is_told_of_it(run, tmp_path, store_settings):
+    async def claim():
+        plugin = both()
+        files = routing(tmp_path, LOUD)
+        async with staged(tmp_path, plugin, **files, **store_settings) as stage:
+            stage.log.publish("/always/1", "before the follow took effect")
+            await stage.report()
+            ann = Client(stage.log, "ann")
+            ann.connect("/always/1", start=0, endpoints=[MAIL])
+            await stage.report()
+            await until(lambda: sent(plugin) == {("ann", MAIL, 1): 1})
+
+    run(claim())
+
+
+def test_an_endpoint_is_silenced_by_its_own_clients_alone(run, tmp_path, store_settings):
+    async def claim():
+        plugin = both()
+        files = routing(tmp_path, LOUD)
+        async with staged(tmp_path, plugin, collapse_s=0.0, **files, **store_settings) as stage:
+            desktop, phone = Client(stage.log, "ann", "desktop"), Client(stage.log, "ann", "phone")
+            desktop.connect("/own/1", endpoints=[MAIL])
+            phone.connect("/own/1", endpoints=[PHONE])
+            await stage.report()
+            phone.disconnect()
+            await stage.report()
+            await until(lambda: offline(stage, "ann", "phone"))
+            stage.log.publish("/own/1", "ring")
+            await stage.report()
+            await until(lambda: sent(plugin) == {("ann", PHONE, 1): 1})
+            stage.log.mark("/own/1", 7, 2)
+            await stage.report()
+            await until(lambda: nothing_open(stage))
+            assert sent(plugin) == {("ann", PHONE, 1): 1}, "the desktop has it, and is not told"
+            stage.log.publish("/own/1", "both are away")
+            desktop.disconnect()
+            await stage.report()
+            await until(lambda: ("ann", MAIL, 2) in sent(plugin))
+
+    run(claim())
+
+
+async def offline(stage: Stage, user: str, client: str) -> bool:
+    state_now = await stage.store.read(lambda tx: tx.load_user(user))
+    return state_now.registers[client].standing is Standing.OFFLINE
+
+
+def test_what_the_publisher_says_of_expiry_and_urgency_holds(run, tmp_path, store_settings):
+    async def claim():
+        plugin = both()
+        async with staged(tmp_path, plugin, **store_settings) as stage:
+            ann = Client(stage.log, "ann")
+            ann.connect("/a", endpoints=[MAIL])
+            ann.disconnect()
+            await stage.report()
+            await until(lambda: offline(stage, "ann", "ann-1"))
+            stage.log.publish("/a", "first")
+            await stage.report()
+            await until(lambda: len(plugin.deliveries) == 1)
+            stage.log.publish("/a", "waits, since one was just sent")
+            stage.log.publish("/a", "too late", expires_at="2001-01-01T00:00:00Z")
+            stage.log.publish("/a", "now", priority="urgent")
+            await stage.report()
+            await until(lambda: len(plugin.deliveries) == 2)
+            assert [one.last_seq for one in plugin.deliveries] == [1, 4]
+            assert await stage.states("ann", "/a") == [
+                "NOTIFIED",
+                "PENDING",
+                "SUPPRESSED",
+                "NOTIFIED",
+            ]
+
+    run(claim())
+
+
+def test_an_idle_client_silences_nothing_and_one_that_is_looked_at_again_does(
+    run, tmp_path, store_settings
+):
+    async def claim():
+        plugin = both()
+        async with staged(
+            tmp_path, plugin, away_after_s=0.05, collapse_s=0.0, **store_settings
+        ) as stage:
+            ann = Client(stage.log, "ann")
+            ann.connect("/a", endpoints=[MAIL])
+            ann.set_activity(False)
+            await stage.report()
+
+            async def is_away() -> bool:
+                state_now = await stage.store.read(lambda tx: tx.load_user("ann"))
+                return state_now.registers["ann-1"].away
+
+            await until(is_away)
+            stage.log.publish("/a", "nobody looks")
+            await stage.report()
+            await until(lambda: sent(plugin) == {("ann", MAIL, 1): 1})
+            ann.set_activity(True)
+            stage.log.publish("/a", "somebody looks")
+            stage.log.mark("/a", 7, 2)
+            await stage.report()
+            await until(lambda: nothing_open(stage))
+            assert sent(plugin) == {("ann", MAIL, 1): 1}
+
+    run(claim())
+
+
+def test_the_crowd_of_a_dead_edge_has_the_time_to_return(run, tmp_path, store_settings):
+    async def claim():
+        async with staged(
+            tmp_path, returns_per_s=0.5, grace_dead_edge_s=1.0, **store_settings
+        ) as stage:
+            for number in range(10):
+                Client(stage.log, f"fan{number}").connect("/a")
+            await stage.report()
+            before = await stage.store.read(lambda tx: tx.now())
+            stage.live_edges.clear()
+            stage.workers.sweep_soon()
+            await until(lambda: all_in_grace(stage, 10))
+            ends = await stage.store.read(lambda tx: tx.next_grace())
+            assert ends is not None
+            assert ends >= before + 1.0 + 10 / 0.5
+
+    run(claim())
+
+
+async def all_in_grace(stage: Stage, count: int) -> bool:
+    counts = await stage.store.read(lambda tx: tx.counts())
+    return counts.clients_in_grace == count
