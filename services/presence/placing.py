@@ -111,6 +111,7 @@ def _deliveries(notification: Notification, arrival: Arrival) -> tuple[Delivery,
     step_of = {uri: plan.step_of(scheme_of(uri)) or 0 for uri in arrival.uris}
     # Steps for which the user has no endpoint are not waited for.
     places = {step: place for place, step in enumerate(sorted(set(step_of.values())))}
+    held_back = arrival.not_before == notification.due_at
     return tuple(
         Delivery(
             id=delivery_id(notification.id, uri),
@@ -123,7 +124,8 @@ def _deliveries(notification: Notification, arrival: Arrival) -> tuple[Delivery,
             expires_at=notification.expires_at,
             step=places[step_of[uri]],
             rank=rank_of(plan.priority, arrival.bulk),
-            reason=QUIET_HOURS if arrival.not_before == notification.due_at else "",
+            # A further step waits for the one before it, and not once that has ended unsent.
+            reason=QUIET_HOURS if not places[step_of[uri]] and held_back else "",
         )
         for uri in arrival.uris
     )

@@ -15,6 +15,7 @@ Records:
         cursor(partition, pos)    wish(user, wish)    revoked(user, subjects)
         decided(user, subject, first, last, notification, reason)
         taken_out(user, subject, last, notification, reason)
+        undecided(user, subject, last, reason): the decision is put aside for another one
         notification(id, user, subject, first)
         delivery(id, notification, user, subject, uri, state, due_at, reason, attempts, held, step)
         claimed(delivery, attempt)    outcome(delivery, attempt, outcome)
@@ -171,6 +172,8 @@ class Judge:
             elif kind == "decided":
                 self._catch_up(values[1], values[3])
                 self._decided(*values)
+            elif kind == "undecided":
+                self._undecided(*values)
             elif kind == "taken_out":
                 self._taken_out(*values)
             else:
@@ -283,6 +286,14 @@ class Judge:
             right = False
         if not right:
             self.break_("N1", f"{what} was suppressed, as {reason}")
+
+    def _undecided(self, user: str, subject: str, last: int, reason: str) -> None:
+        """Only the end of a follow can have been too early: another one that has the message began,
+        and presence had not come to it yet."""
+        rows = self.rows[user, subject]
+        rows[:] = [row for row in rows if row.last != last]
+        if reason != "UNSUBSCRIBED" or not self.people.is_followed(user, subject, last):
+            self.break_("N1", f"{last} of {subject} for {user} is not decided as {reason} any more")
 
     def _taken_out(
         self, user: str, subject: str, last: int, notification: str, reason: str

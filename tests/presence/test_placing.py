@@ -175,3 +175,16 @@ def test_room_that_nobody_behind_wants_is_used():
 
 def test_a_room_of_one_goes_to_the_lowest_rank():
     assert ids(in_turn(ranked(0, 1, 1, 1), 1)) == ["1/0"]
+
+
+def test_quiet_hours_hold_back_the_first_step_and_later_ones_wait_for_it():
+    """So that they do not wait any more once it has ended with nothing sent."""
+    plan = Plan(steps=(("fcm",), ("mailto",)), escalate_s=60)
+    arrival = Arrival(
+        "log", "ann", "/a", 1, ("fcm:1", "mailto:ann"), plan=plan, not_before=NOW + 500
+    )
+    placed = place(arrival, None, None, NOW, Limits())
+    assert isinstance(placed, Begin)
+    first, second = placed.deliveries
+    assert (first.due_at, first.reason) == (NOW + 500, "QUIET_HOURS")
+    assert (second.due_at, second.reason) == (NOW + 560, "")
