@@ -96,9 +96,14 @@ class Change:
         return self._follows[key]
 
     def hand_over(self, key: FollowKey) -> None:
-        """Has the follow's backlog decided, from what is acknowledged on."""
-        before = self._handovers.get(key)
-        handover = Handover(key, self._follows[key].acked, before.run + 1 if before else 1)
+        """Has the follow's backlog decided, from what is acknowledged on; or from where a handover
+        that is under way has come to, which may owe messages that nothing silences."""
+        before, acked = self._handovers.get(key), self._follows[key].acked
+        handover = (
+            Handover(key, min(before.after, acked), before.run + 1)
+            if before
+            else Handover(key, acked, 1)
+        )
         self._handovers[key] = handover
         self.effects.append(PutHandover(handover))
         self.effects.append(Wake(key.subject))

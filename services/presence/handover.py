@@ -64,8 +64,10 @@ def is_due(state: UserState, message: Message, policy: Policy = Policy.USER) -> 
 
 
 def read_after(state: UserState, row: Handover) -> int:
-    """Where the backlog begins: the seq after which to read the subject's log."""
-    return max(row.after, state.follows[row.key].acked)
+    """Where the backlog begins: the seq after which to read the subject's log. What was
+    acknowledged since the row was written is read too: under some policies it is due all the same.
+    """
+    return row.after
 
 
 def decide_backlog(

@@ -7,6 +7,7 @@ lease, another takes what it held. A term that was closed by others ends, and an
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -89,19 +90,15 @@ class Replica:
     async def take(self, epochs: Mapping[int, int]) -> None:
         """Claim these partitions."""
         try:
-            taken = await self.store.claim(epochs)
+            await self.store.claim(epochs)
         except Fault:
             return
-        self._scene.cast.taken(self, taken)
         self.workers.taken()
 
     async def let_go(self, partitions: list[int]) -> None:
         """Release them, so that who takes them need not close this term."""
-        try:
+        with suppress(Fault):
             await self.store.release(partitions)
-        except Fault:
-            return
-        self._scene.cast.released(partitions)
 
 
 class Cast:
@@ -110,8 +107,6 @@ class Cast:
     def __init__(self, scene: Any, random: Random, settings: Mapping[str, Settings]) -> None:
         self.replicas: dict[str, Replica | None] = dict.fromkeys(REPLICAS)
         self.lives: list[Replica] = []
-        self.holders: dict[int, str] = {}
-        self._names: dict[int, str] = {}  # by partition: who shall have it
         self._asked_at: dict[int, float] = {}
         self._scene = scene
         self._random = random
@@ -163,29 +158,24 @@ class Cast:
         replica = self.replicas.get(name)
         return replica is not None and replica.works and replica.term == term
 
-    def taken(self, replica: Replica, partitions: frozenset[int]) -> None:
-        for partition in partitions:
-            self.holders[partition] = replica.address
-
-    def released(self, partitions: list[int]) -> None:
-        for partition in partitions:
-            self.holders.pop(partition, None)
-
     def addresses(self) -> dict[int, str]:
-        """Who holds each partition now."""
-        return {
-            partition: address
-            for partition, address in self.holders.items()
-            if any(one.address == address for one in self.replicas.values() if one is not None)
-        }
+        """Who holds each partition, as a coordinator would find it."""
+        found = {}
+        for partition in range(PARTITIONS):
+            replica = self.holder(partition)
+            if replica is not None:
+                found[partition] = replica.address
+        return found
 
     def holder(self, partition: int = 0) -> Replica | None:
-        """The replica that holds a partition and runs."""
-        address = self.holders.get(partition)
-        for one in self.replicas.values():
-            if one is not None and one.address == address and not one.process.halted:
-                return one if one.term and partition in one.store.mine.partitions else None
-        return None
+        """The replica that holds a partition and runs; of several, who began its term last."""
+        there = [
+            one
+            for one in self.replicas.values()
+            if one is not None and one.term and not one.process.halted
+            if partition in one.store.mine.partitions
+        ]
+        return max(there, key=lambda one: one.term, default=None)
 
     async def _divide(self) -> None:
         """Give partitions to those who work; what a living one has it lets go first, mostly."""

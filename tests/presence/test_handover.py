@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.presence import events, handover
+from services.presence.plan import Policy
 from services.presence.state import (
     DropFollow,
     DropHandover,
@@ -178,3 +179,33 @@ def test_revoking_one_subject_suppresses_what_was_left_of_it() -> None:
     row = ann.state.handovers[KEY]
     effects = handover.decide_backlog(ann.state, row, messages(7), floor=0, last=True)
     assert effects == [Suppress("/s", 7, 7, Reason.UNSUBSCRIBED), DropHandover(KEY)]
+
+
+def new_follow() -> Ann:
+    """A client follows /s after 5; the log has 6 and 7, which nobody has decided."""
+    ann = Ann()
+    effects = ann.take(connected("a", 1, {"/s": 5}))
+    ann.apply(handover.backlog_of_new_follows(effects, ann.pos))
+    return ann
+
+
+def test_what_is_acknowledged_before_a_new_follow_is_handed_over_is_due_all_the_same() -> None:
+    """Under a policy for which that silences nothing; live, nobody had followed it."""
+    ann = new_follow()
+    ann.take(connected("a", 2, {"/s": 7}))
+    [row] = ann.state.handovers.values()
+    assert handover.read_after(ann.state, row) == 5
+    due = [Notify("/s", 6, 60), Notify("/s", 7, 70)]
+    for policy, effects in ((Policy.ALWAYS, due), (Policy.USER, [])):
+        found = handover.decide_backlog(
+            ann.state, row, messages(6, 7), 0, True, lambda _, policy=policy: policy
+        )
+        assert found == [*effects, DropHandover(row.key)]
+
+
+def test_a_handover_under_way_is_not_moved_on_by_another_end() -> None:
+    ann = new_follow()
+    ann.take(disconnected("a", 1, {"/s": 7}))
+    ann.end_graces()
+    [row] = ann.state.handovers.values()
+    assert (row.after, row.run) == (5, 2)
