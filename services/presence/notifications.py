@@ -14,8 +14,9 @@ Rules: ids depend on the log, the user, the subject and the first message alone,
 every process carries the same. Nothing here deletes an endpoint for a fault of the plugin.
 
 Knows the rules and the limits. Must not know stores, plugins, where a notification begins
-(`placing`) or whether the user may be sent anything now (`sending`, `decision`). To drive it: call a function with rows and `now`, write its
-effects in one transaction. Times are seconds of the store's clock.
+(`placing`) or whether the user may be sent anything now (`sending`, `decision`). To drive it: call
+a function with rows and `now`, write its effects in one transaction. Times are seconds of the
+store's clock.
 """
 
 from dataclasses import dataclass, replace
