@@ -82,11 +82,18 @@ class EndpointRows(Rows):
 
     def _cancel_deliveries(self, user: str, uri: str, reason: str) -> None:
         self.touch([user])
-        self.db.execute(
+        cancelled = self.db.rows(
             "UPDATE deliveries SET state = 'cancelled', due_at = NULL, held = 0, reason = ?"
-            " WHERE user = ? AND uri = ? AND due_at IS NOT NULL",
+            " WHERE user = ? AND uri = ? AND due_at IS NOT NULL RETURNING notification_id",
             (reason, user, uri),
         )
+        if cancelled:
+            # Further steps need not wait for this one; their claim looks whether for another.
+            self.db.execute(
+                "UPDATE deliveries SET due_at = ? WHERE notification_id IN"
+                " (SELECT value FROM each_text(?)) AND step > 0 AND due_at > ? AND attempts = 0",
+                (self.now(), listed(row[0] for row in cancelled), self.now()),
+            )
 
     def gone_endpoints(self, user: str, client_id: str) -> Sequence[str]:
         rows = self.db.rows(
