@@ -157,10 +157,9 @@ def ended(attempt: Attempt, answer: Answer, now: float) -> Attempt:
     )
 
 
-def write(tx: Transaction, effects: Sequence[Effect]) -> None:
+def write(tx: Transaction, effects: Sequence[Effect], recording: Recording) -> None:
     """Write what `notifications.settle` returned."""
     tx.put_deliveries([one.delivery for one in effects if isinstance(one, PutDelivery)])
-    recording = Recording(tx)
     for effect in effects:
         match effect:
             case PutDelivery():
@@ -170,7 +169,6 @@ def write(tx: Transaction, effects: Sequence[Effect]) -> None:
                     recording.gone(user, uri)
             case OptOut(user, uri):
                 tx.opt_out(user, uri)
-    recording.write()
 
 
 def kept_text(text: str) -> str:

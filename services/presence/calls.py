@@ -33,6 +33,7 @@ from services.presence.notifications import (
     settle,
 )
 from services.presence.plugins import Lane
+from services.presence.recording import Recording
 from services.presence.render_worker import Failure
 from services.presence.rendering import Asked, Rendering
 from services.presence.store import Attempt, Store, Transaction
@@ -89,12 +90,18 @@ class Caller:
     async def read(
         self, lane: Lane, batch: Sequence[tuple[Delivery, Sequence[Span]]]
     ) -> dict[str, Sequence[entry_pb2.Message]]:
-        """The newest messages of each delivery, by its id; those beyond one call's bytes are left
-        out. Raises Unavailable, LogReplaced."""
+        """The newest messages of each delivery, by its id; those beyond one call's bytes, and those
+        behind one that cannot be read, are left out. Raises Unavailable, LogReplaced for the
+        first."""
         found: dict[str, Sequence[entry_pb2.Message]] = {}
         room = self._batch_bytes(lane)
         for delivery, spans in batch:
-            messages = await self._contents.newest(delivery.subject, spans)
+            try:
+                messages = await self._contents.newest(delivery.subject, spans)
+            except Fault:
+                if not found:
+                    raise
+                break
             room -= sum(message.ByteSize() for message in messages)
             if found and room < 0:
                 break
@@ -244,7 +251,9 @@ class Caller:
                 settled = settle(one.delivery, answer, now, chances[own_id], self._limits, works)
                 effects += receipts.after_answer(settled, words.get(own_id, ""))
                 attempts.append(answers.ended(one.attempt, answer, now))
-            answers.write(tx, effects)
+            recording = Recording(tx)
+            answers.write(tx, effects, recording)
+            recording.write()
             tx.put_attempts(attempts)
             _go_on(tx, claimed, effects)
             return any(

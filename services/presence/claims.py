@@ -13,7 +13,7 @@ from services.presence import metrics
 from services.presence.cover import first_unacknowledged, voices
 from services.presence.decision import Later, Suppressed, recheck
 from services.presence.entitlement import Judged, entitled
-from services.presence.escalation import hastened, is_settled
+from services.presence.escalation import hastened, is_settled, postponed, wait_until
 from services.presence.notifications import (
     NOTHING_SENT,
     Delivery,
@@ -29,6 +29,7 @@ from services.presence.notifications import (
 from services.presence.plan import DEFAULT_PLAN, Plan, Policy, Priority
 from services.presence.plugins import Description
 from services.presence.profile import NO_PROFILE, Profile
+from services.presence.recording import Recording
 from services.presence.routing import Routing
 from services.presence.sending import may_send
 from services.presence.state import (
@@ -100,8 +101,9 @@ def claim_deliveries(
     rows = _read(tx, due, rules.routing())
     claimed: list[Claimed] = []
     ended: list[Delivery] = []
+    recording = Recording(tx)
     for delivery in due:
-        found = _judge(tx, delivery, rows, rules, judged)
+        found = _judge(tx, delivery, rows, rules, judged, recording)
         if isinstance(found, Delivery):
             ended.append(found)
         elif found:
@@ -112,12 +114,26 @@ def claim_deliveries(
     tx.close_notifications([one.notification_id for one in over], sent=False)
     hasten(tx, over, [rows.notifications.get(one.notification_id) for one in over])
     tx.close_notifications([one.delivery.notification_id for one in claimed], sent=True)
+    _postpone(tx, claimed)
     tx.put_attempts([one.attempt for one in claimed])
     if rows.paced:
         tx.put_paces({key: rows.paces[key] for key in rows.paced})
+    # Only whoever was judged in this transaction is told of, so a Report's own is written alone.
+    recording.write()
     for delivery in due:
         metrics.wait_seconds.observe(now - (delivery.due_at or now))
     return claimed
+
+
+def _postpone(tx: Transaction, claimed: Sequence[Claimed]) -> None:
+    """Have further steps of escalations wait for receipts of those that are tried first now."""
+    first = [one for one in claimed if len(one.plan.steps) > 1 and one.delivery.attempts == 1]
+    siblings = (
+        tx.deliveries_of_all([one.delivery.notification_id for one in first]) if first else {}
+    )
+    for one in first:
+        others = siblings.get(one.delivery.notification_id, ())
+        tx.put_deliveries(postponed(one.delivery, others, tx.now(), one.plan.escalate_s))
 
 
 def hasten(
@@ -159,7 +175,12 @@ def _read(tx: Transaction, deliveries: Sequence[Delivery], routing: Routing) -> 
 
 
 def _judge(
-    tx: Transaction, delivery: Delivery, rows: _Rows, rules: ClaimRules, judged: Judged | None
+    tx: Transaction,
+    delivery: Delivery,
+    rows: _Rows,
+    rules: ClaimRules,
+    judged: Judged | None,
+    recording: Recording,
 ) -> Delivery | tuple[Span, ...]:
     """What of the delivery may be sent now; the delivery as it has ended, or is put off; or, if it
     is held, nothing: that has been written."""
@@ -171,8 +192,13 @@ def _judge(
         return cancel(delivery, "ENDPOINT_REMOVED")
     if notification is None or not spans:
         return cancel(delivery, "ACKNOWLEDGED")
-    if delivery.step and is_settled(delivery, rows.siblings.get(delivery.notification_id, ())):
-        return cancel(delivery, "RECEIPTED")
+    if delivery.step:
+        siblings = rows.siblings.get(delivery.notification_id, ())
+        if is_settled(delivery, siblings):
+            return cancel(delivery, "RECEIPTED")
+        until = wait_until(delivery, siblings, tx.now(), notification.plan.escalate_s)
+        if until is not None and not delivery.attempts:
+            return defer(delivery, until, "")
     policy = notification.plan.policy
     registrants = rows.registrants.get((delivery.user, delivery.uri), ())
     state_now = voices(rows.states[delivery.user, delivery.subject], policy, registrants)
@@ -181,7 +207,7 @@ def _judge(
     holds = _holds(tx, state_now, notification)
     match may_send(state_now, messages, holds, tx.now(), rules.hold_max_s):
         case Send(left, acknowledged):
-            if (refused := entitled(tx, delivery, judged)) is not None:
+            if (refused := entitled(tx, delivery, judged, recording)) is not None:
                 return refused
             if (put_off := _restrained(tx, delivery, notification.plan, rows)) is not None:
                 return put_off

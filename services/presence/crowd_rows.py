@@ -145,7 +145,7 @@ class CrowdRows(Rows):
     def clients_idle(self, before: float, limit: int) -> Sequence[tuple[str, str]]:
         rows = self.db.rows(
             "SELECT user, client_id FROM registers WHERE standing = 'online' AND active = 0"
-            f" AND away = 0 AND since <= ? AND acknowledges = 1 AND {_MINE}"
+            f" AND away <> generation AND since <= ? AND acknowledges = 1 AND {_MINE}"
             " ORDER BY since LIMIT ?",
             (before, listed(self.mine.partitions), limit),
         )

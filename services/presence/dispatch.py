@@ -21,7 +21,7 @@ from services.chassis import logs
 from services.chassis.errors import Fault
 from services.chassis.tasks import lasting
 from services.presence import metrics
-from services.presence.calls import Caller
+from services.presence.calls import Caller, Contained
 from services.presence.claims import Claimed, ClaimRules, claim_deliveries
 from services.presence.contents import Contents
 from services.presence.entitlement import DENIED, Entitlement, Verdicts
@@ -29,7 +29,9 @@ from services.presence.notifications import (
     Delivery,
     Limits,
     Span,
+    defer,
     expire,
+    is_suspect,
 )
 from services.presence.plugins import Lane, Plugins
 from services.presence.rendering import Rendering
@@ -43,6 +45,8 @@ DueDelivery = tuple[Delivery, Sequence[Span]]
 # A loop looks again after this long even if nothing woke it, so that a lost wake costs no more.
 _LOOK_EVERY_S = 1.0
 _FAULT_PAUSE_S = 0.5
+# How long a delivery waits whose messages could not be read.
+_UNREAD_S = 2.0
 _EXPIRE_EVERY_S = 2.0
 _PAGE = 500
 
@@ -271,6 +275,8 @@ class Dispatcher:
             free = locked
         elif tx.lock({delivery.user for delivery in free}):
             free = _still_due(tx, free)
+        free, alone = _alone(free)
+        left_out |= alone
         if not free:
             return Found(more=left_out, next_in_s=_next_in_s(tx, schemes))
         members = tx.members_of([delivery.notification_id for delivery in free])
@@ -364,7 +370,7 @@ class Dispatcher:
             if self._entitlement is not None:
                 pairs = {(delivery.user, delivery.subject) for delivery, _ in batch}
                 verdicts = await self._entitlement.ask(pairs)
-            contents = await self._caller.read(lane, batch)
+            contents = await self._read(lane, batch)
 
             def claim(tx: Transaction) -> Sequence[Claimed]:
                 tx.lock({delivery.user for delivery, _ in batch})
@@ -383,6 +389,22 @@ class Dispatcher:
             await self._faulty(lane, fault)
         finally:
             lane.in_hand -= {delivery.id for delivery, _ in batch}
+
+    async def _read(self, lane: Lane, batch: Sequence[DueDelivery]) -> Contained:
+        """What the deliveries are about. Where the log of the first cannot be read it is put off,
+        so that others, whose messages can be had, are not kept waiting behind it."""
+        try:
+            return await self._caller.read(lane, batch)
+        except Fault:
+            first = batch[0][0]
+
+            def put_off(tx: Transaction) -> None:
+                tx.lock([first.user])
+                again = [one for one in tx.deliveries([first.id]) if one.due_at is not None]
+                tx.put_deliveries([defer(one, tx.now() + _UNREAD_S, one.reason) for one in again])
+
+            await self._store.write(put_off)
+            raise
 
     @staticmethod
     async def _faulty(lane: Lane, fault: Fault) -> None:
@@ -415,6 +437,15 @@ class Dispatcher:
             except Fault as fault:
                 log.warning("dispatch_fault", plugin="-", fault=type(fault).__name__)
             await asyncio.sleep(_EXPIRE_EVERY_S)
+
+
+def _alone(deliveries: list[Delivery]) -> tuple[list[Delivery], bool]:
+    """Those that may go together, and whether any were left out: what was in a call that broke goes
+    by itself, until it is known which of them breaks calls."""
+    if deliveries and is_suspect(deliveries[0]):
+        return deliveries[:1], len(deliveries) > 1
+    together = [one for one in deliveries if not is_suspect(one)]
+    return together, len(together) < len(deliveries)
 
 
 def _still_due(tx: Transaction, deliveries: Sequence[Delivery]) -> list[Delivery]:

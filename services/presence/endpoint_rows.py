@@ -88,23 +88,12 @@ class EndpointRows(Rows):
             (reason, user, uri),
         )
         if cancelled:
-            self._hasten([row[0] for row in cancelled])
-
-    def _hasten(self, notification_ids: Sequence[str]) -> None:
-        """Where no delivery of a former step was sent or will be, the next step of an escalation
-        is due when its notification is: `escalation.hastened`, in one statement."""
-        now = self.now()
-        self.db.execute(
-            "UPDATE deliveries SET due_at = (SELECT CASE WHEN n.due_at > ? THEN n.due_at ELSE ? END"
-            " FROM notifications AS n WHERE n.id = deliveries.notification_id)"
-            " WHERE notification_id IN (SELECT value FROM each_text(?)) AND step > 0"
-            " AND state = 'pending' AND attempts = 0 AND held = 0 AND reason = '' AND due_at > ?"
-            " AND NOT EXISTS (SELECT 1 FROM deliveries AS former"
-            " WHERE former.notification_id = deliveries.notification_id"
-            " AND former.step < deliveries.step"
-            " AND former.state NOT IN ('failed', 'dead', 'expired', 'cancelled'))",
-            (now, now, listed(notification_ids), now),
-        )
+            # Further steps need not wait for this one; their claim looks whether for another.
+            self.db.execute(
+                "UPDATE deliveries SET due_at = ? WHERE notification_id IN"
+                " (SELECT value FROM each_text(?)) AND step > 0 AND due_at > ? AND attempts = 0",
+                (self.now(), listed(row[0] for row in cancelled), self.now()),
+            )
 
     def gone_endpoints(self, user: str, client_id: str) -> Sequence[str]:
         rows = self.db.rows(

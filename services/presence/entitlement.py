@@ -26,6 +26,7 @@ from services.chassis.tls import Trust
 from services.presence import metrics
 from services.presence.events import revoke
 from services.presence.notifications import Delivery, cancel, defer
+from services.presence.recording import Recording
 from services.presence.store import Transaction
 
 log = logs.get(__name__)
@@ -66,7 +67,9 @@ class Judged:
         return now + self.pause_s * (1 + self.chance()) / 2
 
 
-def entitled(tx: Transaction, delivery: Delivery, judged: Judged | None) -> Delivery | None:
+def entitled(
+    tx: Transaction, delivery: Delivery, judged: Judged | None, recording: Recording
+) -> Delivery | None:
     """In a claim, with the user locked: None: it may be sent; else the delivery as it has ended,
     or, without a verdict, as it is put off."""
     if judged is None:
@@ -75,7 +78,10 @@ def entitled(tx: Transaction, delivery: Delivery, judged: Judged | None) -> Deli
     if verdict == ALLOWED:
         return None
     if verdict == DENIED:
-        for effect in revoke(tx.load_user(delivery.user, delivery.subject), [delivery.subject]):
+        effects = revoke(tx.load_user(delivery.user, delivery.subject), [delivery.subject])
+        if effects and tx.is_observed():
+            recording.user(tx.load_user(delivery.user), effects)
+        for effect in effects:
             tx.write_user(delivery.user, effect)
         return cancel(delivery, "NOT_ENTITLED")
     return defer(delivery, judged.again_at(tx.now()), "ENTITLEMENT_UNKNOWN")

@@ -14,8 +14,9 @@ Rules: ids depend on the log, the user, the subject and the first message alone,
 every process carries the same. Nothing here deletes an endpoint for a fault of the plugin.
 
 Knows the rules and the limits. Must not know stores, plugins, where a notification begins
-(`placing`) or whether the user may be sent anything now (`sending`, `decision`). To drive it: call a function with rows and `now`, write its
-effects in one transaction. Times are seconds of the store's clock.
+(`placing`) or whether the user may be sent anything now (`sending`, `decision`). To drive it: call
+a function with rows and `now`, write its effects in one transaction. Times are seconds of the
+store's clock.
 """
 
 from dataclasses import dataclass, replace
@@ -93,6 +94,8 @@ NOTHING_SENT = frozenset(
 )
 # Outcomes of deliveries that the plugin was not called with.
 NOT_CALLED = frozenset({Outcome.TEMPLATE_FAILED, Outcome.NOT_RENDERED})
+# Outcomes after which it is not known whether it went out.
+_IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.CALL_BROKEN, Outcome.CALL_TIMED_OUT})
 # Outcomes that show that the plugin and its provider do their work.
 PLUGIN_WORKS = frozenset(
     {
@@ -337,14 +340,19 @@ def settle(
             return [_wait_for_plugin(delivery, DeliveryState.RETRY, answer.outcome, now + wait_s)]
         case Outcome.MISCONFIGURED | Outcome.PROVIDER_UNAVAILABLE | Outcome.CALL_REFUSED:
             return [_wait_for_plugin(delivery, DeliveryState.RETRY, answer.outcome, now)]
-        case Outcome.CALL_BROKEN if delivery.repeats_unknown:
-            return [_wait_for_plugin(delivery, DeliveryState.UNKNOWN, answer.outcome, now)]
-        case Outcome.UNKNOWN | Outcome.CALL_TIMED_OUT if delivery.repeats_unknown:
-            # Counted, also where the plugin is at fault: a plugin that sends and then hangs must
+        case _ if answer.outcome in _IN_DOUBT and delivery.repeats_unknown:
+            # Counted, also where the plugin is at fault: one that sends and then hangs or dies must
             # not send the same again at each probe until the delivery expires.
             return [_again(delivery, DeliveryState.UNKNOWN, answer, now, chance, limits)]
-        case Outcome.UNKNOWN | Outcome.CALL_BROKEN | Outcome.CALL_TIMED_OUT:
+        case _:
+            assert answer.outcome in _IN_DOUBT, answer.outcome
             return [_end(delivery, DeliveryState.UNKNOWN, answer.outcome.value)]
+
+
+def is_suspect(delivery: Delivery) -> bool:
+    """Whether it was in a call that broke: it may be what broke it, and is tried alone."""
+    broken = (Outcome.CALL_BROKEN.value, Outcome.CALL_TIMED_OUT.value)
+    return delivery.state is DeliveryState.UNKNOWN and delivery.reason in broken
 
 
 def _end(delivery: Delivery, state: DeliveryState, reason: str = "") -> PutDelivery:

@@ -207,11 +207,19 @@ def _facts(
 
 def _unsubscribed(tx: Transaction, user: str, subject: str, due: Span) -> list[Decided]:
     """Suppressions in the span, of messages of a follow that had ended."""
-    return [
-        row
-        for row in tx.decided_in(user, subject, due.from_seq, due.to_seq, _PAGE)
-        if row.reason == state.Reason.UNSUBSCRIBED.value and not row.notification_id
-    ]
+    found: list[Decided] = []
+    first = due.from_seq
+    while first <= due.to_seq:
+        page = tx.decided_in(user, subject, first, due.to_seq, _PAGE)
+        found += [
+            row
+            for row in page
+            if row.reason == state.Reason.UNSUBSCRIBED.value and not row.notification_id
+        ]
+        if len(page) < _PAGE:
+            break
+        first = page[-1].span.to_seq + 1
+    return found
 
 
 def overlap(due: Span, row: Span) -> Span:

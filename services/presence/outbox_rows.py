@@ -9,7 +9,7 @@ from services.presence.notifications import (
     Notification,
     Span,
 )
-from services.presence.placing import PUT_OFF, in_turn
+from services.presence.placing import PUT_OFF, Joinable, in_turn
 from services.presence.plan import Plan, Priority, decode, encode
 from services.presence.rows import Rows
 from services.presence.sql import Row, listed
@@ -140,17 +140,23 @@ class OutboxTables(DecidedRows):
 
     # -- notifications ------------------------------------------------------------------------
 
-    def joinables(
-        self, users: Sequence[str], subject: str, plan: Plan
-    ) -> Mapping[str, Notification]:
-        rows = self.db.rows(
-            f"SELECT {_of('n', _NOTIFICATION)} FROM each_text(?) CROSS JOIN notifications AS n"
-            " ON n.user = value AND n.subject = ? WHERE n.joinable = 1 AND n.plan = ? AND EXISTS"
-            " (SELECT 1 FROM deliveries WHERE notification_id = n.id AND state = 'pending'"
-            " AND attempts = 0) ORDER BY n.created_at",
+    def joinables(self, users: Sequence[str], subject: str, plan: Plan) -> Mapping[str, Joinable]:
+        found: dict[str, Joinable] = {}
+        for uri, *row in self.db.rows(
+            f"SELECT d.uri, {_of('n', _NOTIFICATION)} FROM each_text(?)"
+            " CROSS JOIN notifications AS n"
+            " ON n.user = value AND n.subject = ? CROSS JOIN deliveries AS d"
+            " ON d.notification_id = n.id WHERE n.joinable = 1 AND n.plan = ?"
+            " AND d.state = 'pending' AND d.attempts = 0 ORDER BY n.created_at, n.id",
             (listed(users), subject, encode(plan)),
-        )
-        return {row[1]: _notification(row) for row in rows}
+        ):
+            notification = _notification(row)
+            before = found.get(notification.user)
+            # Of several the newest.
+            same = before is not None and before.notification.id == notification.id
+            uris = before.uris if before is not None and same else frozenset()
+            found[notification.user] = Joinable(notification, uris | {uri})
+        return found
 
     def last_sent(self, users: Sequence[str], subject: str) -> Mapping[str, float]:
         rows = self.db.rows(
@@ -390,7 +396,7 @@ class OutboxTables(DecidedRows):
         return len(old) + len(decided) + len(suppressed)
 
 
-def _notification(row: Row) -> Notification:
+def _notification(row: Sequence[Any]) -> Notification:
     own_id, user, subject, first_seq, created_at, due_at, expires_at, joinable, plan = row
     return Notification(
         own_id,

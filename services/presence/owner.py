@@ -45,6 +45,8 @@ class Owner:
         # When the store refused a partition, at last; what others take meanwhile is forgotten.
         self._refused: dict[int, float] = {}
         self._working: asyncio.Task[None] | None = None
+        # What ended the workers, if it was a bug.
+        self._bug: Exception | None = None
 
     async def begin(self, lease: Lease) -> None:
         await self.ended()  # Of a term whose membership has not begun.
@@ -101,6 +103,8 @@ class Owner:
             await asyncio.wait([working])
             if not working.cancelled():
                 working.result()
+        if self._bug is not None:
+            raise self._bug
 
     def gives_way(self) -> bool:
         since = self._store.unanswered_since
@@ -125,6 +129,10 @@ class Owner:
         except Fault as fault:
             log.error("term_ended", term=lease.id, fault=type(fault).__name__, reason=str(fault))
             await asyncio.sleep(_FAULT_PAUSE_S)
+        except Exception as error:  # noqa: BLE001  # a bug, which `ended` raises
+            # Kept here: whoever ends the term cancels this task, while it gives back its lease.
+            log.error("workers_failed", term=lease.id, error=type(error).__name__)
+            self._bug = error
         finally:
             working.cancel()
             ending.cancel()

@@ -27,6 +27,8 @@ from services.presence.plan import DEFAULT_PLAN, Plan, Priority
 QUIET_HOURS = "QUIET_HOURS"
 RATE_CAPPED = "RATE_CAPPED"
 PUT_OFF = (QUIET_HOURS, RATE_CAPPED)
+# A message joins only what has at least this share of its own time to live left.
+_LEFT_LEAST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,14 @@ class Begin:
 
     notification: Notification
     deliveries: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Joinable:
+    """A notification of which nothing was handed to a plugin, and where it is still to be sent."""
+
+    notification: Notification
+    uris: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,7 @@ class Arrival:
 
 def place(
     arrival: Arrival,
-    joinable: Notification | None,
+    joinable: Joinable | None,
     last_sent_at: float | None,
     now: float,
     limits: Limits,
@@ -76,20 +86,15 @@ def place(
     collapse into it. Endpoints of a further step of an escalation are due so much later.
     """
     plan = arrival.plan
-    if (
-        joinable is not None
-        and joinable.joinable
-        and now < joinable.expires_at
-        and joinable.plan == plan
-        and plan.expires_at is None
-    ):
-        return Join(joinable.id)
+    expiry_s = limits.expiry_s if plan.expiry_s is None else plan.expiry_s
+    if joinable is not None and _takes(joinable, arrival, now, expiry_s):
+        return Join(joinable.notification.id)
     due_at = now
     if plan.priority is not Priority.URGENT:
         collapse_s = limits.collapse_s if plan.collapse_s is None else plan.collapse_s
         since_last = 0.0 if last_sent_at is None else last_sent_at + collapse_s
         due_at = max(now + plan.digest_s, since_last, arrival.not_before)
-    expires_at = now + (limits.expiry_s if plan.expiry_s is None else plan.expiry_s)
+    expires_at = now + expiry_s
     if plan.expires_at is not None:
         expires_at = min(expires_at, plan.expires_at)
     own_id = notification_id(arrival.log_id, arrival.user, arrival.subject, arrival.first_seq)
@@ -101,9 +106,24 @@ def place(
         now,
         due_at,
         expires_at,
+        joinable=plan.expires_at is None,
         plan=replace(plan, expires_at=None),
     )
     return Begin(notification, _deliveries(notification, arrival))
+
+
+def _takes(joinable: Joinable, arrival: Arrival, now: float, expiry_s: float) -> bool:
+    """Whether the message may join: nothing of it may be lost by that."""
+    notification = joinable.notification
+    return (
+        notification.joinable
+        and notification.plan == arrival.plan
+        and arrival.plan.expires_at is None
+        # Not what waits for long already, and would expire before its time.
+        and notification.expires_at - now >= expiry_s * _LEFT_LEAST
+        # Everywhere where the message is due, it is still to be sent.
+        and joinable.uris.issuperset(arrival.uris)
+    )
 
 
 def _deliveries(notification: Notification, arrival: Arrival) -> tuple[Delivery, ...]:
@@ -111,7 +131,6 @@ def _deliveries(notification: Notification, arrival: Arrival) -> tuple[Delivery,
     step_of = {uri: plan.step_of(scheme_of(uri)) or 0 for uri in arrival.uris}
     # Steps for which the user has no endpoint are not waited for.
     places = {step: place for place, step in enumerate(sorted(set(step_of.values())))}
-    held_back = arrival.not_before == notification.due_at
     return tuple(
         Delivery(
             id=delivery_id(notification.id, uri),
@@ -124,8 +143,10 @@ def _deliveries(notification: Notification, arrival: Arrival) -> tuple[Delivery,
             expires_at=notification.expires_at,
             step=places[step_of[uri]],
             rank=rank_of(plan.priority, arrival.bulk),
-            # A further step waits for the one before it, and not once that has ended unsent.
-            reason=QUIET_HOURS if not places[step_of[uri]] and held_back else "",
+            # Further steps wait for the first one.
+            reason=QUIET_HOURS
+            if not places[step_of[uri]] and arrival.not_before == notification.due_at
+            else "",
         )
         for uri in arrival.uris
     )

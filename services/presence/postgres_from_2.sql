@@ -5,7 +5,7 @@ ALTER TABLE registers ADD COLUMN away bigint NOT NULL DEFAULT 0,
   ADD COLUMN connected_at double precision NOT NULL DEFAULT 0,
   ADD COLUMN info text NOT NULL DEFAULT '';
 CREATE INDEX registers_idle ON registers (since)
-  WHERE standing = 'online' AND active = 0 AND away = 0;
+  WHERE standing = 'online' AND active = 0;
 ALTER TABLE follows ADD COLUMN started bigint NOT NULL DEFAULT 0;
 CREATE INDEX follows_open ON follows (subject, "user") WHERE ended = 0;
 ALTER TABLE fanouts ADD COLUMN plan text NOT NULL DEFAULT '';

@@ -20,6 +20,7 @@ from services.presence.notifications import (
     RemoveEndpoint,
 )
 from services.presence.receipts import Event, Keep, Kind, PutEarlyWord, Receipt, on_event
+from services.presence.recording import Recording
 from services.presence.store import Store, Transaction
 
 # Events in one transaction, and in one call.
@@ -83,6 +84,7 @@ def record(tx: Transaction, events: Sequence[Event]) -> tuple[int, bool]:
         for receipt in receipts
     }
     attempts = tx.last_attempts(list(deliveries))
+    recording = Recording(tx)
     kept: list[tuple[str, Receipt]] = []
     failed: list[Delivery] = []
     for event in events:
@@ -107,10 +109,11 @@ def record(tx: Transaction, events: Sequence[Event]) -> tuple[int, bool]:
                     if changed.state is DeliveryState.FAILED:
                         failed.append(changed)
                 case RemoveEndpoint() | OptOut():
-                    answers.write(tx, [effect])
+                    answers.write(tx, [effect], recording)
                     # Others of the same endpoint may have been cancelled with that.
                     deliveries |= {one.id: one for one in tx.deliveries(list(deliveries))}
     tx.put_receipts(kept)
+    recording.write()
     if failed:
         # An escalation goes on at once.
         found = tx.notifications([one.notification_id for one in failed])

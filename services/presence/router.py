@@ -79,7 +79,11 @@ class Router:
             return f"It cannot be read ({error.strerror})."
         except UnicodeDecodeError:
             return "It is not UTF-8."
-        except RoutingFault as fault:
+        except Exception as error:  # noqa: BLE001  # whatever a file makes of its reader
+            if not isinstance(error, RoutingFault):
+                log.error("routing_unread", error=type(error).__name__)
+                return f"It cannot be understood ({type(error).__name__})."
+            fault = error
             more = len(fault.problems) - _TOLD_MAX
             told = " ".join(fault.problems[:_TOLD_MAX])
             return f"{told} And {more} more." if more > 0 else told

@@ -2,7 +2,8 @@
 
 A route names subjects by a pattern, and headers; the first that matches gives the plan, over the
 file's `defaults`. Where neither says anything of category, priority or expiry, the message's own
-headers `category`, `priority` and `expires_at` do. Without a file there are those headers alone.
+headers `category`, `priority` (at most `high`) and `expires_at` do. Without a file there are those
+headers alone.
 
 Knows routes, categories and caps. Must not know YAML (`routing_file`), users or stores.
 """
@@ -118,7 +119,8 @@ def _with_headers(
         plan = replace(plan, category=named)
     priority = headers.get("priority", "").upper()
     if priority in Priority.__members__ and "priority" not in route.fixed:
-        plan = replace(plan, priority=Priority[priority])
+        # What passes quiet hours and caps is for whoever writes the file to say.
+        plan = replace(plan, priority=max(Priority[priority], Priority.HIGH))
     expires_at = _moment(headers.get("expires_at", ""))
     return plan if expires_at is None else replace(plan, expires_at=expires_at)
 

@@ -81,12 +81,12 @@ def _load(text: str) -> tuple[Any, dict[Path, int]]:
         root = yaml.compose(text, yaml.SafeLoader)
         if root is not None:
             _note_lines(root, (), lines, problems)
-        value = yaml.safe_load(text)
+        value = yaml.safe_load(text) if not problems else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         at = mark.line + 1 if mark else 1
         raise RoutingFault([f"Line {at}: no valid YAML: {error.problem}."]) from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RoutingFault([f"Line 1: no valid YAML ({type(error).__name__})."]) from None
     if problems:
         raise RoutingFault(problems)
@@ -97,8 +97,11 @@ def _note_lines(node: yaml.Node, path: Path, lines: dict[Path, int], problems: l
     lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         for key, inner in node.value:
-            name = key.value
             at = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                problems.append(f"Line {at}: put it in quotes; to YAML `{{{{` begins a mapping.")
+                continue
+            name = key.value
             if (*path, name) in lines:
                 problems.append(f"Line {at}: `{name}` stands there twice; leave one out.")
             lines[(*path, name)] = at

@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 from services.presence import state
 from services.presence.happenings import HappeningRows
 from services.presence.notifications import Delivery, Notification, Span
+from services.presence.placing import Joinable
 from services.presence.plan import DEFAULT_PLAN, Plan
 from services.presence.profile import Profile
 from services.presence.state import Handover, Hold, UserState
@@ -286,9 +287,7 @@ class OutboxRows(Protocol):
     def suppressions(self, user: str, subject: str, limit: int) -> Sequence[Suppression]:
         """The newest suppressions of a user on a subject."""
 
-    def joinables(
-        self, users: Sequence[str], subject: str, plan: Plan
-    ) -> Mapping[str, Notification]:
+    def joinables(self, users: Sequence[str], subject: str, plan: Plan) -> Mapping[str, Joinable]:
         """The notification that messages of the plan may still join, for each user who has one."""
 
     def last_sent(self, users: Sequence[str], subject: str) -> Mapping[str, float]:

@@ -23,6 +23,7 @@ from services.presence.notifications import (
     interrupted,
 )
 from services.presence.receipts import after_answer
+from services.presence.recording import Recording
 from services.presence.store import HOUSEKEEPERS, Store, Transaction
 
 log = logs.get(__name__)
@@ -103,12 +104,15 @@ def _take_page(tx: Transaction) -> int:
     tx.lock({delivery.user for delivery in found})
     lost = Answer(Outcome.UNKNOWN, detail="the sender stopped before the answer")
     now = tx.now()
+    recording = Recording(tx)
     for delivery in tx.deliveries([delivery.id for delivery in found]):
         if delivery.state is not DeliveryState.SENDING:
             tx.put_deliveries([delivery])
             continue
         # While it was being sent it had a reason only if a receipt came before the answer.
-        answers.write(tx, after_answer([PutDelivery(interrupted(delivery, now))], delivery.reason))
+        effects = after_answer([PutDelivery(interrupted(delivery, now))], delivery.reason)
+        answers.write(tx, effects, recording)
         open_ones = [one for one in tx.attempts(delivery.id)[-1:] if not one.outcome]
         tx.put_attempts([answers.ended(one, lost, now) for one in open_ones])
+    recording.write()
     return len(found)

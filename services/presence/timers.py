@@ -237,19 +237,31 @@ class Timers:
     async def _idle(self) -> float:
         after_s = self._settings.away_after_s
         found = await self._store.read(lambda tx: tx.clients_idle(tx.now() - after_s, _PAGE))
+        left = 0
         if found:
-            _, news = await self._store.write(partial(self._leave_alone, clients=found))
+            # Somebody may look again already, by an event that stands in the log.
+            partitions = sorted({self._partition(user) for user, _ in found})
+            tails = await self._reader.tails(partitions)
+            work = partial(self._leave_alone, clients=found, tails=tails)
+            left, news = await self._store.write(work)
             self._tell(news)
-        return 0.0 if len(found) == _PAGE else _IDLE_LOOK_EVERY_S
+        return 0.0 if left == _PAGE else _IDLE_LOOK_EVERY_S
 
-    def _leave_alone(self, tx: Transaction, clients: Sequence[tuple[str, str]]) -> tuple[int, News]:
+    def _leave_alone(
+        self, tx: Transaction, clients: Sequence[tuple[str, str]], tails: Mapping[int, int]
+    ) -> tuple[int, News]:
         news = News()
+        left = 0
         tx.lock({user for user, _ in clients})
         for user, client_id in clients:
+            partition = self._partition(user)
+            if tx.cursor(partition).pos < tails.get(partition, 0):
+                continue
+            left += 1
             after_s = self._settings.away_after_s
             effects = on_idle(tx.load_user(user), client_id, tx.now(), after_s)
             self._outbox.write(tx, user, effects, news=news)
-        return len(clients), news
+        return left, news
 
     def _partition(self, user: str) -> int:
         return partition_of(user, self._settings.partitions)

@@ -243,7 +243,8 @@ class OneUserRows(EndpointRows):
             " connected_at = excluded.connected_at, info = excluded.info",
             (user, row.client_id, row.generation, row.session_id, row.edge_id, row.standing.value,
              row.grace_until, row.number, int(row.connected), int(row.ended),
-             int(row.acknowledges), int(row.active), row.since, int(row.away),
+             int(row.acknowledges), int(row.active), row.since,
+             row.generation if row.away else 0,
              row.connected_at, row.info,
              partition_of(user, self.partitions)),
         )  # fmt: skip
@@ -329,9 +330,11 @@ def _marks_asked(states: Iterable[UserState]) -> list[tuple[int, str]]:
 
 def _register(row: Sequence[Any]) -> Register:
     c, g, s, e, standing, until, n, connected, ended, acknowledges, active, since, away, *rest = row
+    # Of which session it was said: a service that does not know it leaves it as it is.
+    is_away = away == g and not active and standing == Standing.ONLINE.value
     return Register(
         c, g, s, e, _STANDINGS[standing], until, n, bool(connected), bool(ended),
-        bool(acknowledges), bool(active), since, bool(away), *rest,
+        bool(acknowledges), bool(active), since, is_away, *rest,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.presence.escalation import hastened, is_settled
+from services.presence.escalation import hastened, is_settled, postponed, wait_until
 from services.presence.notifications import Delivery, DeliveryState
 
 NOW = 100.0
@@ -45,7 +45,24 @@ def test_what_is_still_to_be_tried_is_given_its_time():
     assert hastened([one(0, DeliveryState.RETRY, attempts=1), one(1)], NOW) == []
 
 
-@pytest.mark.parametrize("waits", [{"held": True}, {"reason": "QUIET_HOURS"}, {"attempts": 1}])
+def test_a_further_step_waits_until_the_former_was_tried():
+    put_off = one(0, due_at=900.0, reason="QUIET_HOURS")
+    assert wait_until(one(1), [put_off, one(1)], NOW, 60.0) == 960.0
+    tried = one(0, DeliveryState.RETRY, due_at=900.0, attempts=1)
+    assert wait_until(one(1), [tried, one(1)], NOW, 60.0) is None
+    assert wait_until(one(0), [one(0), one(1)], NOW, 60.0) is None
+
+
+def test_from_the_first_try_on_receipts_have_their_time():
+    first = one(0, DeliveryState.SENDING, attempts=1)
+    near, far = one(1, due_at=NOW), one(2, due_at=9_000.0)
+    assert postponed(first, [first, near, far], NOW, 60.0) == [replace(near, due_at=NOW + 60.0)]
+    assert postponed(near, [first, near, one(2, due_at=NOW)], NOW, 60.0) == [
+        one(2, due_at=NOW + 60.0)
+    ]
+
+
+@pytest.mark.parametrize("waits", [{"held": True}, {"attempts": 1}])
 def test_what_waits_for_another_reason_goes_on_waiting(waits):
     assert hastened([one(0, DeliveryState.DEAD), one(1, **waits)], NOW) == []
 

@@ -16,6 +16,7 @@ from services.presence.notifications import (
     claim,
     delivery_id,
     interrupted,
+    is_suspect,
     notification_id,
     retry_delay_s,
     settle,
@@ -110,15 +111,18 @@ def test_a_fault_of_the_plugin_deletes_nothing_and_uses_up_no_try(outcome):
     ]
 
 
-def test_a_broken_call_is_repeated_where_the_channel_repeats_and_uses_up_no_try():
-    one = sending(tries=2)
-    [put] = settled(Outcome.CALL_BROKEN, one)
+def test_a_broken_call_is_repeated_where_the_channel_repeats_and_uses_up_a_try():
+    one = sending(tries=1)
+    [put] = settled(Outcome.CALL_BROKEN, one, chance=0.5)
     # Shown as what it is: it may have been sent already.
     assert (put.delivery.state, put.delivery.due_at, put.delivery.tries) == (
         DeliveryState.UNKNOWN,
-        200.0,
+        202.0,
         2,
     )
+    assert is_suspect(put.delivery)
+    [put] = settled(Outcome.CALL_BROKEN, sending(tries=2))
+    assert put.delivery.state is DeliveryState.DEAD
 
 
 @pytest.mark.parametrize("outcome", [Outcome.UNKNOWN, Outcome.CALL_BROKEN, Outcome.CALL_TIMED_OUT])

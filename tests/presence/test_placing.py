@@ -12,7 +12,7 @@ from services.presence.notifications import (
     delivery_id,
     notification_id,
 )
-from services.presence.placing import Arrival, Begin, Join, in_turn, place
+from services.presence.placing import Arrival, Begin, Join, Joinable, in_turn, place
 from services.presence.plan import DEFAULT_PLAN, Plan, Priority
 
 LIMITS = Limits(collapse_s=30, expiry_s=1_000)
@@ -29,8 +29,10 @@ def placed(
     not_before=0.0,
     bulk=False,
 ):
+    """`joinable`: a notification that waits for MAIL."""
     arrival = Arrival("log", "ann", "/a", seq, uris, plan, not_before, bulk)
-    return place(arrival, joinable, last_sent_at, now, LIMITS)
+    waits = None if joinable is None else Joinable(joinable, frozenset({MAIL}))
+    return place(arrival, waits, last_sent_at, now, LIMITS)
 
 
 def begun(**given) -> Begin:
@@ -83,6 +85,29 @@ def test_a_message_does_not_join_what_was_sent_or_has_expired(change):
     other = placed(joinable=replace(begin.notification, **change), seq=8)
     assert isinstance(other, Begin)
     assert other.notification.id == notification_id("log", "ann", "/a", 8)
+
+
+def test_nothing_joins_what_has_an_expiry_of_its_own():
+    begin = begun(plan=Plan(expires_at=160.0))
+    assert not begin.notification.joinable
+    assert isinstance(placed(joinable=begin.notification, seq=8), Begin)
+
+
+def test_nothing_joins_what_would_expire_long_before_its_time():
+    old = begun().notification
+    assert isinstance(placed(joinable=old, seq=8, now=600.0), Join)
+    assert isinstance(placed(joinable=old, seq=8, now=601.0), Begin)
+
+
+def test_nothing_joins_what_does_not_go_everywhere_where_it_is_due():
+    waits_for_mail = begun().notification
+    assert isinstance(placed(joinable=waits_for_mail, seq=8, uris=(MAIL, PUSH)), Begin)
+
+
+def test_only_the_first_step_waits_for_the_user():
+    plan = Plan(steps=(("fcm",), ("mailto",)), escalate_s=60)
+    begin = begun(plan=plan, uris=(MAIL, PUSH), not_before=5_000.0)
+    assert [(one.step, one.reason) for one in begin.deliveries] == [(1, ""), (0, "QUIET_HOURS")]
 
 
 def test_a_message_of_another_plan_joins_nothing():
@@ -180,11 +205,6 @@ def test_a_room_of_one_goes_to_the_lowest_rank():
 def test_quiet_hours_hold_back_the_first_step_and_later_ones_wait_for_it():
     """So that they do not wait any more once it has ended with nothing sent."""
     plan = Plan(steps=(("fcm",), ("mailto",)), escalate_s=60)
-    arrival = Arrival(
-        "log", "ann", "/a", 1, ("fcm:1", "mailto:ann"), plan=plan, not_before=NOW + 500
-    )
-    placed = place(arrival, None, None, NOW, Limits())
-    assert isinstance(placed, Begin)
-    first, second = placed.deliveries
-    assert (first.due_at, first.reason) == (NOW + 500, "QUIET_HOURS")
-    assert (second.due_at, second.reason) == (NOW + 560, "")
+    begin = begun(plan=plan, uris=(PUSH, MAIL), not_before=600.0)
+    waits = {one.uri: (one.due_at, one.reason) for one in begin.deliveries}
+    assert waits == {PUSH: (600.0, "QUIET_HOURS"), MAIL: (660.0, "")}

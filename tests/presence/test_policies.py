@@ -138,10 +138,14 @@ async def offline(stage: Stage, user: str, client: str) -> bool:
     return state_now.registers[client].standing is Standing.OFFLINE
 
 
-def test_what_the_publisher_says_of_expiry_and_urgency_holds(run, tmp_path, store_settings):
+def test_what_is_urgent_does_not_wait_and_what_has_expired_is_not_sent(
+    run, tmp_path, store_settings
+):
     async def claim():
         plugin = both()
-        async with staged(tmp_path, plugin, **store_settings) as stage:
+        urgent = "routes:\n  - {subject: /*, headers: {kind: alarm}, priority: urgent}"
+        files = routing(tmp_path, urgent)
+        async with staged(tmp_path, plugin, **files, **store_settings) as stage:
             ann = Client(stage.log, "ann")
             ann.connect("/a", endpoints=[MAIL])
             ann.disconnect()
@@ -152,7 +156,7 @@ def test_what_the_publisher_says_of_expiry_and_urgency_holds(run, tmp_path, stor
             await until(lambda: len(plugin.deliveries) == 1)
             stage.log.publish("/a", "waits, since one was just sent")
             stage.log.publish("/a", "too late", expires_at="2001-01-01T00:00:00Z")
-            stage.log.publish("/a", "now", priority="urgent")
+            stage.log.publish("/a", "now", kind="alarm")
             await stage.report()
             await until(lambda: len(plugin.deliveries) == 2)
             assert [one.last_seq for one in plugin.deliveries] == [1, 4]
