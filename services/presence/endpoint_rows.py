@@ -88,12 +88,24 @@ class EndpointRows(Rows):
             (reason, user, uri),
         )
         if cancelled:
-            # Further steps need not wait for this one; their claim looks whether for another.
-            self.db.execute(
-                "UPDATE deliveries SET due_at = ? WHERE notification_id IN"
-                " (SELECT value FROM each_text(?)) AND step > 0 AND due_at > ? AND attempts = 0",
-                (self.now(), listed(row[0] for row in cancelled), self.now()),
-            )
+            self._hasten([row[0] for row in cancelled])
+
+    def _hasten(self, notification_ids: Sequence[str]) -> None:
+        """Where no delivery of a former step was sent or will be, the next steps of an escalation
+        are due when the notification is, and not before, as a digest's time;
+        `escalation.hastened` in one statement."""
+        now = self.now()
+        self.db.execute(
+            "UPDATE deliveries SET due_at = (SELECT CASE WHEN n.due_at > ? THEN n.due_at ELSE ? END"
+            " FROM notifications AS n WHERE n.id = deliveries.notification_id)"
+            " WHERE notification_id IN (SELECT value FROM each_text(?)) AND step > 0"
+            " AND state = 'pending' AND attempts = 0 AND held = 0 AND due_at > ?"
+            " AND NOT EXISTS (SELECT 1 FROM deliveries AS former"
+            " WHERE former.notification_id = deliveries.notification_id"
+            " AND former.step < deliveries.step"
+            " AND former.state NOT IN ('failed', 'dead', 'expired', 'cancelled'))",
+            (now, now, listed(notification_ids), now),
+        )
 
     def gone_endpoints(self, user: str, client_id: str) -> Sequence[str]:
         rows = self.db.rows(

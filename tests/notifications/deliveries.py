@@ -145,7 +145,14 @@ class Deliveries:
             self._touched.append((delivery, before))
         elif state == "expired" and before in _OPEN:
             self._expire(delivery)
-        elif moved and not held and state in _OPEN and reason in ("QUIET_HOURS", "RATE_CAPPED"):
+        elif (
+            moved
+            and not held
+            and state in _OPEN
+            and reason in ("QUIET_HOURS", "RATE_CAPPED")
+            # Not what is to be asked about again at once.
+            and (due_at or 0.0) > self._now + EPSILON_S
+        ):
             self._touched.append((delivery, before))
 
     def committed(self) -> None:
