@@ -90,6 +90,8 @@ class Judge:
         self._applied: Counter[int] = Counter()
         self._before: Counter[int] = Counter()  # as it was before this commit
         self._cursors: dict[int, int] = {}  # as this commit moves them
+        # Rows that this commit puts aside; what is left of them is written anew.
+        self._aside: list[tuple[str, str, Row]] = []
         self._acks: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
         self._floors: Counter[str] = Counter()
         self.rows: dict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -160,6 +162,7 @@ class Judge:
     def _on_commit(self, r: Record) -> None:
         notes = r["notes"]
         self.people.left.clear()
+        self._aside.clear()
         self._before = self._applied.copy()
         self._cursors = {p: pos for kind, *of in notes if kind == "cursor" for p, pos in [of]}
         for kind, *values in notes:
@@ -266,6 +269,12 @@ class Judge:
     def _suppressed(self, user: str, row: Row, subject: str, what: str) -> None:
         people, reason = self.people, row.reason
         of, message = people.users[user], self.messages[subject, row.last]
+        if any(
+            (user, subject, reason) == (*whose, aside.reason)
+            and aside.first <= row.first <= row.last <= aside.last
+            for *whose, aside in self._aside
+        ):
+            return
         uris = [uri for uri, endpoint in of.endpoints.items() if not endpoint.opted_out]
         if reason in _OBJECTIONS:
             right = any(
@@ -291,6 +300,7 @@ class Judge:
         """Only the end of a follow can have been too early: another one that has the message began,
         and presence had not come to it yet."""
         rows = self.rows[user, subject]
+        self._aside += [(user, subject, row) for row in rows if row.last == last]
         rows[:] = [row for row in rows if row.last != last]
         if reason != "UNSUBSCRIBED" or not self.people.is_followed(user, subject, last):
             self.break_("N1", f"{last} of {subject} for {user} is not decided as {reason} any more")
@@ -362,7 +372,10 @@ class Judge:
 
     def _is_told(self, user: str, subject: str, seq: int, state: str, row: Row | None) -> bool:
         if row is None:
-            received = self._received(user, subject, seq)
+            pos = self.messages[subject, seq].pos
+            received = self._received(user, subject, seq) or self.people.acknowledged(
+                user, subject, seq, pos, sure=False
+            )
             answers = self.people.answers(user, subject, seq, at_last=True) != NO
             gone = seq <= self._floors[subject]
             return (
