@@ -91,14 +91,15 @@ class EndpointRows(Rows):
             self._hasten([row[0] for row in cancelled])
 
     def _hasten(self, notification_ids: Sequence[str]) -> None:
-        """Where no delivery of a former step was sent or will be, the next step of an escalation
-        is due when its notification is: `escalation.hastened`, in one statement."""
+        """Where no delivery of a former step was sent or will be, the next steps of an escalation
+        are due when the notification is, and not before, as a digest's time;
+        `escalation.hastened` in one statement."""
         now = self.now()
         self.db.execute(
             "UPDATE deliveries SET due_at = (SELECT CASE WHEN n.due_at > ? THEN n.due_at ELSE ? END"
-            " FROM notifications AS n WHERE n.id = deliveries.notification_id)"
+            " FROM notifications AS n WHERE n.id = deliveries.notification_id), reason = ''"
             " WHERE notification_id IN (SELECT value FROM each_text(?)) AND step > 0"
-            " AND state = 'pending' AND attempts = 0 AND held = 0 AND reason = '' AND due_at > ?"
+            " AND state = 'pending' AND attempts = 0 AND held = 0 AND due_at > ?"
             " AND NOT EXISTS (SELECT 1 FROM deliveries AS former"
             " WHERE former.notification_id = deliveries.notification_id"
             " AND former.step < deliveries.step"

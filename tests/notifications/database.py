@@ -36,6 +36,8 @@ CREATE TEMP TRIGGER note3 AFTER INSERT ON main.decided BEGIN
     NEW.reason); END;
 CREATE TEMP TRIGGER note4 AFTER UPDATE ON main.decided BEGIN
   SELECT note('taken_out', NEW.user, NEW.subject, NEW.to_seq, OLD.notification_id, NEW.reason); END;
+CREATE TEMP TRIGGER note13 AFTER DELETE ON main.decided BEGIN
+  SELECT note('undecided', OLD.user, OLD.subject, OLD.to_seq, OLD.reason); END;
 CREATE TEMP TRIGGER note5 AFTER INSERT ON main.notifications BEGIN
   SELECT note('notification', NEW.id, NEW.user, NEW.subject, NEW.first_seq); END;
 CREATE TEMP TRIGGER note6 AFTER INSERT ON main.deliveries BEGIN

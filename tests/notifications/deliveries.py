@@ -133,6 +133,8 @@ class Deliveries:
             if state != "pending":
                 self._break("N1", f"{name(delivery)} began as {state}")
         before, moved = delivery.state, delivery.due_at != due_at
+        # What the user had it wait for may be told on while it waits for something else.
+        put_off = moved and reason != delivery.reason
         delivery.state, delivery.due_at, delivery.reason = state, due_at, reason
         was_held, delivery.held = delivery.held, bool(held)
         if state in FRUITLESS and before not in FRUITLESS:
@@ -145,7 +147,7 @@ class Deliveries:
             self._touched.append((delivery, before))
         elif state == "expired" and before in _OPEN:
             self._expire(delivery)
-        elif moved and not held and state in _OPEN and reason in ("QUIET_HOURS", "RATE_CAPPED"):
+        elif put_off and not held and state in _OPEN and reason in ("QUIET_HOURS", "RATE_CAPPED"):
             self._touched.append((delivery, before))
 
     def committed(self) -> None:
@@ -157,7 +159,8 @@ class Deliveries:
         for delivery, before in touched:
             if delivery.state == "cancelled":
                 self._cancelled(delivery, before)
-            else:
+            elif (delivery.due_at or 0.0) > self._now + EPSILON_S:
+                # Else it is to be asked about again at once.
                 self._put_off(delivery)
 
     # -- what else may become of it -----------------------------------------------------------

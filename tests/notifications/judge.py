@@ -15,6 +15,7 @@ Records:
         cursor(partition, pos)    wish(user, wish)    revoked(user, subjects)
         decided(user, subject, first, last, notification, reason)
         taken_out(user, subject, last, notification, reason)
+        undecided(user, subject, last, reason): the decision is put aside for another one
         notification(id, user, subject, first)
         delivery(id, notification, user, subject, uri, state, due_at, reason, attempts, held, step)
         claimed(delivery, attempt)    outcome(delivery, attempt, outcome)
@@ -89,6 +90,8 @@ class Judge:
         self._applied: Counter[int] = Counter()
         self._before: Counter[int] = Counter()  # as it was before this commit
         self._cursors: dict[int, int] = {}  # as this commit moves them
+        # Rows that this commit puts aside; what is left of them is written anew.
+        self._aside: list[tuple[str, str, Row]] = []
         self._acks: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
         self._floors: Counter[str] = Counter()
         self.rows: dict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -159,6 +162,7 @@ class Judge:
     def _on_commit(self, r: Record) -> None:
         notes = r["notes"]
         self.people.left.clear()
+        self._aside.clear()
         self._before = self._applied.copy()
         self._cursors = {p: pos for kind, *of in notes if kind == "cursor" for p, pos in [of]}
         for kind, *values in notes:
@@ -171,6 +175,8 @@ class Judge:
             elif kind == "decided":
                 self._catch_up(values[1], values[3])
                 self._decided(*values)
+            elif kind == "undecided":
+                self._undecided(*values)
             elif kind == "taken_out":
                 self._taken_out(*values)
             else:
@@ -266,6 +272,12 @@ class Judge:
     def _suppressed(self, user: str, row: Row, subject: str, what: str) -> None:
         people, reason = self.people, row.reason
         of, message = people.users[user], self.messages[subject, row.last]
+        if any(
+            (user, subject, reason) == (*whose, aside.reason)
+            and aside.first <= row.first <= row.last <= aside.last
+            for *whose, aside in self._aside
+        ):
+            return
         uris = [uri for uri, endpoint in of.endpoints.items() if not endpoint.opted_out]
         if reason in _OBJECTIONS:
             right = any(
@@ -286,6 +298,15 @@ class Judge:
             right = False
         if not right:
             self.break_("N1", f"{what} was suppressed, as {reason}")
+
+    def _undecided(self, user: str, subject: str, last: int, reason: str) -> None:
+        """Only the end of a follow can have been too early: another one that has the message began,
+        and presence had not come to it yet."""
+        rows = self.rows[user, subject]
+        self._aside += [(user, subject, row) for row in rows if row.last == last]
+        rows[:] = [row for row in rows if row.last != last]
+        if reason != "UNSUBSCRIBED" or not self.people.is_followed(user, subject, last):
+            self.break_("N1", f"{last} of {subject} for {user} is not decided as {reason} any more")
 
     def _taken_out(
         self, user: str, subject: str, last: int, notification: str, reason: str
@@ -354,7 +375,10 @@ class Judge:
 
     def _is_told(self, user: str, subject: str, seq: int, state: str, row: Row | None) -> bool:
         if row is None:
-            received = self._received(user, subject, seq)
+            pos = self.messages[subject, seq].pos
+            received = self._received(user, subject, seq) or self.people.acknowledged(
+                user, subject, seq, pos, sure=False
+            )
             answers = self.people.answers(user, subject, seq, at_last=True) != NO
             gone = seq <= self._floors[subject]
             return (

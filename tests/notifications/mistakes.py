@@ -258,7 +258,8 @@ MISTAKES: dict[str, Made] = dict(
               (processing, "backlog_of_new_follows", lambda effects, pos: [])),
         _made("ends_not_handed_over", (handover, "_decide_ended", lambda *_: [])),
         _made("receipts_ignored", (claims, "is_settled", lambda delivery, siblings: False)),
-        _made("steps_at_once", (outbox, "place", _steps_at_once())),
+        _made("steps_at_once", (outbox, "place", _steps_at_once()),
+              (claims, "wait_until", lambda *_: None), (claims, "postponed", lambda *_: [])),
         _made("next_step_not_hastened", (escalation, "_NOT_SENT", set()),),
         _made("digests_ignored", (outbox, "place", _place_with(
             lambda arrival: replace(arrival, plan=replace(arrival.plan, digest_s=0.0))))),

@@ -37,7 +37,7 @@ from tests.simulation.virtual_time import StalledError, VirtualLoop
 
 STORY_S = 18.0
 _SETTLED_S = 40.0  # after it everything must be done, but for what waits for a time of day
-_LEAPS_MAX = 80
+_LEAPS_MAX = 400
 _READ_S = 6.0  # longer than a service may be stopped, and look away
 _AWAY_S = 3.0
 # A disk in memory spares the flush of each commit; what is lost with power is not tried here.
@@ -214,8 +214,10 @@ class Story:
         await asyncio.sleep(3.0)
         self.leap(_AWAY_S)
         await asyncio.sleep(6.0)
-        leaps, until = 0, self.loop.now + _SETTLED_S
+        leaps, until, fewest = 0, self.loop.now + _SETTLED_S, 1 << 30
         while left := self._left():
+            if len(left) < fewest:
+                fewest, until = len(left), self.loop.now + _SETTLED_S
             times = [at for _, at in left if at is not None]
             wait_s = min(times) - self.clock() if len(times) == len(left) else 0.0
             if wait_s > 2.0 and leaps < _LEAPS_MAX:

@@ -74,9 +74,8 @@ def plan_of(routing: Mapping[str, Any], subject: str, headers: Headers) -> Plan:
     if "category" not in said and named and (named in categories or not categories):
         said["category"] = named
     if "priority" not in said and headers.get("priority", "").lower() in _WORDS:
-        said["priority"] = headers["priority"].lower()
-        # What passes what users want is for the file to say.
-        said["priority"] = "high" if said["priority"] == "urgent" else said["priority"]
+        # What passes quiet hours and rates is for the file to say.
+        said["priority"] = headers["priority"].lower().replace("urgent", "high")
     channels = said.pop("channels", [])
     if channels and not isinstance(channels[0], list):
         channels = [channels]

@@ -200,3 +200,11 @@ def test_room_that_nobody_behind_wants_is_used():
 
 def test_a_room_of_one_goes_to_the_lowest_rank():
     assert ids(in_turn(ranked(0, 1, 1, 1), 1)) == ["1/0"]
+
+
+def test_quiet_hours_hold_back_the_first_step_and_later_ones_wait_for_it():
+    """So that they do not wait any more once it has ended with nothing sent."""
+    plan = Plan(steps=(("fcm",), ("mailto",)), escalate_s=60)
+    begin = begun(plan=plan, uris=(PUSH, MAIL), not_before=600.0)
+    waits = {one.uri: (one.due_at, one.reason) for one in begin.deliveries}
+    assert waits == {PUSH: (600.0, "QUIET_HOURS"), MAIL: (660.0, "")}
