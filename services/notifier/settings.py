@@ -165,8 +165,8 @@ class Settings(SharedSettings):
     webpush_services: tuple[str, ...] = setting(
         SERVICES,
         doc="hosts of push services that are believed when they blame this set-up, parted by "
-        "commas; *.example.org are those below it, * is all. Others are sent to as well, a few at "
-        "a time, but fail for their own endpoint only",
+        "commas; *.example.org are those below it, * is all; at port 443, unless :port follows. "
+        "Others are sent to as well, a few at a time, but fail for their own endpoint only",
     )
     webpush_connections: int = setting(
         32,

@@ -118,7 +118,7 @@ class Doubles:
             "ONWARD_APNS_URL": self.apns.url,
             "ONWARD_WEBPUSH_VAPID_KEY": TRADITIONAL,
             "ONWARD_WEBPUSH_SUBJECT": SUBJECT,
-            "ONWARD_NOTIFIER_WEBPUSH_SERVICES": "127.0.0.1",
+            "ONWARD_NOTIFIER_WEBPUSH_SERVICES": f"127.0.0.1:{self.push.port}",
             "ONWARD_SMTP_URL": self.mail.url,
             "ONWARD_SMTP_FROM": "Chat <chat@onward.example>",
             "ONWARD_TWILIO_ACCOUNT_SID": SID,
