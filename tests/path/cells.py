@@ -268,8 +268,7 @@ SMS = [
     gone("sms", "30006", twilio_error(400, 30006)),
     retried("sms", "20429 with Retry-After", _later(_QUEUE, 1), apart_s=1),
     waits("sms", "20429 without Retry-After", _QUEUE, (9.5, 40)),
-    retried("sms", "500 of Twilio's own", _later(twilio_error(500, 20500), 0)),
-    retried("sms", "503", _later(Answer(503, _PAGE, _HTML), 1), apart_s=1),
+    retried("sms", "503 of Twilio's own", _later(twilio_error(503, 20503), 1), apart_s=1),
     wrong("sms", "20003", twilio_error(401, 20003)),
     wrong("sms", "21606", twilio_error(400, 21606)),
     wrong("sms", "21408", twilio_error(400, 21408)),
@@ -278,7 +277,9 @@ SMS = [
          reason="OPTED_OUT", next_state="SUPPRESSED", next_reason="OPTED_OUT"),
     given_up("sms", "20429 for good", _later(_QUEUE, 0)),
     # The library would post each of these again.
+    never_repeated("sms", "20500, which may come after it was taken", twilio_error(500, 20500)),
     never_repeated("sms", "500 of something in between", Answer(500, _PAGE, _HTML)),
+    never_repeated("sms", "503 of something in between", Answer(503, _PAGE, _HTML)),
     never_repeated("sms", "502 with HTML", Answer(502, _PAGE, _HTML)),
     never_repeated("sms", "no answer", Answer(cut=True)),
     # The library's own timeout would be none at all.
