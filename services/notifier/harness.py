@@ -16,7 +16,7 @@ Its rules:
   REJECTED_MESSAGE.
 - `send` raises Unavailable: nothing was sent, PROVIDER_UNAVAILABLE. It raises anything else, or
   outlasts its time: it may have sent, UNKNOWN. The exception's text is not logged; it may quote
-  a message.
+  a message. A plugin whose provider answers slowly has more time, if it says so (`extra_s`).
 - The caller's deadline nears: what has begun is UNKNOWN and runs to its end; what waits is RETRY
   and is not begun.
 - A batch does not wait for a send that lingers, since anybody may register an endpoint that never
@@ -59,8 +59,10 @@ SERVICE = "onward.notifier.v1.NotifierService"
 ANY_SCHEME = "*"
 # Taken off the caller's deadline, so that the answer arrives before it.
 ANSWER_MARGIN_S = 0.2
-# A send that lingers is asked about again no sooner than this; later, the longer it takes.
+# A send that lingers is asked about again no sooner than this; later, the longer it takes: after
+# so many times its age, since asking counts as a try, and one of ten minutes has eight.
 ASK_AGAIN_S = 2.0
+ASK_AGAIN_AGES = 1.5
 _SENT = (Result.ACCEPTED, Result.DELIVERED)
 
 log = logs.get(__name__)
@@ -124,6 +126,16 @@ class TakesCallbacks(Protocol):
 
     async def callback(self, request: Callback) -> CallbackAnswer:
         """Check the signature, and say what was learnt. Signature wrong: status 403, no event."""
+        ...
+
+
+@runtime_checkable
+class TakesLonger(Protocol):
+    """A plugin whose provider may answer later than a send usually may take."""
+
+    @property
+    def extra_s(self) -> float:
+        """Seconds of one send, on top of `Limits.send_s`."""
         ...
 
 
@@ -269,8 +281,9 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         if delivery.HasField("expires_at") and _seconds(delivery) <= self._now().timestamp():
             return results.expired()
         began = time.perf_counter()
+        limit_s = self._limits.send_s + (plugin.extra_s if isinstance(plugin, TakesLonger) else 0.0)
         try:
-            async with asyncio.timeout(self._limits.send_s):
+            async with asyncio.timeout(limit_s):
                 result = await plugin.send(delivery)
                 assert isinstance(result, Result), "send returns a result"
                 return result
@@ -278,7 +291,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             return results.provider_unavailable("the provider cannot be reached")
         except TimeoutError:
             log.warning("send_timed_out", plugin=plugin.name, delivery_id=delivery.delivery_id)
-            return results.unknown(f"no answer within {self._limits.send_s:g} s")
+            return results.unknown(f"no answer within {limit_s:g} s")
         except Exception as error:  # noqa: BLE001  # a plugin's bug must cost one delivery only
             kind = type(error).__name__
             log.error(
@@ -362,7 +375,7 @@ class _Sending:
             return results.retry("its turn did not come within the deadline")
         result = results.unknown("still being sent")
         age_s = asyncio.get_running_loop().time() - self._began_at
-        result.retry_after.FromMilliseconds(int(1_000 * max(ASK_AGAIN_S, age_s)))
+        result.retry_after.FromMilliseconds(int(1_000 * max(ASK_AGAIN_S, ASK_AGAIN_AGES * age_s)))
         return result
 
     def _linger(self, channel: str) -> None:

@@ -60,8 +60,22 @@ class Settings(SharedSettings):
         10.0,
         least=0.1,
         most=300,
-        doc="seconds to wait for one reply of the mail server; shorter gives up sooner, and "
-        "after the message was sent leaves its outcome unknown",
+        doc="seconds to wait for one reply of the mail server, but for the one to a message",
+    )
+    smtp_data_reply_s: float = setting(
+        600.0,
+        least=0.1,
+        most=3_600,
+        doc="seconds to wait for the reply to a message, on top of ONWARD_NOTIFIER_SEND_S and not "
+        "beyond its expiry; then its outcome is unknown. Shorter frees the connection sooner, and "
+        "makes what a slow server took all the same come twice",
+    )
+    smtp_back_off_s: float = setting(
+        300.0,
+        least=0.1,
+        most=86_400,
+        doc="seconds until an e-mail is sent again that the mail server refused for now; shorter "
+        "is in vain where a server greylists",
     )
     apns_key_file: str = setting(
         "",
