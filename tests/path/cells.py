@@ -312,10 +312,11 @@ WEBHOOK = [
 
 APPRISE = [
     taken("apprise", "accepted"),
-    retried("apprise", "500", Answer(500)),
-    retried("apprise", "404, which is no word of an endpoint", Answer(404)),
-    retried("apprise", "410, which is no word of an endpoint", Answer(410)),
-    given_up("apprise", "500 for good", Answer(500)),
+    # Somebody behind the URL may have got it.
+    never_repeated("apprise", "500", Answer(500)),
+    never_repeated("apprise", "404, which is no word of an endpoint", Answer(404)),
+    never_repeated("apprise", "410, which is no word of an endpoint", Answer(410)),
+    never_repeated("apprise", "no answer", Answer(cut=True)),
 ]
 
 CELLS = [*FCM, *APNS, *WEB_PUSH, *E_MAIL, *SMS, *WEBHOOK, *APPRISE]
