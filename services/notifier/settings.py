@@ -95,7 +95,7 @@ class Settings(SharedSettings):
     )
     apns_back_off_s: float = setting(
         60.0,
-        least=0.1,
+        least=10,
         most=3_600,
         doc="seconds until a notification is sent again that Apple could not take, where Apple "
         "names no time",
