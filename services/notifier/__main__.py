@@ -82,7 +82,9 @@ def _webhook(settings: Settings) -> Iterator[harness.Plugin]:
         yield Webhook(
             secrets,
             settings.allow_private_addresses,
-            webhook.Limits(concurrency=settings.webhook_concurrency),
+            webhook.Limits(
+                concurrency=settings.webhook_concurrency, per_host=settings.webhook_per_host
+            ),
             believed=settings.webhook_hosts,
         )
 

@@ -47,6 +47,7 @@ from services.chassis.errors import SettingError, Unavailable
 from services.chassis.server import Server
 from services.chassis.tls import Trust
 from services.notifier import results
+from services.notifier.turns import Turns
 
 Channel = notifier_pb2.Channel
 Delivery = notifier_pb2.Delivery
@@ -139,6 +140,20 @@ class TakesLonger(Protocol):
         ...
 
 
+@runtime_checkable
+class HasLanes(Protocol):
+    """A plugin some of whose deliveries must not hold up others: see `turns`."""
+
+    @property
+    def lane_concurrency(self) -> int:
+        """Most sends under way in one lane, 1 or more."""
+        ...
+
+    def lane(self, delivery: Delivery) -> str:
+        """Which lane it is in; empty: none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The bounds of a plugin process."""
@@ -167,7 +182,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         self._now = now
         self._channels = [channel for plugin in plugins for channel in plugin.channels]
         self._routes = {
-            channel.scheme: _Route(plugin, channel, asyncio.Semaphore(plugin.concurrency))
+            channel.scheme: _Route(plugin, channel, _turns_of(plugin))
             for plugin in plugins
             for channel in plugin.channels
         }
@@ -267,7 +282,8 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             result = results.retry("too many deliveries under way")
         else:
             route = self._routes[channel]
-            async with route.slots:
+            lane = route.plugin.lane(delivery) if isinstance(route.plugin, HasLanes) else ""
+            async with route.turns.of(lane):
                 # Unknown is the end where it is not repeated, so the result is waited for.
                 repeated = route.channel.repeats_unknown
                 sending.begin(self._limits.linger_s if repeated else None, channel)
@@ -330,7 +346,12 @@ class _Route:
 
     plugin: Plugin
     channel: Channel
-    slots: asyncio.Semaphore
+    turns: Turns
+
+
+def _turns_of(plugin: Plugin) -> Turns:
+    lanes = plugin.lane_concurrency if isinstance(plugin, HasLanes) else 0
+    return Turns(plugin.concurrency, lanes)
 
 
 class _Sending:

@@ -142,10 +142,15 @@ class Settings(SharedSettings):
         (),
         doc="hosts of receivers that may hold up all webhooks by refusing one, parted by commas; "
         "*.example.org are those below it, * is all. Where another refuses, that one notification "
-        "fails; so name only receivers of your own",
+        "is tried again, or fails; so name only receivers of your own",
     )
-    webhook_concurrency: int = setting(
-        32, least=1, most=500, doc="webhooks under way at a time; a slow receiver holds one"
+    webhook_concurrency: int = setting(32, least=1, most=500, doc="webhooks under way at a time")
+    webhook_per_host: int = setting(
+        8,
+        least=1,
+        most=500,
+        doc="webhooks to one host under way at a time; others to it wait. More serve a busy "
+        "receiver faster, and leave less to the others while it is slow",
     )
     fcm_credentials: str = setting(
         "",

@@ -313,6 +313,15 @@ WEBHOOK = [
     given_up("webhook", "503 for good", Answer(503), **_ARRIVED),
     refused("webhook", "413", Answer(413), **_ARRIVED),
     taken("webhook, former secret", "accepted", **_ARRIVED),
+    gone("webhook, not listed", "410", Answer(410), **_ARRIVED),
+    retried("webhook, not listed", "302, which is not followed",
+            Answer(302, headers={"location": "/hook?who=1"}), **_ARRIVED),
+    retried("webhook, not listed", "401, which stops nobody else", Answer(401), **_ARRIVED),
+    retried("webhook, not listed", "404", Answer(404), **_ARRIVED),
+    given_up("webhook, not listed", "403 for good", Answer(403), **_ARRIVED),
+    refused("webhook, not listed", "400", Answer(400), **_ARRIVED),
+    refused("webhook, not listed", "413", Answer(413), **_ARRIVED),
+    refused("webhook, not listed", "422", Answer(422), **_ARRIVED),
 ]  # fmt: skip
 
 APPRISE = [
