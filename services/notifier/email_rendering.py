@@ -31,6 +31,9 @@ BODY_CHARACTERS_MAX = 50_000  # of a text that is given; the rest is cut, with "
 
 # What can stand between the angle brackets of List-Unsubscribe, in a line of 998 characters.
 _UNSUBSCRIBE_URL = re.compile(r"(?:https://|mailto:)[!-;=?-~]{1,900}")
+_WAYS = ("https:", "mailto:")
+# A line may have 998 characters (RFC 5322, section 2.1.1), and this one is not folded.
+_VALUE_CHARACTERS_MAX = 998 - len("List-Unsubscribe: ")
 # Characters that reorder what follows them: they could make a text look like another's.
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -62,7 +65,7 @@ class Sender:
     address: str
     name: str = ""
     reply_to: str = ""  # an address; empty: no Reply-To
-    unsubscribe: str = ""  # a URL; empty: no List-Unsubscribe (RFC 2369)
+    unsubscribe: str = ""  # an https: or mailto: URL, for List-Unsubscribe (RFC 2369); or empty
 
 
 def render(delivery: Delivery, address: str, sender: Sender, now: datetime) -> EmailMessage:
@@ -73,9 +76,9 @@ def render(delivery: Delivery, address: str, sender: Sender, now: datetime) -> E
     if sender.reply_to:
         message["Reply-To"] = Address(addr_spec=sender.reply_to)
     mute_url = delivery.mute_url if _UNSUBSCRIBE_URL.fullmatch(delivery.mute_url) else ""
-    if mute_url or sender.unsubscribe:
-        urls = [url for url in (mute_url, sender.unsubscribe) if url]
-        message["List-Unsubscribe"] = ", ".join(f"<{url}>" for url in urls)
+    ways = unsubscribing(mute_url, sender.unsubscribe)
+    if ways:
+        message["List-Unsubscribe"] = ways
     if mute_url.startswith("https:"):
         # RFC 8058: a mail program may post there by itself, without asking further.
         message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
@@ -90,6 +93,19 @@ def render(delivery: Delivery, address: str, sender: Sender, now: datetime) -> E
     if html.strip() and len(html) <= HTML_CHARACTERS_MAX:
         message.add_alternative(html, subtype="html")
     return message
+
+
+def unsubscribing(mute_url: str, operators: str) -> str:
+    """The value of List-Unsubscribe: one URL of https, and one of mailto where there is one.
+
+    A mail program takes the one URL of https for where it may post (RFC 8058, section 3.1): with
+    two it would have to choose, and the operator's need not know what a post means.
+    """
+    given = [url for url in (mute_url, operators) if url]
+    ways = [next((url for url in given if url.startswith(kind)), "") for kind in _WAYS]
+    shown = [f"<{url}>" for url in ways if url]
+    value = ", ".join(shown)
+    return value if len(value) <= _VALUE_CHARACTERS_MAX else shown[0]
 
 
 def _literal(text: str) -> str:

@@ -43,7 +43,8 @@ class Settings(SharedSettings):
     unsubscribe: str = setting(
         "",
         doc="an https: or mailto: URL where people stop these e-mails, told to their mail programs "
-        "(List-Unsubscribe); empty: none is told",
+        "(List-Unsubscribe); an https: one is not told where a mail has a URL of its own that "
+        "mutes its subject; empty: none is told",
     )
     console: bool = setting(
         True,
