@@ -21,7 +21,7 @@ class Seen(Ann):
     def tell(self, event) -> list:
         """Take an event; what is told of it."""
         before = self.state
-        effects = events.on_event(before, event, 1, 50.0, GRACES)
+        effects = events.on_event(before, event, 1, 50.0, 50.0, GRACES)
         told = changes(before, effects, event.client_id)
         self.take(event)
         self.told += told
