@@ -85,11 +85,12 @@ def given_up(channel: str, name: str, said: Any, **more: Any) -> Cell:
     )  # fmt: skip
 
 
-def waits(channel: str, name: str, said: Any, due_in_s: tuple[float, float]) -> Cell:
+def waits(channel: str, name: str, said: Any, due_in_s: tuple[float, float], **more: Any) -> Cell:
     """To be tried again, but not before a time that no test waits for."""
     return Cell(
-        channel, name, (said,), tries=("RETRY",), state="PENDING", reason="RETRY", due_in_s=due_in_s
-    )
+        channel, name, (said,), tries=("RETRY",), state="PENDING", reason="RETRY",
+        due_in_s=due_in_s, **more,
+    )  # fmt: skip
 
 
 def gone(channel: str, name: str, said: Any, **more: Any) -> Cell:
@@ -146,8 +147,6 @@ FCM = [
          error(400, "INVALID_ARGUMENT", violation("message.token"))),
     retried("fcm", "429 with Retry-After", _waiting(_QUOTA, 1), apart_s=1),
     waits("fcm", "429 without Retry-After", _QUOTA, (59, 90)),
-    waits("fcm", "503 without Retry-After",
-          error(503, "UNAVAILABLE", fcm_error("UNAVAILABLE")), (9.5, 40)),
     retried("fcm", "500 with Retry-After",
             _waiting(error(500, "INTERNAL", fcm_error("INTERNAL")), 1), apart_s=1),
     retried("fcm", "503 with Retry-After",
@@ -169,6 +168,9 @@ FCM = [
     refused("fcm", "400 with HTML", _page(400)),
     repeated("fcm", "no answer", Reply(LOST)),
     given_up("fcm", "500 for good", _waiting(error(500, "INTERNAL"), 0)),
+    # The last of all: when it is tried again, no token of the others' is looked at any more.
+    waits("fcm", "503 without Retry-After",
+          error(503, "UNAVAILABLE", fcm_error("UNAVAILABLE")), (9.5, 40), phase=Phase.ALONE),
 ]  # fmt: skip
 
 APNS = [
