@@ -1,10 +1,11 @@
 """Makes an e-mail of a delivery. Pure.
 
-It knows deliveries and RFC 5322; it must not know SMTP. The same delivery gives the same
-Message-ID on every try, so that a mailbox can drop a repeat. What to show are the title, text and
-HTML of a template, where there is one; else it is made from the messages. Whatever a user wrote
-is taken for hostile: no control character reaches a header, and none but line ends and tabs reach
-the body. That what is in the HTML is escaped is up to whoever rendered it.
+It knows deliveries and RFC 5322; it must not know SMTP. The same delivery gives the same Message-ID
+on every try, so that a mailbox can drop a repeat. What to show are the title, text and HTML of a
+template, where there is one, and nothing besides, since it may be there to hide what the messages
+hold; else it is made from the messages. Whatever a user wrote is taken for hostile: no control
+character reaches a header, and none but line ends and tabs reach the body. That what is in the HTML
+is escaped is up to whoever rendered it.
 
 `render(delivery, address, sender, now)` is all there is to call.
 """
@@ -126,23 +127,22 @@ def title(delivery: Delivery) -> str:
     subject = header_text(delivery.subject)
     if delivery.count > 1:
         return f"{delivery.count} new messages in {subject}"
-    given = header_text(delivery.messages[-1].headers.get("title", "")) if delivery.messages else ""
+    own = delivery.messages[-1].headers.get("title", "") if delivery.messages else ""
+    given = "" if _is_worded(delivery) else header_text(own)
     return given or f"New message in {subject}"
 
 
 def body(delivery: Delivery) -> str:
-    """The text. The one given, if it says all there is to say: there is HTML beside it, it stands
-    for one message, or it quotes all that are listed. Else the listed messages, below it."""
-    ready = _cut(_clean(delivery.body), BODY_CHARACTERS_MAX).strip() if _is_worded(delivery) else ""
-    texts = [_content(message) for message in delivery.messages]
-    if ready and (delivery.html or delivery.count == 1 or all(text in ready for text in texts)):
-        parts = [ready]
-    elif ready and ready not in texts:
-        parts = [ready, _digest(delivery)]
+    """The text: the one given, or the title where only that is. Without a template, the listed
+    messages."""
+    if _is_worded(delivery):
+        given = _cut(_clean(delivery.body), BODY_CHARACTERS_MAX).strip()
+        shown = given or title(delivery)
     else:
-        parts = [_digest(delivery)]
+        shown = _digest(delivery)
+    parts = [shown]
     # What is no URL to open is no URL to show either.
-    if delivery.url.startswith(("https://", "http://")) and delivery.url not in ready:
+    if delivery.url.startswith(("https://", "http://")) and delivery.url not in shown:
         parts.append(header_text(delivery.url))
     return "\n\n".join(parts) + "\n"
 

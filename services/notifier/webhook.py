@@ -1,10 +1,11 @@
 """Posts notifications to URLs that users registered, signed after Standard Webhooks 1.0.0.
 
 The endpoint is the `https:` URL itself. The body is JSON, `{"type", "timestamp", "data"}`; `data`
-is the Delivery of `notifier.proto` without its endpoint, as protobuf writes JSON. `webhook-id` is
-the delivery's id, the same on every try, so that a receiver can drop a repeat. A receiver is never
-followed anywhere else, what its answer says is not looked at, and it has a public address unless
-private ones are allowed. `render`, `signatures` and `verdict` are pure.
+is the Delivery of `notifier.proto` without its endpoint, as protobuf writes JSON, and without the
+messages where a template says what is to be told of them. `webhook-id` is the delivery's id, the
+same on every try, so that a receiver can drop a repeat. A receiver is never followed anywhere else,
+what its answer says is not looked at, and it has a public address unless private ones are allowed.
+`render`, `signatures` and `verdict` are pure.
 """
 
 import base64
@@ -148,8 +149,11 @@ def render(delivery: Delivery, now: datetime) -> bytes | None:
     data = Delivery()
     data.CopyFrom(delivery)
     data.ClearField("endpoint")
+    newest = data.messages[-1].accepted_at.ToDatetime(tzinfo=UTC) if data.messages else now
+    if data.templated:
+        data.ClearField("messages")
     data.title, data.body = shown.title, shown.body
-    encoded = _encode(data, now)
+    encoded = _encode(data, newest)
     while len(encoded) > PAYLOAD_BYTES_MAX:
         if data.html:
             data.html = ""
@@ -160,15 +164,14 @@ def render(delivery: Delivery, now: datetime) -> bytes | None:
             data.body = cut(data.body, max(0, len(data.body.encode()) - max(1, excess // 2)))
         else:
             return None
-        encoded = _encode(data, now)
+        encoded = _encode(data, newest)
     return encoded
 
 
-def _encode(data: Delivery, now: datetime) -> bytes:
-    newest = data.messages[-1].accepted_at.ToDatetime(tzinfo=UTC) if data.messages else now
+def _encode(data: Delivery, at: datetime) -> bytes:
     told = {
         "type": "onward.notification",
-        "timestamp": newest.isoformat().replace("+00:00", "Z"),
+        "timestamp": at.isoformat().replace("+00:00", "Z"),
         "data": MessageToDict(data),
     }
     return as_json(told)
