@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from services.presence.patterns import covers
 from services.presence.plan import DEFAULT_PLAN, Plan, Policy, Priority
 
-_CATEGORY_MAX = 64
+CATEGORY_BYTES_MAX = 64
 # Parts of a cap's time do not add up to it exactly.
 _ROUNDING_S = 1e-3
 ANY_CHANNEL = "*"
@@ -107,6 +107,18 @@ class Routing:
         return self.caps.get(channel) or self.caps.get(ANY_CHANNEL)
 
 
+NO_ROUTING = Routing()
+
+
+def category_fault(name: str) -> str | None:
+    """Why a category cannot have this name, with the remedy; None: it can."""
+    if not 0 < len(name.encode("utf-8", "replace")) <= CATEGORY_BYTES_MAX:
+        return f"a category's name has 1 to {CATEGORY_BYTES_MAX} bytes; give it another."
+    if not name.isprintable():
+        return "a category's name has no control characters; leave them out."
+    return None
+
+
 def _with_headers(
     route: Route, headers: Mapping[str, str], categories: Mapping[str, Category]
 ) -> Plan:
@@ -114,7 +126,7 @@ def _with_headers(
     plan = route.plan
     named = headers.get("category", "")
     # Where the file knows categories, it knows all; without, preferences may name any.
-    known = named in categories or (not categories and 0 < len(named) <= _CATEGORY_MAX)
+    known = named in categories or (named and not categories and category_fault(named) is None)
     if known and "category" not in route.fixed:
         plan = replace(plan, category=named)
     priority = headers.get("priority", "").upper()

@@ -87,7 +87,7 @@ class Workers:
             settings.plugins, trust, settings.breaker_limits(), settings.plugins_wait_s
         )
         contents = Contents(self._reader)
-        self._router = Router(settings.routing)
+        self._router = Router(settings.routing, settings.expiry_s)
         self._rendering = Rendering(settings.render_deadline_s, settings.render_budget_s)
         self._rendering.use(self._router.templates)
         self._router.on_change(lambda: self._rendering.use(self._router.templates))
