@@ -217,6 +217,7 @@ class Workers:
             self._reader,
             self.tellers,
             lambda: self._router.fault,
+            lambda: self._router.channels,
             self._rendering.failing,
             lambda: "" if self._entitlement is None else self._entitlement.fault,
         )
