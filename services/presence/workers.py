@@ -208,6 +208,7 @@ class Workers:
             settings.watches_max,
             lambda scheme: self.plugins.lane_for(scheme) is not None,
             lambda scheme: (lane := self.plugins.lane_for(scheme)) is None or lane.plugin.serving,
+            self._routing,
         )
         self._status = Status(
             settings.name,
