@@ -145,7 +145,7 @@ def _with_headers(
     # Where the file knows categories, it knows all; without, preferences may name any.
     known = named in categories or (named and not categories and category_fault(named) is None)
     if known and "category" not in route.fixed:
-        plan = replace(plan, category=named)
+        plan = replace(plan, category=named, free=not categories)
     priority = headers.get("priority", "").upper()
     if priority in Priority.__members__ and "priority" not in route.fixed:
         # What passes quiet hours and caps is for whoever writes the file to say.

@@ -33,7 +33,7 @@ def test_a_star_asks_only_for_the_header_to_be_there():
 
 def test_headers_say_what_the_file_leaves_open():
     plan = Routing().plan("/a", {"category": "news", "priority": "low", "expires_at": "1000"})
-    assert plan == Plan(category="news", priority=Priority.LOW, expires_at=1_000.0)
+    assert plan == Plan(category="news", free=True, priority=Priority.LOW, expires_at=1_000.0)
 
 
 def test_what_is_urgent_is_for_the_file_to_say():
