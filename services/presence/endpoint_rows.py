@@ -126,7 +126,12 @@ class EndpointRows(Rows):
         self.db.insert_all(
             "gone",
             "user, client_id, uri, at",
-            [(user, client_id, uri, self.now()) for client_id in json.loads(rows[0][0])],
+            [
+                (user, client_id, uri, self.now())
+                for client_id in json.loads(rows[0][0])
+                # Backends have no client that could be told.
+                if not client_id.startswith("@")
+            ],
             "ON CONFLICT DO NOTHING",
         )
         return True
