@@ -24,6 +24,7 @@ from services.presence.profile import (
     Profile,
     QuietHours,
 )
+from services.presence.routing import CATEGORY_BYTES_MAX, category_fault
 
 # Name, title, and whether it is notified of without a preference: as the routing file has them.
 Categories = Callable[[], Sequence[tuple[str, str, bool]]]
@@ -33,7 +34,6 @@ PARTS = ("locale", "time_zone", "quiet_hours", "preferences", "mutes")
 _LOCALE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _LOCALE_MAX = 35  # section 4.4.1
 _CHANNEL = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
-_CATEGORY_BYTES_MAX = 64
 # The last second that a Timestamp can say: a mute until then is one without an end.
 NEVER_S = 253_402_300_799
 
@@ -177,10 +177,8 @@ def _preferences(
     said: dict[tuple[str, str], Preference] = {}
     for place, one in enumerate(wanted):
         at = f"preferences[{place}]"
-        if one.category and (
-            len(one.category.encode()) > _CATEGORY_BYTES_MAX or not one.category.isprintable()
-        ):
-            bound = f"at most {_CATEGORY_BYTES_MAX} bytes, and no control characters"
+        if one.category and category_fault(one.category):
+            bound = f"at most {CATEGORY_BYTES_MAX} bytes, and no control characters"
             raise Unacceptable(f"`{at}.category` has {bound}.")
         if one.category and categories and one.category not in categories:
             raise Unacceptable(f"`{at}.category` is none that the routing file has.")
