@@ -304,7 +304,7 @@ def test_a_new_term_in_the_same_process_sends_on(run, tmp_path):
         plugin.script = [hang]
         async with staged(tmp_path, plugin) as stage:
             await send(stage)
-            await until(in_state(stage, "sending"))
+            await until(lambda: plugin.calls and in_state(stage, "sending")())
             await stage.new_term()
             await until(in_state(stage, "accepted"))
             assert len(plugin.calls) == 2
