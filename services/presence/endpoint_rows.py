@@ -103,7 +103,8 @@ class EndpointRows(Rows):
             " AND NOT EXISTS (SELECT 1 FROM deliveries AS former"
             " WHERE former.notification_id = deliveries.notification_id"
             " AND former.step < deliveries.step"
-            " AND former.state NOT IN ('failed', 'dead', 'expired', 'cancelled'))",
+            " AND (former.state NOT IN ('failed', 'dead', 'expired', 'cancelled')"
+            " OR former.state = 'cancelled' AND former.reason = 'ACKNOWLEDGED'))",
             (now, now, listed(notification_ids), now),
         )
 
