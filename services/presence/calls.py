@@ -261,8 +261,11 @@ class Caller:
         misfits = lane.misfits
         misfits.learn([one.delivery for one in claimed], results, lane.proven)
         telling = [answer for own_id, answer in results.items() if own_id not in misfits]
-        faults = [answer for answer in telling if answer.outcome in PLUGIN_FAULTS]
-        if all(answer.outcome in NOT_CALLED for answer in telling):
+        called = [answer for answer in telling if answer.outcome not in NOT_CALLED]
+        faults = [answer for answer in called if answer.outcome in PLUGIN_FAULTS]
+        if not faults and all(answer.outcome is Outcome.NOT_BEGUN for answer in called):
+            faults = called  # It takes nothing for now, so that further calls would be in vain.
+        if not called:
             lane.breaker = lane.breaker.release()  # Nothing was learnt of the plugin.
         elif works or not faults:
             lane.breaker = lane.breaker.succeed()

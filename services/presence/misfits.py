@@ -32,7 +32,9 @@ class Misfits:
         """What became of deliveries, as they were claimed. `others_served`: something was, since
         the channel last failed as a whole."""
         for one in tried:
-            if answers[one.id].outcome is not Outcome.MISCONFIGURED:
+            if answers[one.id].outcome is Outcome.NOT_BEGUN:
+                pass  # Nothing was learnt of it.
+            elif answers[one.id].outcome is not Outcome.MISCONFIGURED:
                 self._known.pop(one.id, None)
             elif others_served and _failed_before(one):
                 self._known[one.id] = None

@@ -54,6 +54,8 @@ class Outcome(Enum):
     EXPIRED = "EXPIRED"
     UNKNOWN = "UNKNOWN"
     PROVIDER_UNAVAILABLE = "PROVIDER_UNAVAILABLE"
+    # The plugin did not come to it, being stopped or busy with others: nothing was sent.
+    NOT_BEGUN = "NOT_BEGUN"
     # The call was turned down before the plugin looked at it: nothing was sent.
     CALL_REFUSED = "CALL_REFUSED"
     # The call broke: it may or may not have been sent.
@@ -86,12 +88,15 @@ NOTHING_SENT = frozenset(
         Outcome.OPTED_OUT,
         Outcome.MISCONFIGURED,
         Outcome.PROVIDER_UNAVAILABLE,
+        Outcome.NOT_BEGUN,
         Outcome.EXPIRED,
         Outcome.CALL_REFUSED,
         Outcome.TEMPLATE_FAILED,
         Outcome.NOT_RENDERED,
     )
 )
+# Longest wait of a delivery that a plugin has not begun with: it may have its turn at any time.
+TURN_LONGEST_S = 30.0
 # Outcomes of deliveries that the plugin was not called with.
 NOT_CALLED = frozenset({Outcome.TEMPLATE_FAILED, Outcome.NOT_RENDERED})
 # Outcomes after which it is not known whether it went out.
@@ -328,6 +333,9 @@ def settle(
             ]
         case Outcome.RETRY:
             return [_again(delivery, DeliveryState.RETRY, answer, now, chance, limits)]
+        case Outcome.NOT_BEGUN:
+            wait_s = max(answer.retry_after_s, _turn_delay_s(delivery, chance, limits))
+            return [_wait_for_plugin(delivery, DeliveryState.RETRY, answer.outcome, now + wait_s)]
         case Outcome.TEMPLATE_FAILED:
             # Other words would tell what the template may be there to hide.
             return [_end(delivery, DeliveryState.DEAD, "TEMPLATE_FAILED")]
@@ -390,3 +398,11 @@ def retry_delay_s(tries: int, chance: float, limits: Limits) -> float:
     doublings = min(tries - 1, 64)  # Beyond it a float would overflow in the end.
     longest = min(limits.retry_longest_s, limits.retry_first_s * 2.0**doublings)
     return chance * longest
+
+
+def _turn_delay_s(delivery: Delivery, chance: float, limits: Limits) -> float:
+    """Until a plugin that has not begun with it is given it again: never at once, and longer the
+    oftener it was in vain, yet soon."""
+    in_vain = min(delivery.attempts - delivery.tries - 1, 64)
+    longest = min(TURN_LONGEST_S, limits.retry_longest_s, limits.retry_first_s * 2.0**in_vain)
+    return longest * (0.5 + chance / 2)

@@ -15,7 +15,7 @@ Record = Mapping[str, Any]
 NOT_SENT = frozenset(
     {
         "RETRY", "REJECTED_MESSAGE", "ENDPOINT_GONE", "OPTED_OUT", "MISCONFIGURED", "EXPIRED",
-        "PROVIDER_UNAVAILABLE", "CALL_REFUSED",
+        "PROVIDER_UNAVAILABLE", "NOT_BEGUN", "CALL_REFUSED",
     }
 )  # fmt: skip
 IN_DOUBT = frozenset({"UNKNOWN", "CALL_BROKEN", "CALL_TIMED_OUT", ""})

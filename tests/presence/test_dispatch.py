@@ -111,6 +111,41 @@ def test_too_many_retries_leave_a_dead_letter(run, tmp_path):
     run(claim())
 
 
+NOT_BEGUN = answer(outcome=R.RETRY, not_begun=True, detail="stopping")
+
+
+def test_what_a_plugin_has_not_begun_is_sent_later_and_no_try_is_used_up(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [NOT_BEGUN] * 5
+        async with staged(tmp_path, plugin, retry_tries_max=1) as stage:
+            await send(stage)
+            await until(in_state(stage, "accepted"))
+            [delivery] = await deliveries(stage)
+            assert [(a.outcome, a.detail) for a in delivery.attempts] == [
+                ("NOT_BEGUN", "stopping")
+            ] * 5 + [("ACCEPTED", "")]
+            assert len({d.delivery_id for d in plugin.deliveries}) == 1
+
+    run(claim())
+
+
+def test_a_plugin_that_never_begins_is_called_seldom_until_all_expires(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.batch_max = 1
+        plugin.script = [NOT_BEGUN] * 1_000
+        # With the least wait that is drawn: 1 s after the first call.
+        waits = {"breaker_first_s": 2.0, "breaker_longest_s": 2.0}
+        async with staged(tmp_path, plugin, expiry_s=1.0, **waits) as stage:
+            await send(stage, *(f"mailto:{n}@example.org" for n in range(20)))
+            await until(in_state(stage, *["expired"] * 20))
+            # Those that were under way together, as many as may be.
+            assert len(plugin.calls) <= 4
+
+    run(claim())
+
+
 def test_a_gone_endpoint_is_removed_and_told_at_the_next_connect(run, tmp_path):
     async def claim():
         plugin = FakePlugin()

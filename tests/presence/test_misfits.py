@@ -42,6 +42,7 @@ def test_who_is_one_remains_one_until_anything_else_becomes_of_it() -> None:
     found = Misfits()
     found.learn([tried()], {"a": WRONG}, others_served=True)
     found.learn([tried()], {"a": WRONG}, others_served=False)
+    found.learn([tried()], {"a": Answer(Outcome.NOT_BEGUN)}, others_served=True)
     assert "a" in found
     found.learn([tried()], {"a": Answer(Outcome.ACCEPTED)}, others_served=True)
     assert "a" not in found

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from services.presence.notifications import (
+    TURN_LONGEST_S,
     Answer,
     Delivery,
     DeliveryState,
@@ -110,6 +111,24 @@ def test_a_fault_of_the_plugin_deletes_nothing_and_uses_up_no_try(outcome):
     assert settled(outcome, one) == [
         PutDelivery(replace(one, state=DeliveryState.RETRY, due_at=200.0, reason=outcome.value))
     ]
+
+
+def test_what_a_plugin_has_not_begun_waits_for_its_turn_and_uses_up_no_try():
+    one = sending(tries=2, attempts=2, repeats_unknown=False)
+    assert settled(Outcome.NOT_BEGUN, one) == [
+        PutDelivery(replace(one, state=DeliveryState.RETRY, due_at=201.5, reason="NOT_BEGUN"))
+    ]
+    [put] = settled(Outcome.NOT_BEGUN, one, retry_after_s=60.0)
+    assert put.delivery.due_at == 260.0
+
+
+def test_what_is_never_begun_waits_longer_each_time_and_never_dies_of_it():
+    def due(in_vain: int, chance: float) -> float:
+        [put] = settled(Outcome.NOT_BEGUN, sending(attempts=in_vain - 1), chance)
+        return put.delivery.due_at - 200.0
+
+    assert [due(n, 0.0) for n in (1, 2, 3)] == [1.0, 2.0, 4.0], "never at once"
+    assert (due(1_000, 0.0), due(1_000, 1.0)) == (TURN_LONGEST_S / 2, TURN_LONGEST_S)
 
 
 def test_a_broken_call_is_repeated_where_the_channel_repeats_and_uses_up_a_try():

@@ -927,7 +927,8 @@ type Result struct {
 	// With RETRY: the plugin has not begun with this one, because others were in front of it or the
 	// plugin is being stopped; the provider was not asked, and nothing was sent. The try does not
 	// count: the delivery is due again soon, at a drawn time and not before `retry_after`, until it
-	// expires, and fewer calls come at a time. With any other outcome: passed over.
+	// expires. A plugin that begins nothing of a call is left alone for a while, as one that fails.
+	// With any other outcome: passed over.
 	NotBegun      bool `protobuf:"varint,7,opt,name=not_begun,json=notBegun,proto3" json:"not_begun,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
