@@ -233,6 +233,15 @@ FAULTS: dict[str, tuple[History, str]] = {
     "a delivery is given up after one try": (
         away().begin(1).claim().hand(1).settle("RETRY", "dead"), "given up after 1 tries",
     ),
+    "a try that was not begun is counted": (
+        away().begin(1).claim().hand(1).settle("NOT_BEGUN", "retry")
+        .claim(attempt=2).hand(1, attempt=2).settle("RETRY", "retry", attempt=2)
+        .claim(attempt=3).hand(1, attempt=3).settle("RETRY", "dead", attempt=3),
+        "given up after 2 tries",
+    ),
+    "a delivery dies of not being begun": (
+        away().begin(1).claim().hand(1).settle("NOT_BEGUN", "dead"), "ended as dead after",
+    ),
     "quiet hours are made up": (
         away().begin(1).put_off("QUIET_HOURS", 1_000_900.0).wait(900.0).send(1), "there are none",
     ),
