@@ -30,6 +30,7 @@ from services.presence.notifications import (
     Outcome,
     PutDelivery,
     Span,
+    is_last_try,
     settle,
 )
 from services.presence.plugins import Lane
@@ -228,7 +229,10 @@ class Caller:
                 own_id = one.delivery.id
                 answer = results[own_id]
                 chance, others_work = chances[own_id], own_id in alone
-                settled = settle(one.delivery, answer, now, chance, self._limits, others_work)
+                age_s = self._age_s(tx, one)
+                settled = settle(
+                    one.delivery, answer, now, chance, self._limits, others_work, age_s
+                )
                 effects += receipts.after_answer(settled, words.get(own_id, ""))
                 attempts.append(answers.ended(one.attempt, answer, now))
             recording = Recording(tx)
@@ -251,6 +255,14 @@ class Caller:
                     "answers_unrecorded", plugin=lane.plugin.label, fault=type(fault).__name__
                 )
                 await asyncio.sleep(_FAULT_PAUSE_S)
+
+    def _age_s(self, tx: Transaction, claimed: Claimed) -> float:
+        """Since its first try; read where it decides whether this one was the last."""
+        if not is_last_try(claimed.delivery, self._limits):
+            return 0.0
+        return tx.now() - min(
+            one.at for one in [*tx.attempts(claimed.delivery.id), claimed.attempt]
+        )
 
     def _learn(
         self, lane: Lane, claimed: Sequence[Claimed], results: Mapping[str, Answer]

@@ -123,7 +123,18 @@ class Settings(SharedSettings):
         600.0, least=0.001, doc="longest wait before any retry, in seconds"
     )
     retry_tries_max: int = setting(
-        8, least=1, most=100, doc="tries of one delivery; then it is a dead letter"
+        8,
+        least=1,
+        most=100,
+        doc="tries of one delivery; then it is a dead letter, if it is old enough for one",
+    )
+    dead_letter_after_s: float = setting(
+        3_600.0,
+        least=0,
+        most=31_622_400,
+        doc="seconds from the first try that a delivery is tried on when its tries are used up, as "
+        "long as it is known not to have been sent; less gives up sooner, so that a provider which "
+        "is out for longer leaves dead letters",
     )
     breaker_first_s: float = setting(
         1.0, least=0.01, doc="seconds that a plugin which failed as a whole is left alone at first"
@@ -284,6 +295,7 @@ class Settings(SharedSettings):
             self.retry_first_s,
             self.retry_longest_s,
             self.retry_tries_max,
+            self.dead_letter_after_s,
         )
 
     def user_limits(self) -> UserLimits:

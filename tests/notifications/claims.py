@@ -47,6 +47,10 @@ class Delivery:
     due_at: float | None = None
     reason: str = ""
     held: bool = False
+    # When it was first claimed.
+    tried_from: float | None = None
+    # When an answer last made it dead.
+    died: float = 0.0
     claims: dict[int, Told] = field(default_factory=dict)
     outcomes: dict[int, str] = field(default_factory=dict)
     answers: dict[int, tuple[str, float | None]] = field(default_factory=dict)

@@ -111,6 +111,34 @@ def test_too_many_retries_leave_a_dead_letter(run, tmp_path):
     run(claim())
 
 
+def test_an_outage_that_outlasts_all_tries_loses_nothing_within_the_time_for_it(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [R.RETRY] * 10
+        async with staged(tmp_path, plugin, retry_tries_max=3, dead_letter_after_s=600.0) as stage:
+            await send(stage)
+            await until(in_state(stage, "accepted"))
+            assert len(plugin.calls) == 11
+
+    run(claim())
+
+
+def test_the_time_for_a_dead_letter_begins_with_the_first_try(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [R.RETRY] * 1_000
+        limits = {"retry_tries_max": 2, "retry_longest_s": 0.05, "dead_letter_after_s": 0.6}
+        async with staged(tmp_path, plugin, **limits) as stage:
+            await send(stage)
+            await until(in_state(stage, "dead"))
+            [delivery] = await deliveries(stage)
+            at = [attempt.at.ToNanoseconds() / 1e9 for attempt in delivery.attempts]
+            assert len(at) > 2
+            assert at[-2] - at[0] < 0.6
+
+    run(claim())
+
+
 NOT_BEGUN = answer(outcome=R.RETRY, not_begun=True, detail="stopping")
 
 

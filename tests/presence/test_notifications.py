@@ -39,8 +39,8 @@ def sending(repeats_unknown=True, **changes) -> Delivery:
     return claim(delivery(**changes), repeats_unknown)
 
 
-def settled(outcome: Outcome, of: Delivery, chance=0.5, **answer):
-    return settle(of, Answer(outcome, **answer), 200.0, chance, LIMITS)
+def settled(outcome: Outcome, of: Delivery, chance=0.5, age_s=LIMITS.dead_letter_after_s, **answer):
+    return settle(of, Answer(outcome, **answer), 200.0, chance, LIMITS, age_s=age_s)
 
 
 def test_ids_are_those_of_the_first_message_and_the_endpoint_alone():
@@ -93,6 +93,25 @@ def test_the_last_try_leaves_a_dead_letter():
     assert settled(Outcome.RETRY, one) == [
         PutDelivery(replace(one, state=DeliveryState.DEAD, tries=3, reason="TRIES_EXHAUSTED"))
     ]
+
+
+def test_what_is_known_not_to_be_sent_is_tried_on_until_it_is_old_enough_for_a_dead_letter():
+    one, young = sending(tries=2), LIMITS.dead_letter_after_s - 1
+    [put] = settled(Outcome.RETRY, one, chance=1.0, age_s=young)
+    assert put.delivery == replace(
+        one, state=DeliveryState.RETRY, due_at=208.0, tries=3, reason="RETRY"
+    )
+    [put] = settled(Outcome.RETRY, sending(tries=90), chance=1.0, age_s=young)
+    assert (put.delivery.state, put.delivery.due_at) == (DeliveryState.RETRY, 800.0), "the longest"
+    [put] = settled(Outcome.RETRY, sending(tries=90))
+    assert put.delivery.state is DeliveryState.DEAD
+    [put] = settled(Outcome.RETRY, one, age_s=young, retry_after_s=5_000.0)
+    assert put.delivery.state is DeliveryState.EXPIRED
+
+
+def test_what_may_have_been_sent_is_tried_no_longer_than_its_tries():
+    [put] = settled(Outcome.UNKNOWN, sending(tries=2), age_s=0.0)
+    assert (put.delivery.state, put.delivery.reason) == (DeliveryState.DEAD, "TRIES_EXHAUSTED")
 
 
 def test_a_retry_that_would_come_after_the_expiry_expires_now():
