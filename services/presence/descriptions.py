@@ -1,7 +1,7 @@
 """What plugins say of themselves, within our bounds, and who gets a channel. Pure.
 
 Knows the answer to Describe. Must not know connections, breakers or deliveries. To drive it:
-`description_of(answer, …)` at every connection, `route(scheme, descriptions)` for each channel.
+`description_of(answer, …)` at every connection, `route(scheme, …)` for each channel.
 """
 
 import re
@@ -62,15 +62,22 @@ def description_of(
     )
 
 
-def route(scheme: str, descriptions: Sequence[Description | None]) -> tuple[int, str] | None:
+def route(
+    scheme: str, descriptions: Sequence[Description | None], ready: Sequence[bool]
+) -> tuple[int, str] | None:
     """Which plugin, by its place in the list, serves a scheme, and as which of its channels.
 
-    A plugin that names the scheme wins over one for any; of equals, the first. None: none does.
+    A plugin that names the scheme wins over one for any; of equals, the first that is ready to be
+    called, and the first if none is. None: none does.
     """
     for wanted in (scheme, ANY):
-        for place, description in enumerate(descriptions):
-            if description is not None and wanted in description.channels:
-                return place, wanted
+        places = [
+            place
+            for place, description in enumerate(descriptions)
+            if description is not None and wanted in description.channels
+        ]
+        if places:
+            return next((place for place in places if ready[place]), places[0]), wanted
     return None
 
 

@@ -49,8 +49,8 @@ class Settings(SharedSettings):
     metrics_port: int = setting(0, least=0, most=65535, doc="port of /metrics; 0: none")
     plugins: tuple[str, ...] = setting(
         (),
-        doc="host:port of each notifier plugin, parted by commas; the first wins a channel. One "
-        "without TLS, where services have it, is written grpc://host:port",
+        doc="host:port of each notifier plugin, parted by commas; the first that is ready wins a "
+        "channel. One without TLS, where services have it, is written grpc://host:port",
     )
 
     routing: str = setting(

@@ -1,5 +1,7 @@
 """What plugins say of themselves, and who gets which channel."""
 
+from collections.abc import Sequence
+
 from onward.notifier.v1 import notifier_pb2
 
 from services.presence.descriptions import (
@@ -14,22 +16,39 @@ def plugin(*schemes: str) -> Description:
     return Description("p", dict.fromkeys(schemes, True), 100, 4)
 
 
+def routed(scheme: str, plugins: Sequence[Description | None], ready: str = ""):
+    """`ready`: a plus for each that is; all are, where nothing is said."""
+    return route(scheme, plugins, [one == "+" for one in ready or "+" * len(plugins)])
+
+
 def test_an_exact_channel_wins_over_any():
-    assert route("mailto", [plugin("*"), plugin("mailto")]) == (1, "mailto")
+    assert routed("mailto", [plugin("*"), plugin("mailto")]) == (1, "mailto")
 
 
 def test_any_takes_what_nobody_names():
-    assert route("tel", [plugin("mailto"), plugin("*")]) == (1, "*")
+    assert routed("tel", [plugin("mailto"), plugin("*")]) == (1, "*")
 
 
 def test_of_equals_the_first_wins():
-    assert route("mailto", [plugin("mailto"), plugin("mailto")]) == (0, "mailto")
-    assert route("tel", [plugin("*"), plugin("*")]) == (0, "*")
+    assert routed("mailto", [plugin("mailto"), plugin("mailto")]) == (0, "mailto")
+    assert routed("tel", [plugin("*"), plugin("*")]) == (0, "*")
+
+
+def test_of_equals_the_first_that_is_ready_wins():
+    three = [plugin("mailto"), plugin("mailto"), plugin("mailto")]
+    assert routed("mailto", three, "-++") == (1, "mailto")
+    assert routed("mailto", three, "--+") == (2, "mailto")
+    assert routed("mailto", three, "---") == (0, "mailto")
+    assert routed("tel", [plugin("*"), plugin("*")], "-+") == (1, "*")
+
+
+def test_a_channel_that_is_named_never_falls_to_a_plugin_for_any():
+    assert routed("mailto", [plugin("mailto"), plugin("*")], "-+") == (0, "mailto")
 
 
 def test_a_plugin_that_has_said_nothing_serves_nothing():
-    assert route("mailto", [None, plugin("*")]) == (1, "*")
-    assert route("mailto", [None]) is None
+    assert routed("mailto", [None, plugin("*")]) == (1, "*")
+    assert routed("mailto", [None]) is None
 
 
 def test_missing_numbers_become_defaults_and_wild_ones_the_bounds():
@@ -85,4 +104,4 @@ def test_a_plugin_for_any_channel_can_be_used_for_some_by_name():
     )
     some = description_of(response, "host:1", ("tel", "fcm"))
     assert some.channels == {"tel": False, "fcm": True}
-    assert route("mailto", [some]) is None
+    assert routed("mailto", [some]) is None
