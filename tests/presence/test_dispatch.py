@@ -424,6 +424,7 @@ def test_a_channel_that_nobody_serves_waits_and_says_so(run, tmp_path):
             await until(in_state(stage, "pending"))
             outcome = await story(stage)
             assert (outcome.state, outcome.reason) == (presence_pb2.Outcome.PENDING, "NO_CHANNEL")
+            assert [delivery.reason for delivery in outcome.deliveries] == ["NO_CHANNEL"]
             assert outcome.text == "Waiting: no plugin serves fcm."
 
     run(claim())
