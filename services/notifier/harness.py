@@ -17,8 +17,11 @@ Its rules:
 - `send` raises Unavailable: nothing was sent, PROVIDER_UNAVAILABLE. It raises anything else, or
   outlasts its time: it may have sent, UNKNOWN. The exception's text is not logged; it may quote
   a message. A plugin whose provider answers slowly has more time, if it says so (`extra_s`).
-- The caller's deadline nears: what has begun is UNKNOWN and runs to its end; what waits is RETRY
-  and is not begun.
+- The caller's deadline nears: what has begun is UNKNOWN and runs to its end; what waits is not
+  begun, and its answer says so: such a try does not count. No send begins so late that its caller
+  could hardly hear of it.
+- The process is being stopped: the same for what waits, and for whatever still comes. What has
+  begun has the time of the drain to end.
 - A batch does not wait for a send that lingers, since anybody may register an endpoint that never
   answers: it is UNKNOWN meanwhile, with the time after which to ask again. Where the channel does
   not repeat what is unknown, it is waited for.
@@ -29,6 +32,7 @@ Its rules:
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
@@ -60,11 +64,18 @@ SERVICE = "onward.notifier.v1.NotifierService"
 ANY_SCHEME = "*"
 # Taken off the caller's deadline, so that the answer arrives before it.
 ANSWER_MARGIN_S = 0.2
+# What answers have to go out, once the time of the drain is over.
+ANSWER_GRACE_S = 0.5
+# No send begins with less than this left until the answer; of a short call, a part of its time.
+BEGIN_MARGIN_S = 1.0
+_BEGIN_MARGIN_PART = 0.1
 # A send that lingers is asked about again no sooner than this; later, the longer it takes: after
 # so many times its age, since asking counts as a try, and one of ten minutes has eight.
 ASK_AGAIN_S = 2.0
 ASK_AGAIN_AGES = 1.5
 _SENT = (Result.ACCEPTED, Result.DELIVERED)
+_LATE = "its turn did not come within the deadline"
+_STOPPING = "the process is being stopped"
 
 log = logs.get(__name__)
 _results = Counter("onward_notifier_results", "Results by channel.", ["channel", "outcome"])
@@ -162,7 +173,7 @@ class Limits:
     calls_max: int = 16  # Notify calls at a time, told to the caller in Describe
     linger_s: float = 2.0  # how long a batch waits for one send; longer: UNKNOWN for now
     send_s: float = 30.0  # one send; longer: UNKNOWN
-    under_way_max: int = 2_000  # deliveries waiting or being sent; more: RETRY
+    under_way_max: int = 2_000  # deliveries waiting or being sent; more: not begun
     remembered_max: int = 10_000  # ids and their results; beyond it the oldest are forgotten
     callback_s: float = 5.0  # one callback; longer: 500
 
@@ -192,6 +203,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         self._under_way: dict[str, _Sending] = {}
         # What was sent; and what failed after its caller was answered, until it is told.
         self._ended: OrderedDict[str, Result] = OrderedDict()
+        self._stopping = False
 
     async def Describe(self, request: Any, context: Any) -> notifier_pb2.DescribeResponse:
         """What this process can do."""
@@ -216,7 +228,8 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         remaining_s = context.time_remaining()
         wait_s = None if remaining_s is None else max(0.0, remaining_s - ANSWER_MARGIN_S)
         _batch.observe(len(deliveries))
-        sendings = {delivery.delivery_id: self._begin(delivery) for delivery in deliveries}
+        begin_by = _begin_by(wait_s)
+        sendings = {one.delivery_id: self._begin(one, begin_by) for one in deliveries}
         _under_way.set(len(self._under_way))
         try:
             await asyncio.wait([sending.told for sending in sendings.values()], timeout=wait_s)
@@ -246,6 +259,18 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         _callbacks.labels(answer.status or 204).inc()
         return answer
 
+    async def stop(self, grace_s: float) -> None:
+        """Begin nothing any more, and give sends under way `grace_s` to end."""
+        self._stopping = True
+        for sending in self._under_way.values():
+            sending.leave_undone()
+        begun = [sending.task for sending in self._under_way.values() if sending.begun]
+        if begun:
+            await asyncio.wait(begun, timeout=grace_s)
+        # Else what became of the others of its call would be in doubt too.
+        for sending in self._under_way.values():
+            sending.tell()
+
     async def finish(self, grace_s: float) -> None:
         """Give sends under way `grace_s`, then cut them."""
         tasks = [sending.task for sending in self._under_way.values()]
@@ -254,11 +279,13 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             for task in unfinished:
                 task.cancel()
 
-    def _begin(self, delivery: Delivery) -> "_Sending":
+    def _begin(self, delivery: Delivery, begin_by: float) -> "_Sending":
         delivery_id = delivery.delivery_id
         if delivery_id in self._under_way:
-            return self._under_way[delivery_id]
-        sending = _Sending()
+            known = self._under_way[delivery_id]
+            known.begin_by = max(known.begin_by, begin_by)
+            return known
+        sending = _Sending(begin_by)
         sending.run(self._answer(delivery, sending))
         if delivery_id:
             self._under_way[delivery_id] = sending
@@ -279,19 +306,26 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         elif delivery.delivery_id in self._ended:
             return self._ended[delivery.delivery_id]
         elif len(self._under_way) > self._limits.under_way_max:
-            result = results.retry("too many deliveries under way")
+            result = results.not_begun("too many deliveries under way")
+        elif self._stopping:
+            result = results.not_begun(_STOPPING)
         else:
             route = self._routes[channel]
             lane = route.plugin.lane(delivery) if isinstance(route.plugin, HasLanes) else ""
             async with route.turns.of(lane):
-                # Unknown is the end where it is not repeated, so the result is waited for.
-                repeated = route.channel.repeats_unknown
-                sending.begin(self._limits.linger_s if repeated else None, channel)
-                result = await self._send(route.plugin, delivery)
-        if result.outcome in _SENT or sending.untold:
+                result = await self._in_turn(route, delivery, sending)
+        if result.outcome in _SENT or (sending.untold and sending.begun):
             self._remember(delivery.delivery_id, result)
         _results.labels(channel, Result.Outcome.Name(result.outcome)).inc()
         return result
+
+    async def _in_turn(self, route: "_Route", delivery: Delivery, sending: "_Sending") -> Result:
+        if sending.is_late():
+            return results.not_begun(_LATE)
+        # Unknown is the end where it is not repeated, so the result is waited for.
+        linger_s = self._limits.linger_s if route.channel.repeats_unknown else None
+        sending.begin(linger_s, route.channel.scheme)
+        return await self._send(route.plugin, delivery)
 
     async def _send(self, plugin: Plugin, delivery: Delivery) -> Result:
         if delivery.HasField("expires_at") and _seconds(delivery) <= self._now().timestamp():
@@ -357,12 +391,16 @@ def _turns_of(plugin: Plugin) -> Turns:
 class _Sending:
     """One delivery id under way, and whether its plugin has been called."""
 
-    __slots__ = ("_began_at", "_timer", "begun", "task", "told", "untold")
+    __slots__ = ("_began_at", "_timer", "begin_by", "begun", "task", "told", "undone", "untold")
 
     task: asyncio.Task[Result]
 
-    def __init__(self) -> None:
+    def __init__(self, begin_by: float) -> None:
         self.begun = False
+        # When it is too late to begin, by the loop's clock.
+        self.begin_by = begin_by
+        # Why it is not begun any more; empty: it may be.
+        self.undone = ""
         # Somebody was answered, or went away, before there was a result.
         self.untold = False
         # There is something to answer with: a result, or that it lingers.
@@ -373,7 +411,7 @@ class _Sending:
     def run(self, work: Coroutine[Any, Any, Result]) -> None:
         """What is done for it; its result is this one's."""
         self.task = asyncio.create_task(work)
-        self.task.add_done_callback(self._tell)
+        self.task.add_done_callback(self.tell)
 
     def begin(self, linger_s: float | None, channel: str) -> None:
         """Its plugin is called now, and waited for so long; None: until there is a result."""
@@ -382,6 +420,16 @@ class _Sending:
         self._began_at = loop.time()
         if linger_s is not None:
             self._timer = loop.call_later(linger_s, self._linger, channel)
+
+    def is_late(self) -> bool:
+        """Whether nobody could hear in time of what a send came to that begins now."""
+        return asyncio.get_running_loop().time() > self.begin_by
+
+    def leave_undone(self) -> None:
+        """The process stops: do not begin."""
+        if not self.begun:
+            self.undone = _STOPPING
+            self.task.cancel()
 
     def give_up_waiting(self) -> None:
         """Nobody waits any more: do not begin; but let what has begun reach its end."""
@@ -393,7 +441,7 @@ class _Sending:
         if self.task.done() and not self.task.cancelled():
             return self.task.result()
         if not self.begun:
-            return results.retry("its turn did not come within the deadline")
+            return results.not_begun(self.undone or _LATE)
         result = results.unknown("still being sent")
         age_s = asyncio.get_running_loop().time() - self._began_at
         result.retry_after.FromMilliseconds(int(1_000 * max(ASK_AGAIN_S, ASK_AGAIN_AGES * age_s)))
@@ -404,11 +452,20 @@ class _Sending:
             _lingering.labels(channel).inc()
             self.told.set_result(None)
 
-    def _tell(self, _: object) -> None:
+    def tell(self, _: object = None) -> None:
+        """Have whoever waits be answered with what there is."""
         if self._timer is not None:
             self._timer.cancel()
         if not self.told.done():
             self.told.set_result(None)
+
+
+def _begin_by(wait_s: float | None) -> float:
+    """Until when, by the loop's clock, what is answered in `wait_s` may begin."""
+    if wait_s is None:
+        return math.inf
+    margin_s = min(BEGIN_MARGIN_S, wait_s * _BEGIN_MARGIN_PART)
+    return asyncio.get_running_loop().time() + wait_s - margin_s
 
 
 def _seconds(delivery: Delivery) -> float:
@@ -448,9 +505,11 @@ async def serve(
     log.info("serving", name=name, port=server.port)
     started(server.port)
     await stop.wait()
-    drained_by = time.monotonic() + drain_s
-    await server.drain(drain_s)
+    # Calls that still come are answered, so that their caller knows that nothing was sent.
+    await server.set_serving(False)
+    await notifier.stop(grace_s=drain_s)
+    await server.drain(ANSWER_GRACE_S)
     # Of those that linger no call waits any more.
-    await notifier.finish(grace_s=max(0.5, drained_by - time.monotonic()))
+    await notifier.finish(grace_s=ANSWER_GRACE_S)
     for plugin in plugins:
         await plugin.close()

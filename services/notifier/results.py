@@ -38,6 +38,13 @@ def retry(detail: str = "", after_s: float | None = None) -> Result:
     return result
 
 
+def not_begun(detail: str = "") -> Result:
+    """Its turn did not come, so nothing was sent: the try does not count, and it comes again."""
+    result = build(Result.RETRY, detail)
+    result.not_begun = True
+    return result
+
+
 def rejected_message(detail: str = "") -> Result:
     """The message is at fault: it is never tried again, and the endpoint stays."""
     return build(Result.REJECTED_MESSAGE, detail)

@@ -230,7 +230,11 @@ class Settings(SharedSettings):
         "ones hold up the others",
     )
     drain_s: float = setting(
-        3.0, least=0, most=60, doc="seconds that calls under way get when the process is stopped"
+        3.0,
+        least=0,
+        most=60,
+        doc="seconds that sends under way get when the process is stopped; what waits is not "
+        "begun, and comes again later",
     )
     metrics_port: int = setting(0, least=0, most=65535, doc="port of /metrics; 0: none")
 

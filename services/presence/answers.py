@@ -186,8 +186,11 @@ def _answer(result: notifier_pb2.Result) -> Answer:
     # Read by field: the conversions of protobuf raise for times out of their range.
     since = result.gone_since if result.HasField("gone_since") else None
     wait = result.retry_after
+    outcome = Outcome[names.Name(result.outcome)] if known else Outcome.UNKNOWN
+    if outcome is Outcome.RETRY and result.not_begun:
+        outcome = Outcome.NOT_BEGUN
     return Answer(
-        outcome=Outcome[names.Name(result.outcome)] if known else Outcome.UNKNOWN,
+        outcome=outcome,
         retry_after_s=max(0.0, wait.seconds + wait.nanos / 1e9),
         gone_since=None if since is None else since.seconds + since.nanos / 1e9,
         provider_id=kept_text(result.provider_id),

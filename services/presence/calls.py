@@ -30,6 +30,7 @@ from services.presence.notifications import (
     Outcome,
     PutDelivery,
     Span,
+    is_last_try,
     settle,
 )
 from services.presence.plugins import Lane
@@ -228,7 +229,10 @@ class Caller:
                 own_id = one.delivery.id
                 answer = results[own_id]
                 chance, others_work = chances[own_id], own_id in alone
-                settled = settle(one.delivery, answer, now, chance, self._limits, others_work)
+                age_s = self._age_s(tx, one)
+                settled = settle(
+                    one.delivery, answer, now, chance, self._limits, others_work, age_s
+                )
                 effects += receipts.after_answer(settled, words.get(own_id, ""))
                 attempts.append(answers.ended(one.attempt, answer, now))
             recording = Recording(tx)
@@ -252,6 +256,14 @@ class Caller:
                 )
                 await asyncio.sleep(_FAULT_PAUSE_S)
 
+    def _age_s(self, tx: Transaction, claimed: Claimed) -> float:
+        """Since its first try; read where it decides whether this one was the last."""
+        if not is_last_try(claimed.delivery, self._limits):
+            return 0.0
+        return tx.now() - min(
+            one.at for one in [*tx.attempts(claimed.delivery.id), claimed.attempt]
+        )
+
     def _learn(
         self, lane: Lane, claimed: Sequence[Claimed], results: Mapping[str, Answer]
     ) -> frozenset[str]:
@@ -261,8 +273,11 @@ class Caller:
         misfits = lane.misfits
         misfits.learn([one.delivery for one in claimed], results, lane.proven)
         telling = [answer for own_id, answer in results.items() if own_id not in misfits]
-        faults = [answer for answer in telling if answer.outcome in PLUGIN_FAULTS]
-        if all(answer.outcome in NOT_CALLED for answer in telling):
+        called = [answer for answer in telling if answer.outcome not in NOT_CALLED]
+        faults = [answer for answer in called if answer.outcome in PLUGIN_FAULTS]
+        if not faults and all(answer.outcome is Outcome.NOT_BEGUN for answer in called):
+            faults = called  # It takes nothing for now, so that further calls would be in vain.
+        if not called:
             lane.breaker = lane.breaker.release()  # Nothing was learnt of the plugin.
         elif works or not faults:
             lane.breaker = lane.breaker.succeed()

@@ -1,7 +1,7 @@
 """What plugins say of themselves, within our bounds, and who gets a channel. Pure.
 
 Knows the answer to Describe. Must not know connections, breakers or deliveries. To drive it:
-`description_of(answer, …)` at every connection, `route(scheme, descriptions)` for each channel.
+`description_of(answer, …)` at every connection, `route(scheme, …)` for each channel.
 """
 
 import re
@@ -62,30 +62,46 @@ def description_of(
     )
 
 
-def route(scheme: str, descriptions: Sequence[Description | None]) -> tuple[int, str] | None:
+def route(
+    scheme: str, descriptions: Sequence[Description | None], ready: Sequence[bool]
+) -> tuple[int, str] | None:
     """Which plugin, by its place in the list, serves a scheme, and as which of its channels.
 
-    A plugin that names the scheme wins over one for any; of equals, the first. None: none does.
+    A plugin that names the scheme wins over one for any; of equals, the first that is ready to be
+    called, and the first if none is. None: none does.
     """
     for wanted in (scheme, ANY):
-        for place, description in enumerate(descriptions):
-            if description is not None and wanted in description.channels:
-                return place, wanted
+        place = _owner(wanted, descriptions, ready)
+        if place is not None:
+            return place, wanted
     return None
 
 
-def shadowed(descriptions: Sequence[Description | None]) -> list[dict[str, int]]:
-    """Of each plugin, the channels that `route` gives to one before it, which is told by its place.
+def shadowed(
+    descriptions: Sequence[Description | None], ready: Sequence[bool]
+) -> list[dict[str, int]]:
+    """Of each plugin, the channels that `route` gives to another, which is told by its place.
 
     One for any channel is not shadowed by those that name some: it is there for the rest.
     """
-    owners: dict[str, int] = {}
     found: list[dict[str, int]] = []
     for place, description in enumerate(descriptions):
         channels = description.channels if description is not None else ()
-        found.append({one: owners[one] for one in channels if one in owners})
-        owners |= {one: place for one in channels if one not in owners}
+        owners = {one: _owner(one, descriptions, ready) for one in channels}
+        found.append({one: by for one, by in owners.items() if by not in (None, place)})
     return found
+
+
+def _owner(
+    channel: str, descriptions: Sequence[Description | None], ready: Sequence[bool]
+) -> int | None:
+    """Of those that name a channel, the first that is ready, and the first if none is."""
+    places = [
+        place
+        for place, description in enumerate(descriptions)
+        if description is not None and channel in description.channels
+    ]
+    return next((place for place in places if ready[place]), places[0] if places else None)
 
 
 def lane_calls_max(calls_max: int, lanes: int) -> int:

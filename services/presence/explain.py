@@ -341,13 +341,21 @@ def _plan(facts: Facts, notification_id: str) -> pb.PlanStory:
     return told
 
 
+def _reason(facts: Facts, delivery: Delivery) -> str:
+    if delivery.state is DeliveryState.SENDING:
+        return ""  # An early word is not a reason yet.
+    waits = delivery.due_at is not None and not delivery.held
+    if waits and not delivery.reason and not facts.is_served(delivery.scheme):
+        return "NO_CHANNEL"
+    return delivery.reason
+
+
 def _delivery(facts: Facts, delivery: Delivery) -> pb.DeliveryStory:
     told = pb.DeliveryStory(
         delivery_id=delivery.id,
         channel=delivery.scheme,
         state=delivery.state.value,
-        # An early word is not a reason yet.
-        reason="" if delivery.state is DeliveryState.SENDING else delivery.reason,
+        reason=_reason(facts, delivery),
     )
     if delivery.due_at is not None:
         told.due_at.FromNanoseconds(int(delivery.due_at * 1e9))

@@ -1,8 +1,9 @@
-"""Deliveries that a plugin calls misconfigured again and again while it serves others. Pure.
+"""Deliveries that fail as a whole channel does, though it serves others. Pure.
 
-Anybody may register an endpoint that makes a plugin say so. Such a delivery must neither open the
-breaker of its channel each time, nor be the one that probes it: it waits by itself, longer and
-longer, and what it comes to says nothing of the plugin.
+Anybody may register an endpoint that makes a plugin say so: that it is set up wrongly, or that its
+provider takes nothing, as a mail server may answer for one recipient alone. Such a delivery must
+neither open the breaker of its channel each time, nor be the one that probes it: it waits by
+itself, longer and longer, and what it comes to says nothing of the plugin.
 
 Knows outcomes. Must not know breakers or plugins. To drive it: `learn` what every call came to,
 then ask which are `in` it. It is kept in memory: a new process learns it anew.
@@ -15,6 +16,7 @@ from services.presence.notifications import Answer, Delivery, Outcome
 
 # Of one channel; beyond it the oldest are forgotten, and learnt again.
 KEPT_MAX = 1_000
+_OF_THE_WHOLE = (Outcome.MISCONFIGURED, Outcome.PROVIDER_UNAVAILABLE)
 
 
 class Misfits:
@@ -32,7 +34,9 @@ class Misfits:
         """What became of deliveries, as they were claimed. `others_served`: something was, since
         the channel last failed as a whole."""
         for one in tried:
-            if answers[one.id].outcome is not Outcome.MISCONFIGURED:
+            if answers[one.id].outcome is Outcome.NOT_BEGUN:
+                pass  # Nothing was learnt of it.
+            elif answers[one.id].outcome not in _OF_THE_WHOLE:
                 self._known.pop(one.id, None)
             elif others_served and _failed_before(one):
                 self._known[one.id] = None

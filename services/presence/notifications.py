@@ -10,6 +10,8 @@ endpoint; an attempt is one try of a delivery.
                              ├→ unknown      (the channel never repeats)
                              └→ dead | expired                     (tries, or time, ran out)
 
+What is known not to be sent is dead only once it is old enough for that, too.
+
 Rules: ids depend on the log, the user, the subject and the first message alone, so every try of
 every process carries the same. Nothing here deletes an endpoint for a fault of the plugin.
 
@@ -19,6 +21,7 @@ a function with rows and `now`, write its effects in one transaction. Times are 
 store's clock.
 """
 
+import math
 from dataclasses import dataclass, replace
 from enum import Enum
 from hashlib import blake2b
@@ -54,6 +57,8 @@ class Outcome(Enum):
     EXPIRED = "EXPIRED"
     UNKNOWN = "UNKNOWN"
     PROVIDER_UNAVAILABLE = "PROVIDER_UNAVAILABLE"
+    # The plugin did not come to it, being stopped or busy with others: nothing was sent.
+    NOT_BEGUN = "NOT_BEGUN"
     # The call was turned down before the plugin looked at it: nothing was sent.
     CALL_REFUSED = "CALL_REFUSED"
     # The call broke: it may or may not have been sent.
@@ -89,12 +94,15 @@ NOTHING_SENT = frozenset(
         Outcome.OPTED_OUT,
         Outcome.MISCONFIGURED,
         Outcome.PROVIDER_UNAVAILABLE,
+        Outcome.NOT_BEGUN,
         Outcome.EXPIRED,
         Outcome.CALL_REFUSED,
         Outcome.TEMPLATE_FAILED,
         Outcome.NOT_RENDERED,
     )
 )
+# Longest wait of a delivery that a plugin has not begun with: it may have its turn at any time.
+TURN_LONGEST_S = 30.0
 # Outcomes of deliveries that the plugin was not called with.
 NOT_CALLED = frozenset({Outcome.TEMPLATE_FAILED, Outcome.NOT_RENDERED})
 # Outcomes after which it is not known whether it went out.
@@ -120,6 +128,8 @@ class Limits:
     retry_first_s: float = 2.0
     retry_longest_s: float = 600.0
     tries_max: int = 8
+    # Since its first try; a delivery that is younger is no dead letter yet.
+    dead_letter_after_s: float = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,9 +316,11 @@ def settle(
     chance: float,
     limits: Limits,
     works: bool = False,
+    age_s: float = math.inf,
 ) -> list[Effect]:
     """What an answer makes of a claimed delivery. `chance` is a random number in [0, 1); `works`
-    says that the same call served others, so that a fault is not that of the whole plugin."""
+    says that the same call served others, so that a fault is not that of the whole plugin; `age_s`
+    are the seconds since its first try, where its tries are used up (`is_last_try`)."""
     match answer.outcome:
         case Outcome.ACCEPTED:
             return [_end(delivery, DeliveryState.ACCEPTED)]
@@ -330,7 +342,10 @@ def settle(
                 RemoveEndpoint(delivery.user, delivery.uri, before),
             ]
         case Outcome.RETRY:
-            return [_again(delivery, DeliveryState.RETRY, answer, now, chance, limits)]
+            return [_again(delivery, DeliveryState.RETRY, answer, now, chance, limits, age_s)]
+        case Outcome.NOT_BEGUN:
+            wait_s = max(answer.retry_after_s, _turn_delay_s(delivery, chance, limits))
+            return [_wait_for_plugin(delivery, DeliveryState.RETRY, answer.outcome, now + wait_s)]
         case Outcome.TEMPLATE_FAILED:
             # Other words would tell what the template may be there to hide.
             return [_end(delivery, DeliveryState.DEAD, "TEMPLATE_FAILED")]
@@ -345,11 +360,17 @@ def settle(
             return [_wait_for_plugin(delivery, DeliveryState.RETRY, answer.outcome, now)]
         case _ if answer.outcome in _IN_DOUBT and delivery.repeats_unknown:
             # Counted, also where the plugin is at fault: one that sends and then hangs or dies must
-            # not send the same again at each probe until the delivery expires.
+            # not send the same again at each probe until the delivery expires; nor for as long as
+            # what is known not to be sent is tried.
             return [_again(delivery, DeliveryState.UNKNOWN, answer, now, chance, limits)]
         case _:
             assert answer.outcome in _IN_DOUBT, answer.outcome
             return [_end(delivery, DeliveryState.UNKNOWN, answer.outcome.value)]
+
+
+def is_last_try(delivery: Delivery, limits: Limits) -> bool:
+    """Whether its tries are used up if the one that is under way counts."""
+    return delivery.tries + 1 >= limits.tries_max
 
 
 def is_suspect(delivery: Delivery) -> bool:
@@ -377,10 +398,12 @@ def _again(
     now: float,
     chance: float,
     limits: Limits,
+    age_s: float = math.inf,
 ) -> PutDelivery:
     tries = delivery.tries + 1
     counted = replace(delivery, tries=tries)
-    if tries >= limits.tries_max:
+    # A provider may be out for a while; where nothing was sent, a further try harms nobody.
+    if is_last_try(delivery, limits) and age_s >= limits.dead_letter_after_s:
         return _end(counted, DeliveryState.DEAD, "TRIES_EXHAUSTED")
     due_at = now + max(answer.retry_after_s, retry_delay_s(tries, chance, limits))
     if due_at >= delivery.expires_at:
@@ -393,3 +416,11 @@ def retry_delay_s(tries: int, chance: float, limits: Limits) -> float:
     doublings = min(tries - 1, 64)  # Beyond it a float would overflow in the end.
     longest = min(limits.retry_longest_s, limits.retry_first_s * 2.0**doublings)
     return chance * longest
+
+
+def _turn_delay_s(delivery: Delivery, chance: float, limits: Limits) -> float:
+    """Until a plugin that has not begun with it is given it again: never at once, and longer the
+    oftener it was in vain, yet soon."""
+    in_vain = min(delivery.attempts - delivery.tries - 1, 64)
+    longest = min(TURN_LONGEST_S, limits.retry_longest_s, limits.retry_first_s * 2.0**in_vain)
+    return longest * (0.5 + chance / 2)

@@ -5,12 +5,12 @@ calls: one plugin process may serve many providers, and one that is dead keeps n
 waiting. A lane may not take the last calls that the plugin allows: each of its other lanes has one
 left, where it allows more calls than it has lanes, and they together have one otherwise.
 
-Knows the notifier contract. Must not know deliveries' lives or the store. A plugin is asked what
-it serves at every (re)connection; while it is away, what it said last stands, so that its channels
-do not fall to a plugin for any channel. While it says that it is not serving, nothing is called,
-and its channels stay its own. To drive it: `Plugins(…)`, let `run()` run, ask `routes`; `register`
-whenever what is registered has changed. Other threads may read the list at any time: it is
-replaced, never changed.
+Knows the notifier contract. Must not know deliveries' lives or the store. A plugin is asked what it
+serves at every (re)connection; while it is away, what it said last stands, so that its channels do
+not fall to a plugin for any channel. While it says that it is not serving, nothing is called. A
+channel that several name is that of the first which is ready to be called. To drive it:
+`Plugins(…)`, let `run()` run, ask `routes`; `register` whenever what is registered has changed.
+Other threads may read the list at any time: it is replaced, never changed.
 """
 
 import asyncio
@@ -190,6 +190,7 @@ class Plugin:
                     asking.cancel()
                 self._lost()
                 log.warning("plugin_lost", plugin=self.label)
+                changed()
         finally:
             self._lost()
             await self._channel.close()
@@ -328,7 +329,11 @@ class Plugins:
     def lane_for(self, scheme: str) -> Lane | None:
         """Who serves a channel; None: nobody does, as far as is known."""
         plugins = self.list
-        found = route(scheme, [plugin.description for plugin in plugins])
+        found = route(
+            scheme,
+            [plugin.description for plugin in plugins],
+            [plugin.ready for plugin in plugins],
+        )
         return None if found is None else plugins[found[0]].lanes.get(found[1])
 
     def schemes_of(self, lane: Lane, open_schemes: Collection[str]) -> list[str]:

@@ -61,7 +61,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: pb.ListNotifiersRequest, context: Context
     ) -> pb.ListNotifiersResponse:
         plugins = self._plugins.list
-        hidden = shadowed([plugin.description for plugin in plugins])
+        hidden = shadowed(
+            [plugin.description for plugin in plugins], [plugin.ready for plugin in plugins]
+        )
         return pb.ListNotifiersResponse(
             notifiers=[
                 _notifier(plugin, {one: plugins[by].registration.name for one, by in its.items()})

@@ -49,8 +49,8 @@ class Settings(SharedSettings):
     metrics_port: int = setting(0, least=0, most=65535, doc="port of /metrics; 0: none")
     plugins: tuple[str, ...] = setting(
         (),
-        doc="host:port of each notifier plugin, parted by commas; the first wins a channel. One "
-        "without TLS, where services have it, is written grpc://host:port",
+        doc="host:port of each notifier plugin, parted by commas; the first that is ready wins a "
+        "channel. One without TLS, where services have it, is written grpc://host:port",
     )
 
     routing: str = setting(
@@ -123,7 +123,18 @@ class Settings(SharedSettings):
         600.0, least=0.001, doc="longest wait before any retry, in seconds"
     )
     retry_tries_max: int = setting(
-        8, least=1, most=100, doc="tries of one delivery; then it is a dead letter"
+        8,
+        least=1,
+        most=100,
+        doc="tries of one delivery; then it is a dead letter, if it is old enough for one",
+    )
+    dead_letter_after_s: float = setting(
+        3_600.0,
+        least=0,
+        most=31_622_400,
+        doc="seconds from the first try that a delivery is tried on when its tries are used up, as "
+        "long as it is known not to have been sent; less gives up sooner, so that a provider which "
+        "is out for longer leaves dead letters",
     )
     breaker_first_s: float = setting(
         1.0, least=0.01, doc="seconds that a plugin which failed as a whole is left alone at first"
@@ -285,6 +296,7 @@ class Settings(SharedSettings):
             self.retry_first_s,
             self.retry_longest_s,
             self.retry_tries_max,
+            self.dead_letter_after_s,
         )
 
     def user_limits(self) -> UserLimits:

@@ -15,7 +15,7 @@ Record = Mapping[str, Any]
 NOT_SENT = frozenset(
     {
         "RETRY", "REJECTED_MESSAGE", "ENDPOINT_GONE", "OPTED_OUT", "MISCONFIGURED", "EXPIRED",
-        "PROVIDER_UNAVAILABLE", "CALL_REFUSED",
+        "PROVIDER_UNAVAILABLE", "NOT_BEGUN", "CALL_REFUSED",
     }
 )  # fmt: skip
 IN_DOUBT = frozenset({"UNKNOWN", "CALL_BROKEN", "CALL_TIMED_OUT", ""})
@@ -47,6 +47,10 @@ class Delivery:
     due_at: float | None = None
     reason: str = ""
     held: bool = False
+    # When it was first claimed.
+    tried_from: float | None = None
+    # When an answer last made it dead.
+    died: float = 0.0
     claims: dict[int, Told] = field(default_factory=dict)
     outcomes: dict[int, str] = field(default_factory=dict)
     answers: dict[int, tuple[str, float | None]] = field(default_factory=dict)

@@ -141,6 +141,10 @@ class Deliveries:
         put_off = moved and reason != delivery.reason
         delivery.state, delivery.due_at, delivery.reason = state, due_at, reason
         was_held, delivery.held = delivery.held, bool(held)
+        if state == "sending" and delivery.tried_from is None:
+            delivery.tried_from = self._now
+        if state == "dead":
+            delivery.died = self._now
         if state in FRUITLESS and before not in FRUITLESS:
             self._ended[notification] = delivery.notification
         if held and not was_held:
@@ -341,6 +345,9 @@ class Deliveries:
             tries = sum(one in IN_DOUBT or one == "RETRY" for one in delivery.outcomes.values())
             if tries < self._judge.settings["retry_tries_max"]:
                 self._break("N1", f"{what} was given up after {tries} tries")
+            age_s = delivery.died - (delivery.tried_from or 0.0)
+            if last == "RETRY" and age_s < self._judge.settings["dead_letter_after_s"] - EPSILON_S:
+                self._break("N1", f"{what} was given up {age_s:.1f} s after its first try")
         elif state == "expired":
             short = any(
                 plan.expires_at or plan.expiry_s

@@ -25,7 +25,7 @@ _Result = notifier_pb2.Result
 _ANSWERS = {
     "ACCEPTED": 8, "DELIVERED": 3, "RETRY": 4, "UNKNOWN": 2, "REJECTED_MESSAGE": 1,
     "ENDPOINT_GONE": 1, "OPTED_OUT": 0.4, "EXPIRED": 0.3, "PROVIDER_UNAVAILABLE": 1,
-    "MISCONFIGURED": 0.5,
+    "MISCONFIGURED": 0.5, "NOT_BEGUN": 1,
 }  # fmt: skip
 _WELL = {"ACCEPTED": 3, "DELIVERED": 1}
 _HANGS_S = 60.0
@@ -109,8 +109,9 @@ class Plugin:
         (outcome,) = random.choices(list(answers), list(answers.values()))
         if mood == "misconfigured":
             outcome = "MISCONFIGURED"
-        result.outcome = _Result.Outcome.Value(outcome)
-        if outcome == "RETRY" and random.random() < 0.5:
+        result.not_begun = outcome == "NOT_BEGUN"
+        result.outcome = _Result.Outcome.Value("RETRY" if result.not_begun else outcome)
+        if result.outcome == _Result.RETRY and random.random() < 0.5:
             result.retry_after.FromMilliseconds(random.randint(0, 3_000))
         if outcome == "ENDPOINT_GONE" and random.random() < 0.7:
             # Some providers know of tokens that were registered anew since.

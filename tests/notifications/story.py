@@ -99,6 +99,7 @@ class Story:
             grace_s=0.8, grace_clean_s=0.3, grace_dead_edge_s=1.2, returns_per_s=20,
             away_after_s=_AWAY_S, hold_max_s=4.0, hold_check_s=0.3, collapse_s=1.0,
             retry_first_s=0.2, retry_longest_s=1.0, retry_tries_max=5,
+            dead_letter_after_s=4.0,
             breaker_first_s=0.2, breaker_longest_s=1.0, notify_deadline_s=1.5, plugins_wait_s=1.0,
             read_deadline_s=0.5, handover_messages_max=6, fanout_users_max=random.choice((3, 200)),
             sweep_every_s=2.0,
@@ -107,7 +108,8 @@ class Story:
     def _tell_settings(self, settings: Settings) -> None:
         names = (
             "grace_s", "grace_clean_s", "grace_dead_edge_s", "away_after_s", "hold_max_s",
-            "collapse_s", "expiry_s", "retry_tries_max", "handover_messages_max",
+            "collapse_s", "expiry_s", "retry_tries_max", "dead_letter_after_s",
+            "handover_messages_max",
         )  # fmt: skip
         self.record(
             "settings",

@@ -10,6 +10,7 @@ MAIL, PHONE = "mailto:ann", "fcm:phone"
 SETTINGS: dict[str, Any] = {
     "grace_s": 1.0, "grace_clean_s": 1.0, "grace_dead_edge_s": 1.0, "away_after_s": 5.0,
     "hold_max_s": 4.0, "collapse_s": 1.0, "expiry_s": 1_000.0, "retry_tries_max": 3,
+    "dead_letter_after_s": 60.0,
     "handover_messages_max": 100, "channels": {"mailto": True, "fcm": True, "tel": False},
 }  # fmt: skip
 AT_ONCE = {"subject": "/s"}
@@ -233,6 +234,21 @@ FAULTS: dict[str, tuple[History, str]] = {
     "a delivery is given up after one try": (
         away().begin(1).claim().hand(1).settle("RETRY", "dead"), "given up after 1 tries",
     ),
+    "a delivery is given up soon after its first try": (
+        away().begin(1).claim().hand(1).settle("RETRY", "retry")
+        .claim(attempt=2).hand(1, attempt=2).settle("RETRY", "retry", attempt=2).wait(50.0)
+        .claim(attempt=3).hand(1, attempt=3).settle("RETRY", "dead", attempt=3),
+        "given up 50.0 s after its first try",
+    ),
+    "a try that was not begun is counted": (
+        away().begin(1).claim().hand(1).settle("NOT_BEGUN", "retry")
+        .claim(attempt=2).hand(1, attempt=2).settle("RETRY", "retry", attempt=2)
+        .claim(attempt=3).hand(1, attempt=3).settle("RETRY", "dead", attempt=3),
+        "given up after 2 tries",
+    ),
+    "a delivery dies of not being begun": (
+        away().begin(1).claim().hand(1).settle("NOT_BEGUN", "dead"), "ended as dead after",
+    ),
     "quiet hours are made up": (
         away().begin(1).put_off("QUIET_HOURS", 1_000_900.0).wait(900.0).send(1), "there are none",
     ),
@@ -365,5 +381,8 @@ def test_what_may_be_is_not_called_wrong():
     received = History().message().event("a", "disconnected", clean=True, acked={"/s": 1})
     received.tell("acks", user="ann", client="a", positions={"/s": 1})
     kept = away(History().wish(**quiet())).begin(1, at=1_000_800.0).wait(800.0).send(1)
-    for history in (repeated, rang, over, own, received, kept):
+    dead = away().begin(1).claim().hand(1).settle("RETRY", "retry").wait(61.0)
+    dead.claim(attempt=2).hand(1, attempt=2).settle("RETRY", "retry", attempt=2)
+    dead.claim(attempt=3).hand(1, attempt=3).settle("RETRY", "dead", attempt=3)
+    for history in (repeated, rang, over, own, received, kept, dead):
         assert history.found() == []

@@ -231,6 +231,7 @@ def test_a_deadline_tells_what_has_begun_from_what_has_not(run: Any) -> None:
         async with served(carrier) as stub:
             answers = await notify(stub, pigeon("begun"), pigeon("waits"), timeout=0.6)
             assert outcomes(answers) == [("begun", "UNKNOWN"), ("waits", "RETRY")]
+            assert [r.not_begun for r in answers] == [False, True]
             # What had begun reaches its end, and its repeat learns of it without a second send.
             release.set()
             again = await notify(stub, pigeon("begun"), pigeon("waits"))
@@ -504,11 +505,11 @@ def test_sends_are_bounded(run: Any) -> None:
     run(body())
 
 
-def test_beyond_the_bound_of_deliveries_under_way_the_answer_is_retry(run: Any) -> None:
+def test_beyond_the_bound_of_deliveries_under_way_none_is_begun(run: Any) -> None:
     async def body() -> None:
         async with served(Carrier(accept), limits=Limits(under_way_max=2)) as stub:
             answers = await notify(stub, *(pigeon(str(n)) for n in range(5)))
-            assert {r.outcome for r in answers} >= {Result.RETRY}
+            assert {(r.outcome, r.not_begun) for r in answers} >= {(Result.RETRY, True)}
 
     run(body())
 

@@ -41,6 +41,7 @@ SETTINGS = QUICK | {
     "ONWARD_PRESENCE_AWAY_AFTER_S": "0.5",
     "ONWARD_PRESENCE_COLLAPSE_S": "0",
     "ONWARD_PRESENCE_RETRY_TRIES_MAX": "2",
+    "ONWARD_PRESENCE_DEAD_LETTER_AFTER_S": "0",
     "ONWARD_PRESENCE_RETRY_FIRST_S": "0.1",
     # The suite's own notifier serves nothing of what is sent here.
     "ONWARD_NOTIFIER_CONSOLE": "false",

@@ -22,6 +22,7 @@ USERS = ("ann", "eve")
 PATIENT = {
     # A delivery may be tried twice, for its own faults; those of the server do not count.
     "ONWARD_PRESENCE_RETRY_TRIES_MAX": "2",
+    "ONWARD_PRESENCE_DEAD_LETTER_AFTER_S": "0",
     "ONWARD_PRESENCE_RETRY_FIRST_S": "0.1",
     "ONWARD_PRESENCE_BREAKER_FIRST_S": "0.2",
     "ONWARD_PRESENCE_BREAKER_LONGEST_S": "0.5",

@@ -370,6 +370,7 @@ def quick(data_dir, plugins=(), **changes) -> Settings:
         "collapse_s": 30.0,
         "retry_first_s": 0.02,
         "retry_longest_s": 0.2,
+        "dead_letter_after_s": 0.0,
         "breaker_first_s": 0.05,
         "breaker_longest_s": 0.1,
         "plugins_wait_s": 2.0,

@@ -8,6 +8,7 @@ from services.presence.answers import (
     delivery_message,
     in_words,
     of_failure,
+    of_response,
     telling,
     told,
 )
@@ -60,6 +61,14 @@ def test_deliveries_are_parted_where_a_request_would_be_too_large() -> None:
     assert [len(batch) for batch in batches([one] * 5, 2 * size)] == [2, 2, 1]
     assert [len(batch) for batch in batches([one] * 2, 1)] == [1, 1]
     assert batches([], 1) == []
+
+
+def test_not_begun_is_heard_of_a_retry_alone() -> None:
+    R = notifier_pb2.Result
+    for outcome in R.Outcome.values():
+        result = R(delivery_id="d", outcome=outcome, not_begun=True)
+        answers = of_response(notifier_pb2.NotifyResponse(results=[result]), ["d"])
+        assert (answers["d"].outcome is Outcome.NOT_BEGUN) == (outcome == R.RETRY)
 
 
 def test_a_failure_names_the_template_and_nothing_else() -> None:

@@ -1,5 +1,7 @@
 """What plugins say of themselves, and who gets which channel."""
 
+from collections.abc import Sequence
+
 from onward.notifier.v1 import notifier_pb2
 
 from services.presence.descriptions import (
@@ -15,22 +17,39 @@ def plugin(*schemes: str) -> Description:
     return Description("p", dict.fromkeys(schemes, True), 100, 4)
 
 
+def routed(scheme: str, plugins: Sequence[Description | None], ready: str = ""):
+    """`ready`: a plus for each that is; all are, where nothing is said."""
+    return route(scheme, plugins, [one == "+" for one in ready or "+" * len(plugins)])
+
+
 def test_an_exact_channel_wins_over_any():
-    assert route("mailto", [plugin("*"), plugin("mailto")]) == (1, "mailto")
+    assert routed("mailto", [plugin("*"), plugin("mailto")]) == (1, "mailto")
 
 
 def test_any_takes_what_nobody_names():
-    assert route("tel", [plugin("mailto"), plugin("*")]) == (1, "*")
+    assert routed("tel", [plugin("mailto"), plugin("*")]) == (1, "*")
 
 
 def test_of_equals_the_first_wins():
-    assert route("mailto", [plugin("mailto"), plugin("mailto")]) == (0, "mailto")
-    assert route("tel", [plugin("*"), plugin("*")]) == (0, "*")
+    assert routed("mailto", [plugin("mailto"), plugin("mailto")]) == (0, "mailto")
+    assert routed("tel", [plugin("*"), plugin("*")]) == (0, "*")
+
+
+def test_of_equals_the_first_that_is_ready_wins():
+    three = [plugin("mailto"), plugin("mailto"), plugin("mailto")]
+    assert routed("mailto", three, "-++") == (1, "mailto")
+    assert routed("mailto", three, "--+") == (2, "mailto")
+    assert routed("mailto", three, "---") == (0, "mailto")
+    assert routed("tel", [plugin("*"), plugin("*")], "-+") == (1, "*")
+
+
+def test_a_channel_that_is_named_never_falls_to_a_plugin_for_any():
+    assert routed("mailto", [plugin("mailto"), plugin("*")], "-+") == (0, "mailto")
 
 
 def test_a_plugin_that_has_said_nothing_serves_nothing():
-    assert route("mailto", [None, plugin("*")]) == (1, "*")
-    assert route("mailto", [None]) is None
+    assert routed("mailto", [None, plugin("*")]) == (1, "*")
+    assert routed("mailto", [None]) is None
 
 
 def test_missing_numbers_become_defaults_and_wild_ones_the_bounds():
@@ -86,13 +105,19 @@ def test_a_plugin_for_any_channel_can_be_used_for_some_by_name():
     )
     some = description_of(response, "host:1", ("tel", "fcm"))
     assert some.channels == {"tel": False, "fcm": True}
-    assert route("mailto", [some]) is None
+    assert routed("mailto", [some]) is None
 
 
-def test_a_channel_is_shadowed_by_the_first_that_names_it_as_it_is_routed() -> None:
+def test_a_channel_is_shadowed_by_the_one_that_is_given_it() -> None:
     given = [plugin("mailto", "tel"), None, plugin("*"), plugin("tel", "fcm"), plugin("*", "tel")]
-    found = shadowed(given)
-    assert found == [{}, {}, {}, {"tel": 0}, {"*": 2, "tel": 0}]
-    for place, hidden in enumerate(found):
-        for channel, by in hidden.items():
-            assert route(channel, given) == (by, channel) != (place, channel)
+    for ready, expected in (
+        ("+++++", [{}, {}, {}, {"tel": 0}, {"*": 2, "tel": 0}]),
+        ("-----", [{}, {}, {}, {"tel": 0}, {"*": 2, "tel": 0}]),
+        ("-++++", [{"tel": 3}, {}, {}, {}, {"*": 2, "tel": 3}]),
+        ("-+--+", [{"tel": 4}, {}, {"*": 4}, {"tel": 4}, {}]),
+    ):
+        found = shadowed(given, [one == "+" for one in ready])
+        assert found == expected
+        for place, hidden in enumerate(found):
+            for channel, by in hidden.items():
+                assert routed(channel, given, ready) == (by, channel) != (place, channel)

@@ -111,6 +111,69 @@ def test_too_many_retries_leave_a_dead_letter(run, tmp_path):
     run(claim())
 
 
+def test_an_outage_that_outlasts_all_tries_loses_nothing_within_the_time_for_it(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [R.RETRY] * 10
+        async with staged(tmp_path, plugin, retry_tries_max=3, dead_letter_after_s=600.0) as stage:
+            await send(stage)
+            await until(in_state(stage, "accepted"))
+            assert len(plugin.calls) == 11
+
+    run(claim())
+
+
+def test_the_time_for_a_dead_letter_begins_with_the_first_try(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [R.RETRY] * 1_000
+        limits = {"retry_tries_max": 2, "retry_longest_s": 0.05, "dead_letter_after_s": 0.6}
+        async with staged(tmp_path, plugin, **limits) as stage:
+            await send(stage)
+            await until(in_state(stage, "dead"))
+            [delivery] = await deliveries(stage)
+            at = [attempt.at.ToNanoseconds() / 1e9 for attempt in delivery.attempts]
+            assert len(at) > 2
+            assert at[-2] - at[0] < 0.6
+
+    run(claim())
+
+
+NOT_BEGUN = answer(outcome=R.RETRY, not_begun=True, detail="stopping")
+
+
+def test_what_a_plugin_has_not_begun_is_sent_later_and_no_try_is_used_up(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [NOT_BEGUN] * 5
+        async with staged(tmp_path, plugin, retry_tries_max=1) as stage:
+            await send(stage)
+            await until(in_state(stage, "accepted"))
+            [delivery] = await deliveries(stage)
+            assert [(a.outcome, a.detail) for a in delivery.attempts] == [
+                ("NOT_BEGUN", "stopping")
+            ] * 5 + [("ACCEPTED", "")]
+            assert len({d.delivery_id for d in plugin.deliveries}) == 1
+
+    run(claim())
+
+
+def test_a_plugin_that_never_begins_is_called_seldom_until_all_expires(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.batch_max = 1
+        plugin.script = [NOT_BEGUN] * 1_000
+        # With the least wait that is drawn: 1 s after the first call.
+        waits = {"breaker_first_s": 2.0, "breaker_longest_s": 2.0}
+        async with staged(tmp_path, plugin, expiry_s=1.0, **waits) as stage:
+            await send(stage, *(f"mailto:{n}@example.org" for n in range(20)))
+            await until(in_state(stage, *["expired"] * 20))
+            # Those that were under way together, as many as may be.
+            assert len(plugin.calls) <= 4
+
+    run(claim())
+
+
 def test_a_gone_endpoint_is_removed_and_told_at_the_next_connect(run, tmp_path):
     async def claim():
         plugin = FakePlugin()
@@ -399,6 +462,7 @@ def test_a_channel_that_nobody_serves_waits_and_says_so(run, tmp_path):
             await until(in_state(stage, "pending"))
             outcome = await story(stage)
             assert (outcome.state, outcome.reason) == (presence_pb2.Outcome.PENDING, "NO_CHANNEL")
+            assert [delivery.reason for delivery in outcome.deliveries] == ["NO_CHANNEL"]
             assert outcome.text == "Waiting: no plugin serves fcm."
 
     run(claim())

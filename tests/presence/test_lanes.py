@@ -185,8 +185,9 @@ def test_one_delivery_that_is_refused_among_others_leaves_the_channel_open(run, 
     run(claim())
 
 
+@pytest.mark.parametrize("outcome", [R.MISCONFIGURED, R.PROVIDER_UNAVAILABLE])
 def test_one_that_is_refused_alone_again_and_again_waits_by_itself_while_others_are_sent(
-    run, tmp_path
+    run, tmp_path, outcome
 ):
     async def claim():
         def but_one(request, _):
@@ -194,7 +195,7 @@ def test_one_that_is_refused_alone_again_and_again_waits_by_itself_while_others_
                 results=[
                     R(
                         delivery_id=d.delivery_id,
-                        outcome=R.MISCONFIGURED if "mailto:0@" in d.endpoint else R.ACCEPTED,
+                        outcome=outcome if "mailto:0@" in d.endpoint else R.ACCEPTED,
                     )
                     for d in request.deliveries
                 ]

@@ -5,6 +5,7 @@ from services.presence.misfits import Misfits
 from services.presence.notifications import Answer, Delivery, DeliveryState, Outcome
 
 WRONG = Answer(Outcome.MISCONFIGURED)
+DOWN = Answer(Outcome.PROVIDER_UNAVAILABLE)
 
 
 def tried(own_id: str = "a", attempts: int = 2, tries: int = 0) -> Delivery:
@@ -22,6 +23,7 @@ def learnt(one: Delivery, answer: Answer = WRONG, others_served: bool = True) ->
 
 def test_who_is_refused_again_while_others_are_served_is_one() -> None:
     assert learnt(tried())
+    assert learnt(tried(), DOWN)
 
 
 def test_who_is_refused_for_the_first_time_is_none() -> None:
@@ -31,10 +33,11 @@ def test_who_is_refused_for_the_first_time_is_none() -> None:
 
 def test_who_is_refused_while_nobody_is_served_is_none() -> None:
     assert not learnt(tried(), others_served=False)
+    assert not learnt(tried(), DOWN, others_served=False)
 
 
 def test_other_outcomes_make_none() -> None:
-    for outcome in set(Outcome) - {Outcome.MISCONFIGURED}:
+    for outcome in set(Outcome) - {WRONG.outcome, DOWN.outcome}:
         assert not learnt(tried(), Answer(outcome))
 
 
@@ -42,6 +45,8 @@ def test_who_is_one_remains_one_until_anything_else_becomes_of_it() -> None:
     found = Misfits()
     found.learn([tried()], {"a": WRONG}, others_served=True)
     found.learn([tried()], {"a": WRONG}, others_served=False)
+    found.learn([tried()], {"a": DOWN}, others_served=False)
+    found.learn([tried()], {"a": Answer(Outcome.NOT_BEGUN)}, others_served=True)
     assert "a" in found
     found.learn([tried()], {"a": Answer(Outcome.ACCEPTED)}, others_served=True)
     assert "a" not in found

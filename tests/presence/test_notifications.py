@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from services.presence.notifications import (
+    TURN_LONGEST_S,
     Answer,
     Delivery,
     DeliveryState,
@@ -38,8 +39,8 @@ def sending(repeats_unknown=True, **changes) -> Delivery:
     return claim(delivery(**changes), repeats_unknown)
 
 
-def settled(outcome: Outcome, of: Delivery, chance=0.5, **answer):
-    return settle(of, Answer(outcome, **answer), 200.0, chance, LIMITS)
+def settled(outcome: Outcome, of: Delivery, chance=0.5, age_s=LIMITS.dead_letter_after_s, **answer):
+    return settle(of, Answer(outcome, **answer), 200.0, chance, LIMITS, age_s=age_s)
 
 
 def test_ids_are_those_of_the_first_message_and_the_endpoint_alone():
@@ -94,6 +95,25 @@ def test_the_last_try_leaves_a_dead_letter():
     ]
 
 
+def test_what_is_known_not_to_be_sent_is_tried_on_until_it_is_old_enough_for_a_dead_letter():
+    one, young = sending(tries=2), LIMITS.dead_letter_after_s - 1
+    [put] = settled(Outcome.RETRY, one, chance=1.0, age_s=young)
+    assert put.delivery == replace(
+        one, state=DeliveryState.RETRY, due_at=208.0, tries=3, reason="RETRY"
+    )
+    [put] = settled(Outcome.RETRY, sending(tries=90), chance=1.0, age_s=young)
+    assert (put.delivery.state, put.delivery.due_at) == (DeliveryState.RETRY, 800.0), "the longest"
+    [put] = settled(Outcome.RETRY, sending(tries=90))
+    assert put.delivery.state is DeliveryState.DEAD
+    [put] = settled(Outcome.RETRY, one, age_s=young, retry_after_s=5_000.0)
+    assert put.delivery.state is DeliveryState.EXPIRED
+
+
+def test_what_may_have_been_sent_is_tried_no_longer_than_its_tries():
+    [put] = settled(Outcome.UNKNOWN, sending(tries=2), age_s=0.0)
+    assert (put.delivery.state, put.delivery.reason) == (DeliveryState.DEAD, "TRIES_EXHAUSTED")
+
+
 def test_a_retry_that_would_come_after_the_expiry_expires_now():
     [put] = settled(Outcome.RETRY, sending(), retry_after_s=5_000.0)
     assert put.delivery.state is DeliveryState.EXPIRED
@@ -110,6 +130,24 @@ def test_a_fault_of_the_plugin_deletes_nothing_and_uses_up_no_try(outcome):
     assert settled(outcome, one) == [
         PutDelivery(replace(one, state=DeliveryState.RETRY, due_at=200.0, reason=outcome.value))
     ]
+
+
+def test_what_a_plugin_has_not_begun_waits_for_its_turn_and_uses_up_no_try():
+    one = sending(tries=2, attempts=2, repeats_unknown=False)
+    assert settled(Outcome.NOT_BEGUN, one) == [
+        PutDelivery(replace(one, state=DeliveryState.RETRY, due_at=201.5, reason="NOT_BEGUN"))
+    ]
+    [put] = settled(Outcome.NOT_BEGUN, one, retry_after_s=60.0)
+    assert put.delivery.due_at == 260.0
+
+
+def test_what_is_never_begun_waits_longer_each_time_and_never_dies_of_it():
+    def due(in_vain: int, chance: float) -> float:
+        [put] = settled(Outcome.NOT_BEGUN, sending(attempts=in_vain - 1), chance)
+        return put.delivery.due_at - 200.0
+
+    assert [due(n, 0.0) for n in (1, 2, 3)] == [1.0, 2.0, 4.0], "never at once"
+    assert (due(1_000, 0.0), due(1_000, 1.0)) == (TURN_LONGEST_S / 2, TURN_LONGEST_S)
 
 
 def test_a_broken_call_is_repeated_where_the_channel_repeats_and_uses_up_a_try():

@@ -415,7 +415,7 @@ class Result(_message.Message):
         DELIVERED: Result._Outcome.ValueType  # 2
         """The provider says that it has arrived."""
         RETRY: Result._Outcome.ValueType  # 3
-        """A passing failure: try again, not before `retry_after`."""
+        """A passing failure, or `not_begun`: try again, not before `retry_after`."""
         REJECTED_MESSAGE: Result._Outcome.ValueType  # 4
         """The message is at fault (too large, malformed): never again, keep the endpoint."""
         ENDPOINT_GONE: Result._Outcome.ValueType  # 5
@@ -445,7 +445,7 @@ class Result(_message.Message):
     DELIVERED: Result.Outcome.ValueType  # 2
     """The provider says that it has arrived."""
     RETRY: Result.Outcome.ValueType  # 3
-    """A passing failure: try again, not before `retry_after`."""
+    """A passing failure, or `not_begun`: try again, not before `retry_after`."""
     REJECTED_MESSAGE: Result.Outcome.ValueType  # 4
     """The message is at fault (too large, malformed): never again, keep the endpoint."""
     ENDPOINT_GONE: Result.Outcome.ValueType  # 5
@@ -471,6 +471,7 @@ class Result(_message.Message):
     GONE_SINCE_FIELD_NUMBER: _builtins.int
     PROVIDER_ID_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    NOT_BEGUN_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
     """Required."""
     outcome: Global___Result.Outcome.ValueType
@@ -479,6 +480,13 @@ class Result(_message.Message):
     """The provider's name for the notification; may be empty; at most 256 bytes."""
     detail: _builtins.str
     """For operators: a status code, a sentence. No content, no token; at most 256 bytes are kept."""
+    not_begun: _builtins.bool
+    """With RETRY: the plugin has not begun with this one, because others were in front of it or the
+    plugin is being stopped; the provider was not asked, and nothing was sent. The try does not
+    count: the delivery is due again soon, at a drawn time and not before `retry_after`, until it
+    expires. A plugin that begins nothing of a call is left alone for a while, as one that fails.
+    With any other outcome: passed over.
+    """
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
         """With RETRY, and with UNKNOWN that is repeated: not before that, by the provider's wish or the
@@ -498,10 +506,11 @@ class Result(_message.Message):
         gone_since: _timestamp_pb2.Timestamp | None = ...,
         provider_id: _builtins.str = ...,
         detail: _builtins.str = ...,
+        not_begun: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gone_since", b"gone_since", "retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_id", b"delivery_id", "detail", b"detail", "gone_since", b"gone_since", "outcome", b"outcome", "provider_id", b"provider_id", "retry_after", b"retry_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_id", b"delivery_id", "detail", b"detail", "gone_since", b"gone_since", "not_begun", b"not_begun", "outcome", b"outcome", "provider_id", b"provider_id", "retry_after", b"retry_after"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

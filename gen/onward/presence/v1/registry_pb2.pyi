@@ -125,7 +125,9 @@ class RegisteredNotifier(_message.Message):
 
     @_builtins.property
     def shadowed(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowedChannel]:
-        """The channels it is not used for because a notifier before it in the list gets them."""
+        """The channels it is not used for because another notifier gets them: the first of the list
+        that is ready.
+        """
 
     def __init__(
         self,

@@ -97,7 +97,7 @@ const (
 	Result_ACCEPTED Result_Outcome = 1
 	// The provider says that it has arrived.
 	Result_DELIVERED Result_Outcome = 2
-	// A passing failure: try again, not before `retry_after`.
+	// A passing failure, or `not_begun`: try again, not before `retry_after`.
 	Result_RETRY Result_Outcome = 3
 	// The message is at fault (too large, malformed): never again, keep the endpoint.
 	Result_REJECTED_MESSAGE Result_Outcome = 4
@@ -923,7 +923,13 @@ type Result struct {
 	// The provider's name for the notification; may be empty; at most 256 bytes.
 	ProviderId string `protobuf:"bytes,5,opt,name=provider_id,json=providerId,proto3" json:"provider_id,omitempty"`
 	// For operators: a status code, a sentence. No content, no token; at most 256 bytes are kept.
-	Detail        string `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
+	Detail string `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
+	// With RETRY: the plugin has not begun with this one, because others were in front of it or the
+	// plugin is being stopped; the provider was not asked, and nothing was sent. The try does not
+	// count: the delivery is due again soon, at a drawn time and not before `retry_after`, until it
+	// expires. A plugin that begins nothing of a call is left alone for a while, as one that fails.
+	// With any other outcome: passed over.
+	NotBegun      bool `protobuf:"varint,7,opt,name=not_begun,json=notBegun,proto3" json:"not_begun,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -998,6 +1004,13 @@ func (x *Result) GetDetail() string {
 		return x.Detail
 	}
 	return ""
+}
+
+func (x *Result) GetNotBegun() bool {
+	if x != nil {
+		return x.NotBegun
+	}
+	return false
 }
 
 // An HTTP request of a provider.
@@ -1299,7 +1312,7 @@ const file_onward_notifier_v1_notifier_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
 	"\acontent\"F\n" +
 	"\x0eNotifyResponse\x124\n" +
-	"\aresults\x18\x01 \x03(\v2\x1a.onward.notifier.v1.ResultR\aresults\"\xe3\x03\n" +
+	"\aresults\x18\x01 \x03(\v2\x1a.onward.notifier.v1.ResultR\aresults\"\x80\x04\n" +
 	"\x06Result\x12\x1f\n" +
 	"\vdelivery_id\x18\x01 \x01(\tR\n" +
 	"deliveryId\x12<\n" +
@@ -1310,7 +1323,8 @@ const file_onward_notifier_v1_notifier_proto_rawDesc = "" +
 	"gone_since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tgoneSince\x12\x1f\n" +
 	"\vprovider_id\x18\x05 \x01(\tR\n" +
 	"providerId\x12\x16\n" +
-	"\x06detail\x18\x06 \x01(\tR\x06detail\"\xc9\x01\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\x12\x1b\n" +
+	"\tnot_begun\x18\a \x01(\bR\bnotBegun\"\xc9\x01\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bACCEPTED\x10\x01\x12\r\n" +

@@ -141,7 +141,7 @@ class NotifyResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[Result, _Mapping]]] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("delivery_id", "outcome", "retry_after", "gone_since", "provider_id", "detail")
+    __slots__ = ("delivery_id", "outcome", "retry_after", "gone_since", "provider_id", "detail", "not_begun")
     class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         OUTCOME_UNSPECIFIED: _ClassVar[Result.Outcome]
@@ -172,13 +172,15 @@ class Result(_message.Message):
     GONE_SINCE_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_ID_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    NOT_BEGUN_FIELD_NUMBER: _ClassVar[int]
     delivery_id: str
     outcome: Result.Outcome
     retry_after: _duration_pb2.Duration
     gone_since: _timestamp_pb2.Timestamp
     provider_id: str
     detail: str
-    def __init__(self, delivery_id: _Optional[str] = ..., outcome: _Optional[_Union[Result.Outcome, str]] = ..., retry_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., gone_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., provider_id: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+    not_begun: bool
+    def __init__(self, delivery_id: _Optional[str] = ..., outcome: _Optional[_Union[Result.Outcome, str]] = ..., retry_after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., gone_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., provider_id: _Optional[str] = ..., detail: _Optional[str] = ..., not_begun: _Optional[bool] = ...) -> None: ...
 
 class HandleCallbackRequest(_message.Message):
     __slots__ = ("method", "url", "headers", "body")
