@@ -18,9 +18,9 @@ comma := ,
 up: setup  ## the embedded profile; options in ARGS, e.g. make up ARGS="--port 9000"
 	@exec $(BIN)/onward up $(ARGS)
 
-test: setup  ## all tests; options in ARGS, e.g. make test ARGS="tests/edge -x"
+test: setup  ## all tests, a file at a time on each core; or those of ARGS one by one, e.g. make test ARGS="tests/edge -x"
 	@sh deploy/setup-tests.sh
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(or $(ARGS),-n auto --maxprocesses 4 --dist loadfile)
 
 faults: setup  ## every fault with three seeds; goes on where it stopped, e.g. make faults ROW=kills SEED=1,2
 	@$(BIN)/python -m tests.faults.season --row $(ROW) --seed $(SEED) --results $(RESULTS)

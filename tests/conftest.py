@@ -13,7 +13,7 @@ from typing import Any, TextIO, TypeVar
 import pytest
 
 from services.chassis import logs
-from tests.log_scan import Leak, leaks_in, logs_below
+from tests.log_scan import leaks_in, logs_below
 from tests.real_postgres import postgres_server, postgres_url
 
 __all__ = ["postgres_server", "postgres_url"]  # fixtures
@@ -66,7 +66,7 @@ def pytest_runtest_makereport(
 
 _Popen = subprocess.Popen
 _log_folder: Path | None = None
-_leaks: list[Leak] = []
+_leaks: list[str] = []
 
 
 class LoudPopen(_Popen):  # type: ignore[type-arg]
@@ -110,13 +110,21 @@ def log_of_this_process(tests_log: TextIO) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A run in whose logs something stands that must not has failed."""
-    if _log_folder is None:
-        return
-    for path in logs_below(_log_folder.parent):
-        _leaks.extend(leaks_in(path))
+    """A run in whose logs something stands that must not has failed. Where several processes share
+    the tests, each looks through its own logs and tells the one that began them."""
+    if _log_folder is not None:
+        for path in logs_below(_log_folder.parent):
+            _leaks.extend(map(str, leaks_in(path)))
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["leaks"] = _leaks
     if _leaks:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of those processes has ended."""
+    _leaks.extend(getattr(node, "workeroutput", {}).get("leaks", []))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -124,4 +132,4 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if _leaks:
         terminalreporter.section("logs that tell what they must not")
         for leak in _leaks[:50]:
-            terminalreporter.write_line(str(leak))
+            terminalreporter.write_line(leak)

@@ -159,7 +159,7 @@ class HttpApi:
         asked = presence_pb2.ExplainRequest(user=user, subject=subject, seq=seq, limit=limit)
         if streams:
             stories = partial(self._backend.watch_story, asked)
-            return await self._stories.serve(request, "story", stories, known.expires_at)
+            return await self._stories.serve(request, "story", stories, known)
         return json_response(shown(unless_refused(await self._backend.explain(asked))))
 
     async def _status(self, request: web.Request) -> web.StreamResponse:

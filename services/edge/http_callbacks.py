@@ -42,6 +42,9 @@ class CallbackLimits:
     public_url: str = ""
     # Of one network address; more: 429.
     rates: RateLimits = field(default_factory=lambda: RateLimits(500.0, 1_000))
+    # Under way at a time; more: 503, and providers come again. A slow plugin must not take the
+    # edge's room for all requests.
+    under_way_max: int = 64
 
 
 class CallbackRoutes:
@@ -51,6 +54,7 @@ class CallbackRoutes:
         self._deliveries = deliveries
         self._public_url = limits.public_url.rstrip("/")
         self._rates = Rates(limits.rates)
+        self._room = limits.under_way_max
 
     def routes(self) -> list[web.RouteDef]:
         """Their paths."""
@@ -66,6 +70,10 @@ class CallbackRoutes:
         plugin = request.match_info["plugin"]
         if not _PLUGIN.fullmatch(plugin):
             raise Refused(_no_plugin(), 404)
+        if self._room <= 0:
+            full = refuse(Code.OVERLOADED, "As many callbacks are under way as may be.", 1_000)
+            raise Refused(full, 503)
+        self._room -= 1
         try:
             async with asyncio.timeout(ANSWER_S):
                 callback = await self._callback(request)
@@ -76,6 +84,8 @@ class CallbackRoutes:
         except TimeoutError:
             late = refuse(Code.UNAVAILABLE, "The plugin does not answer.", 1_000)
             raise Refused(late) from None
+        finally:
+            self._room += 1
         if isinstance(answer, Refusal):
             # Whatever kept it from being recorded, the provider is to send it again.
             raise Refused(answer, 503)

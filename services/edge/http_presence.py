@@ -46,7 +46,7 @@ class HttpPresence:
         asked = _question(request, caller)
         if MEDIA_TYPE in request.headers.get("Accept", ""):
             told = partial(self._backend.watch_presence, asked)
-            return await self._streams.serve(request, "presence", told, caller.expires_at)
+            return await self._streams.serve(request, "presence", told, caller)
         return json_response(shown(unless_refused(await self._backend.presence(asked))))
 
 

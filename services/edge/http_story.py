@@ -31,6 +31,7 @@ from services.chassis.refusals import Code, Refusal, refuse
 from services.edge.http_metrics import STORIES, STORIES_ENDED
 from services.edge.http_refusal import Refused, refusal_object
 from services.edge.http_request import shown
+from services.edge.tokens import Caller
 
 # What is told, each time anew; it ends with the refusal that ended it.
 Watch = Callable[[], AsyncIterator[Message | Refusal]]
@@ -47,6 +48,7 @@ class StoryLimits:
     """Bounds of streams."""
 
     streams_max: int = 200  # of this process; more: OVERLOADED
+    user_streams_max: int = 10  # of one user who is no administrator; more: OVERLOADED
     heartbeat_s: float = 10.0  # silence between two lines
     write_s: float = 10.0  # a reader that takes nothing for so long is cut
     retry_s: float = 2.0  # longest wait before presence is asked again
@@ -66,27 +68,30 @@ class StoryStreams:
         request: web.Request,
         name: str,
         watch: Watch,
-        expires_at: float | None,
+        reader: Caller,
     ) -> web.StreamResponse:
         """Answers with a stream, until its reader goes, or may read no longer.
 
-        `name` is that of its events, which `watch()` tells until it is closed. `expires_at`: when
-        the reader's token does, in seconds since 1970; None: never. Raises Refused if there is no
-        room.
+        `name` is that of its events, which `watch()` tells until it is closed. Raises Refused if
+        there is no room.
         """
         if self._draining:
             raise Refused(refuse(Code.UNAVAILABLE, "This server is stopping.", 1_000))
         if len(self._streams) >= self._limits.streams_max:
             message = "This server has as many streams as it may."
             raise Refused(refuse(Code.OVERLOADED, message, 5_000))
-        stream = _Stream()
+        user = "" if reader.grants.admin else reader.user
+        if user and sum(one.user == user for one in self._streams) >= self._limits.user_streams_max:
+            message = "This user has as many streams as one may."
+            raise Refused(refuse(Code.OVERLOADED, message, 5_000))
+        stream = _Stream(user)
         self._streams.add(stream)
         STORIES.set(len(self._streams))
         following = asyncio.create_task(self._follow(name, watch, stream))
         try:
             response = web.StreamResponse(headers=_HEADERS)
             await response.prepare(request)
-            why = await self._write(request, response, stream, expires_at)
+            why = await self._write(request, response, stream, reader.expires_at)
             STORIES_ENDED.labels(why).inc()
             return response
         finally:
@@ -163,11 +168,13 @@ class StoryStreams:
 
 
 class _Stream:
-    """The newest event that a reader has not been written, and whether it is the last."""
+    """The newest event that a reader has not been written, and whether it is the last. `user`:
+    whose it is, if that counts."""
 
-    __slots__ = ("_changed", "_event", "_why")
+    __slots__ = ("_changed", "_event", "_why", "user")
 
-    def __init__(self) -> None:
+    def __init__(self, user: str) -> None:
+        self.user = user
         self._changed = asyncio.Event()
         self._event = b""
         self._why = ""

@@ -6,6 +6,7 @@ Must not know where presence is. External tokens stand in bodies only, since add
 get into the logs of others. To drive it: `routes()`.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -27,11 +28,14 @@ from services.edge.http_request import (
     shown,
     unless_refused,
 )
+from services.edge.rates import RateLimits, Rates
 from services.edge.tokens import Caller
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OfUser = Callable[[web.Request, "Whose"], Awaitable[web.StreamResponse]]
 
+# How often one user may see and change what is their own; each change is a transaction of presence.
+OWN_RATES: Final = RateLimits(per_s=20.0, burst=100)
 _LIMIT: Final = 100
 _LIMIT_MAX: Final = 1_000
 # Fields of a profile as JSON has them, and the part that each is.
@@ -58,9 +62,12 @@ class Whose:
 class HttpUsers:
     """Handlers for users' data."""
 
-    def __init__(self, backend: Backend, requests: Requests) -> None:
+    def __init__(
+        self, backend: Backend, requests: Requests, own_rates: RateLimits = OWN_RATES
+    ) -> None:
         self._backend = backend
         self._requests = requests
+        self._rates = Rates(own_rates)
 
     def routes(self) -> list[web.RouteDef]:
         """All paths."""
@@ -92,6 +99,8 @@ class HttpUsers:
     def _own(self, handler: OfUser) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             caller = self._requests.caller(request)
+            if wait_ms := self._rates.take(caller.user, asyncio.get_running_loop().time()):
+                raise Refused(refuse(Code.RATE_LIMITED, "This user asks too often.", wait_ms))
             return await handler(request, Whose(caller, caller.user, own=True))
 
         return handle

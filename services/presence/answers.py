@@ -139,8 +139,11 @@ def of_error(status: grpc.StatusCode) -> Answer:
 
 
 def of_response(response: notifier_pb2.NotifyResponse, asked: Sequence[str]) -> dict[str, Answer]:
-    """The answer for each delivery that was asked about."""
-    answers = dict.fromkeys(asked, Answer(Outcome.UNKNOWN, detail="the plugin did not answer"))
+    """The answer for each delivery that was asked about. Where there is none for any of them, the
+    plugin itself is broken."""
+    answered = {result.delivery_id for result in response.results}
+    outcome = Outcome.CALL_BROKEN if answered.isdisjoint(asked) else Outcome.UNKNOWN
+    answers = dict.fromkeys(asked, Answer(outcome, detail="the plugin did not answer"))
     for result in response.results:
         if result.delivery_id in answers:
             answers[result.delivery_id] = _answer(result)

@@ -41,6 +41,9 @@ class Callbacks:
         or as `Store.write`."""
         named = self._plugins.named(name)
         takers = [one for one in named if one.description and one.description.callbacks]
+        if not takers and any(one.description is None for one in self._plugins.list):
+            # One that has not said yet who it is; a provider must not take 404 for the end of it.
+            raise Unavailable("a plugin cannot be reached that may be the one")
         if not takers:
             raise NoSuchPlugin("no plugin of that name takes requests of providers")
         there = [plugin for plugin in takers if plugin.connected.is_set()]

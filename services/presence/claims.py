@@ -13,7 +13,13 @@ from services.presence import metrics
 from services.presence.cover import first_unacknowledged, voices
 from services.presence.decision import Later, Suppressed, recheck
 from services.presence.entitlement import Judged, entitled
-from services.presence.escalation import hastened, is_settled, postponed, wait_until
+from services.presence.escalation import (
+    ACKNOWLEDGED,
+    hastened,
+    is_settled,
+    postponed,
+    wait_until,
+)
 from services.presence.notifications import (
     NOTHING_SENT,
     Delivery,
@@ -191,11 +197,11 @@ def _judge(
     if rows.uris.get(delivery.user, {}).get(delivery.uri, True):
         return cancel(delivery, "ENDPOINT_REMOVED")
     if notification is None or not spans:
-        return cancel(delivery, "ACKNOWLEDGED")
+        return cancel(delivery, ACKNOWLEDGED)
     if delivery.step:
         siblings = rows.siblings.get(delivery.notification_id, ())
-        if is_settled(delivery, siblings):
-            return cancel(delivery, "RECEIPTED")
+        if settled := is_settled(delivery, siblings):
+            return cancel(delivery, settled)
         until = wait_until(delivery, siblings, tx.now(), notification.plan.escalate_s)
         if until is not None and not delivery.attempts:
             return defer(delivery, until, "")

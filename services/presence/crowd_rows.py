@@ -142,14 +142,16 @@ class CrowdRows(Rows):
         )
         return int(rows[0][0])
 
-    def clients_idle(self, before: float, limit: int) -> Sequence[tuple[str, str]]:
+    def clients_idle(
+        self, before: float, after: tuple[float, str, str], limit: int
+    ) -> Sequence[tuple[float, str, str]]:
         rows = self.db.rows(
-            "SELECT user, client_id FROM registers WHERE standing = 'online' AND active = 0"
-            f" AND away <> generation AND since <= ? AND acknowledges = 1 AND {_MINE}"
-            " ORDER BY since LIMIT ?",
-            (before, listed(self.mine.partitions), limit),
+            "SELECT since, user, client_id FROM registers WHERE standing = 'online' AND active = 0"
+            " AND away <> generation AND since <= ? AND (since, user, client_id) > (?, ?, ?)"
+            f" AND acknowledges = 1 AND {_MINE} ORDER BY since, user, client_id LIMIT ?",
+            (before, *after, listed(self.mine.partitions), limit),
         )
-        return [(row[0], row[1]) for row in rows]
+        return [(row[0], row[1], row[2]) for row in rows]
 
     def put_mark(self, edge_id: int, partition: int, round_: int, pos: int) -> None:
         self.read_ahead.clear()

@@ -103,7 +103,8 @@ class EndpointRows(Rows):
             " AND NOT EXISTS (SELECT 1 FROM deliveries AS former"
             " WHERE former.notification_id = deliveries.notification_id"
             " AND former.step < deliveries.step"
-            " AND former.state NOT IN ('failed', 'dead', 'expired', 'cancelled'))",
+            " AND (former.state NOT IN ('failed', 'dead', 'expired', 'cancelled')"
+            " OR former.state = 'cancelled' AND former.reason = 'ACKNOWLEDGED'))",
             (now, now, listed(notification_ids), now),
         )
 
@@ -125,7 +126,12 @@ class EndpointRows(Rows):
         self.db.insert_all(
             "gone",
             "user, client_id, uri, at",
-            [(user, client_id, uri, self.now()) for client_id in json.loads(rows[0][0])],
+            [
+                (user, client_id, uri, self.now())
+                for client_id in json.loads(rows[0][0])
+                # Backends have no client that could be told.
+                if not client_id.startswith("@")
+            ],
             "ON CONFLICT DO NOTHING",
         )
         return True

@@ -1,11 +1,13 @@
 """The steps of an escalation: when a further channel is used, and when it need not be. Pure.
 
 Rules:
-- A delivery of a further step is not sent if a former step is known to have arrived (`is_settled`,
-  asked at its claim).
+- A delivery of a further step is not sent if a former step is known to have arrived, or was not
+  sent because its messages were acknowledged (`is_settled`, asked at its claim).
 - It waits until former steps were tried (`wait_until`, asked at its claim), and from the first try
   of one on for the time in which a receipt may come (`postponed`). So what puts off the first step
-  (quiet hours, a hold) puts off the next ones; its retries do not.
+  (quiet hours, a hold) puts off the next ones, and what brings it forward brings them forward; its
+  retries do neither. A step that nobody tries although it is due, since its plugin is away, is
+  waited for no longer than for a receipt.
 - Where all former steps have ended with nothing sent, nobody waits for a receipt of them: the next
   step is due at once (`hastened`).
 """
@@ -15,6 +17,8 @@ from dataclasses import replace
 
 from services.presence.notifications import Delivery, DeliveryState
 
+RECEIPTED = "RECEIPTED"
+ACKNOWLEDGED = "ACKNOWLEDGED"
 _NOT_SENT = {
     DeliveryState.FAILED,
     DeliveryState.DEAD,
@@ -23,11 +27,13 @@ _NOT_SENT = {
 }
 
 
-def is_settled(delivery: Delivery, siblings: Sequence[Delivery]) -> bool:
-    """Whether a former step is known to have arrived. `siblings`: all of the notification."""
-    return any(
-        one.step < delivery.step and one.state is DeliveryState.DELIVERED for one in siblings
-    )
+def is_settled(delivery: Delivery, siblings: Sequence[Delivery]) -> str:
+    """Why nothing more need be sent, as a former step arrived: RECEIPTED, or ACKNOWLEDGED, where
+    it was read before it was sent; empty: it must be. `siblings`: all of the notification."""
+    former = [one for one in siblings if one.step < delivery.step]
+    if any(one.state is DeliveryState.DELIVERED for one in former):
+        return RECEIPTED
+    return ACKNOWLEDGED if any(map(_is_read, former)) else ""
 
 
 def wait_until(
@@ -39,18 +45,26 @@ def wait_until(
         for one in siblings
         if one.step < delivery.step and one.due_at is not None and not one.attempts
     ]
-    return max([now, *untried]) + escalate_s if untried else None
+    until = max(untried, default=0.0) + escalate_s
+    return until if untried and until > now else None
 
 
 def postponed(
     tried: Delivery, siblings: Sequence[Delivery], now: float, escalate_s: float
 ) -> list[Delivery]:
-    """The deliveries of further steps that are due later, since this one is tried first now."""
-    return [
+    """The deliveries of further steps that are due at another time, since this one is tried first
+    now: later, or sooner, if they have no reason of their own to wait."""
+    moved = [
         replace(one, due_at=now + (one.step - tried.step) * escalate_s)
         for one in siblings
         if one.step > tried.step and one.due_at is not None and not one.attempts
-        if one.due_at < now + (one.step - tried.step) * escalate_s
+    ]
+    due_at = {one.id: one.due_at or 0.0 for one in siblings}
+    return [
+        one
+        for one in moved
+        if one.due_at is not None
+        if one.due_at > due_at[one.id] or (one.due_at < due_at[one.id] and not one.reason)
     ]
 
 
@@ -60,7 +74,8 @@ def hastened(siblings: Sequence[Delivery], now: float) -> list[Delivery]:
     if not open_steps:
         return []
     step = min(open_steps)
-    if any(one.step < step and one.state not in _NOT_SENT for one in siblings):
+    former = [one for one in siblings if one.step < step]
+    if any(one.state not in _NOT_SENT or _is_read(one) for one in former):
         return []
     return [
         # What is put off for the user is asked about again.
@@ -70,3 +85,7 @@ def hastened(siblings: Sequence[Delivery], now: float) -> list[Delivery]:
         # Not what has been tried, or is held.
         if not one.attempts and not one.held
     ]
+
+
+def _is_read(delivery: Delivery) -> bool:
+    return delivery.state is DeliveryState.CANCELLED and delivery.reason == ACKNOWLEDGED

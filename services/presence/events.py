@@ -45,9 +45,14 @@ from services.presence.state import (
 
 
 def on_event(
-    state: UserState, event: entry_pb2.PresenceEvent, pos: int, now: float, graces: Graces
+    state: UserState,
+    event: entry_pb2.PresenceEvent,
+    pos: int,
+    at: float,
+    now: float,
+    graces: Graces,
 ) -> list[Effect]:
-    """The effects of a log entry of the user's partition at `pos`.
+    """The effects of a log entry of the user's partition at `pos`, which was appended `at`.
 
     `state` has all of the user's registers, follows, waiting rows, handovers and endpoints.
     """
@@ -64,7 +69,7 @@ def on_event(
         if _is_repeat(register, event):
             return []
     else:
-        register = _begin(change, event, now)
+        register = _begin(change, event, at, now)
     _take(change, register, event, pos, now, graces)
     return change.effects
 
@@ -180,7 +185,7 @@ def _is_repeat(register: Register, event: entry_pb2.PresenceEvent) -> bool:
     return event.number <= register.number
 
 
-def _begin(change: Change, event: entry_pb2.PresenceEvent, now: float) -> Register:
+def _begin(change: Change, event: entry_pb2.PresenceEvent, at: float, now: float) -> Register:
     """The register moves to the event's session, which begins in the foreground; but that which
     only logs out a client that is away, as when the log's owner forgets it, is nobody's presence.
     """
@@ -198,7 +203,7 @@ def _begin(change: Change, event: entry_pb2.PresenceEvent, now: float) -> Regist
         standing=Standing.OFFLINE if stays_away else Standing.ONLINE,
         active=not stays_away,
         since=before.since if before is not None and (goes_on or stays_away) else now,
-        connected_at=now,
+        connected_at=at,
     )
     change.put_register(register)
     for subject in change.waits_for(event.client_id):
@@ -256,7 +261,6 @@ def _connected(
         register,
         connected=True,
         acknowledges=connected.acknowledges,
-        connected_at=now,
         info=info_text(connected.info),
     )
     if not connected.acknowledges:

@@ -148,6 +148,22 @@ class HappeningTables(Rows):
             (partition, listed(numbers)),
         )
 
+    def happenings_kept(self) -> Sequence[tuple[int, int]]:
+        tails, *firsts = self.db.rows_of_all(
+            [
+                ("SELECT partition, number, total FROM happening_tails", ()),
+                *((_FIRST, (partition,)) for partition in sorted(self.mine.partitions)),
+            ]
+        )
+        tail_of = {partition: (number, total) for partition, number, total in tails}
+        kept = []
+        for partition, first in zip(sorted(self.mine.partitions), firsts, strict=True):
+            if first:
+                [(number, _, total)] = first
+                tail, whole = tail_of[partition]
+                kept.append((tail - number + 1, whole - total))
+        return kept
+
     def trim_happenings(self, before: float, keep_max: int, bytes_max: int, limit: int) -> int:
         mine = sorted(self.mine.partitions)
         acknowledged, tails, *firsts = self.db.rows_of_all(

@@ -102,10 +102,26 @@ class HappeningRows(Protocol):
     def drop_happenings(self, partition: int, numbers: Collection[int]) -> None:
         """Delete these; to who was not told them they are a gap."""
 
+    def happenings_kept(self) -> Sequence[tuple[int, int]]:
+        """How many are kept of each of this process's partitions that has any, and about how many
+        bytes of payload."""
+
     def trim_happenings(self, before: float, keep_max: int, bytes_max: int, limit: int) -> int:
         """Delete happenings of this process's partitions that every extension has acknowledged,
         those from before a time, and the oldest beyond so many, or so many bytes of payload, of a
         partition. At most about `limit`; returns how many."""
+
+
+def fair_bound(kept: Sequence[int], most: int) -> int:
+    """What each partition may keep, so that together they keep at most `most`: those that keep
+    little leave room to the others."""
+    left = most
+    for place, size in enumerate(sorted(kept)):
+        share = left // (len(kept) - place)
+        if size > share:
+            return share
+        left -= size
+    return most
 
 
 def changes(

@@ -393,6 +393,12 @@ class OutboxTables(DecidedRows):
             (before, limit),
         )
         self.db.execute("DELETE FROM holds WHERE since < ?", (before,))
+        # A rate that is used up to a time that has passed is not used at all.
+        self.db.execute(
+            "DELETE FROM paces WHERE (user, channel) IN"
+            " (SELECT user, channel FROM paces WHERE at < ? ORDER BY at LIMIT ?)",
+            (before, limit),
+        )
         return len(old) + len(decided) + len(suppressed)
 
 

@@ -285,6 +285,11 @@ class Plugins:
         plugins = [*self.list, *self.retiring]
         return [call for one in plugins for lane in one.lanes.values() for call in lane.calls]
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being claimed, or called, or may be claimed for a reserved call."""
+        return any(plugin.busy for plugin in (*self.list, *self.retiring))
+
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call `callback` whenever routes may have changed."""
         self._changed.append(callback)

@@ -23,7 +23,8 @@ log = logs.get(__name__)
 
 # As postgres_schema.sql has them.
 INDEXES = {
-    "registers_idle": "registers (since) WHERE standing = 'online' AND active = 0",
+    "registers_idle": 'registers (since, "user", client_id)'
+    " WHERE standing = 'online' AND active = 0 AND away <> generation",
     "follows_open": 'follows (subject, "user", client_id) WHERE ended = 0',
     "follows_own": 'follows (last_generation, "user", subject)'
     " WHERE client_id = '@self' AND ended = 0",

@@ -38,8 +38,8 @@ CREATE TABLE registers (
 CREATE INDEX registers_in_grace ON registers (grace_until) WHERE standing = 'grace';
 CREATE INDEX registers_by_edge ON registers (edge_id);
 CREATE INDEX registers_online ON registers (edge_id) WHERE standing = 'online';
-CREATE INDEX registers_idle ON registers (since)
-  WHERE standing = 'online' AND active = 0;
+CREATE INDEX registers_idle ON registers (since, "user", client_id)
+  WHERE standing = 'online' AND active = 0 AND away <> generation;
 CREATE INDEX registers_unseen ON registers (since, "user", client_id) WHERE standing = 'offline';
 
 CREATE TABLE follows (

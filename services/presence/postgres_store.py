@@ -190,7 +190,9 @@ class PostgresStore(SerialStore):
         try:
             return work(SqlTransaction(sql, self._partitions, self.mine))
         except psycopg.Error as error:
-            self._end()
+            # What cannot be sent at all, as a text with a zero in it, has not reached the server.
+            if not isinstance(error, psycopg.DataError) or error.sqlstate:
+                self._end()
             if _is_fault(error):
                 raise _fault_of(error) from None
             raise

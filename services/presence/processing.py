@@ -126,7 +126,8 @@ class Processing:
             kind = entry.WhichOneof("body")
             if kind == "presence":
                 event, before = entry.presence, tx.load_user(entry.presence.user)
-                effects = on_event(before, event, entry.pos, tx.now(), self._graces)
+                at = entry.appended_at.ToMicroseconds() / 1e6
+                effects = on_event(before, event, entry.pos, at, tx.now(), self._graces)
                 recording.user(before, effects, event.client_id)
                 if any(self._routing().concerns_all(subject) for subject in _followed(effects)):
                     effects += backlog_of_new_follows(effects, entry.pos)

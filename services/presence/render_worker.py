@@ -162,6 +162,7 @@ class RenderWorker:
                 break
             except _Late as late:
                 if not late.busy:
+                    log.warning("renderer_gets_no_processor", name=job.template)
                     break
             except _Ended:
                 pass

@@ -61,7 +61,8 @@ class Router:
             if stamp == self._stamp:
                 continue
             self._stamp = stamp
-            self.fault = self._load()
+            # A long file takes seconds to understand, in which this process must say that it lives.
+            self.fault = await asyncio.to_thread(self._load)
             if self.fault:
                 log.error("routing_refused", fault=self.fault)
                 continue

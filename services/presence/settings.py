@@ -265,8 +265,9 @@ class Settings(SharedSettings):
     retain_extension_max: int = setting(
         10_000_000,
         least=1_000,
-        doc="the same, counted for each partition: more of what no extension has acknowledged is "
-        "not kept, nor more than 64 MiB of what was to be told of users",
+        doc="the same, counted: a service of presence keeps no more of what no extension has "
+        "acknowledged, nor more than 1 GiB of what was to be told of users; where there is more, "
+        "the oldest goes of the partitions that have most",
     )
     drain_s: float = setting(
         3.0, least=0, most=60, doc="seconds that calls under way have to end at a stop"

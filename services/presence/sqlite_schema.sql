@@ -36,8 +36,8 @@ CREATE INDEX IF NOT EXISTS registers_in_grace ON registers (grace_until)
   WHERE standing = 'grace';
 CREATE INDEX IF NOT EXISTS registers_by_edge ON registers (edge_id);
 CREATE INDEX IF NOT EXISTS registers_online ON registers (edge_id) WHERE standing = 'online';
-CREATE INDEX IF NOT EXISTS registers_idle ON registers (since)
-  WHERE standing = 'online' AND active = 0;
+CREATE INDEX IF NOT EXISTS registers_idle ON registers (since, user, client_id)
+  WHERE standing = 'online' AND active = 0 AND away <> generation;
 CREATE INDEX IF NOT EXISTS registers_unseen ON registers (since, user, client_id)
   WHERE standing = 'offline';
 

@@ -70,7 +70,7 @@ class Register:
     # Online, but nobody has looked at it for so long that it answers for nothing; what it
     # acknowledges meanwhile silences nobody until somebody looks again.
     away: bool = False
-    # When its session's connect was processed.
+    # When its session's first event was appended, by the clock that dates messages.
     connected_at: float = 0.0
     # What the client said of itself when it connected: a JSON object of strings; empty: nothing.
     info: str = ""

@@ -195,9 +195,11 @@ class UserRows(Protocol):
     def count_clients_of_edge(self, edge_id: int, at_most: int) -> int:
         """How many sessions the registers say are online at the edge, of all users."""
 
-    def clients_idle(self, before: float, limit: int) -> Sequence[tuple[str, str]]:
-        """(user, client_id) of those online at which nobody has looked since before a time, and
-        which are not away yet, of users in partitions of this process."""
+    def clients_idle(
+        self, before: float, after: tuple[float, str, str], limit: int
+    ) -> Sequence[tuple[float, str, str]]:
+        """(since, user, client_id) of those online at which nobody has looked since before a time,
+        and which are not away yet, of users in partitions of this process; behind `after`."""
 
     def open_handovers(self, limit: int) -> Sequence[tuple[str, Handover]]:
         """Handover rows of users in partitions of this process, each with its user."""

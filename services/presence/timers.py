@@ -45,6 +45,7 @@ _CROWD_MAX = 1_000_000
 _IDLE_LOOK_EVERY_S = 5.0
 # Graces ended, or clients of a dead edge moved, in one transaction.
 _PAGE = 100
+_FROM_THE_FIRST = (0.0, "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,8 @@ class Timers:
         self._tails: dict[GraceDue, int] = {}
         # How many clients the dead edge had when it was first seen to be dead.
         self._crowds: dict[int, int] = {}
+        # Behind whom clients are looked for at which nobody looks.
+        self._idle_after = _FROM_THE_FIRST
 
     def wake(self) -> None:
         """A grace may end sooner than was known."""
@@ -236,32 +239,32 @@ class Timers:
 
     async def _idle(self) -> float:
         after_s = self._settings.away_after_s
-        found = await self._store.read(lambda tx: tx.clients_idle(tx.now() - after_s, _PAGE))
-        left = 0
+        after = self._idle_after
+        found = await self._store.read(lambda tx: tx.clients_idle(tx.now() - after_s, after, _PAGE))
+        more = len(found) == _PAGE
+        # Page by page, so that those who cannot be left alone yet keep nobody waiting.
+        self._idle_after = found[-1] if more else _FROM_THE_FIRST
         if found:
             # Somebody may look again already, by an event that stands in the log.
-            partitions = sorted({self._partition(user) for user, _ in found})
+            partitions = sorted({self._partition(user) for _, user, _ in found})
             tails = await self._reader.tails(partitions)
             work = partial(self._leave_alone, clients=found, tails=tails)
-            left, news = await self._store.write(work)
-            self._tell(news)
-        return 0.0 if left == _PAGE else _IDLE_LOOK_EVERY_S
+            self._tell(await self._store.write(work))
+        return 0.0 if more else _IDLE_LOOK_EVERY_S
 
     def _leave_alone(
-        self, tx: Transaction, clients: Sequence[tuple[str, str]], tails: Mapping[int, int]
-    ) -> tuple[int, News]:
+        self, tx: Transaction, clients: Sequence[tuple[float, str, str]], tails: Mapping[int, int]
+    ) -> News:
         news = News()
-        left = 0
-        tx.lock({user for user, _ in clients})
-        for user, client_id in clients:
+        tx.lock({user for _, user, _ in clients})
+        for _, user, client_id in clients:
             partition = self._partition(user)
             if tx.cursor(partition).pos < tails.get(partition, 0):
                 continue
-            left += 1
             after_s = self._settings.away_after_s
             effects = on_idle(tx.load_user(user), client_id, tx.now(), after_s)
             self._outbox.write(tx, user, effects, news=news)
-        return left, news
+        return news
 
     def _partition(self, user: str) -> int:
         return partition_of(user, self._settings.partitions)

@@ -16,6 +16,7 @@ from services.chassis.errors import Fault
 from services.presence import metrics
 from services.presence.events import forget
 from services.presence.handover import prune
+from services.presence.happenings import fair_bound
 from services.presence.log_reader import LogReader
 from services.presence.outbox import News, Outbox
 from services.presence.recording import Recording
@@ -48,12 +49,12 @@ class Keeps:
     records_s: float
     follows_s: float
     clients_s: float
-    # Happenings that some extension has not acknowledged; how many of a partition, and how many
-    # bytes of them: what is told of a user names all that the user follows. An extension that is
-    # behind further is told that there is a gap.
+    # Happenings that some extension has not acknowledged; how many of all partitions of this
+    # process, and how many bytes of them: what is told of a user names all that the user follows.
+    # An extension that is behind further is told that there is a gap.
     happenings_s: float = 604_800.0
     happenings_max: int = 10_000_000
-    happenings_bytes_max: int = 64 * 1024 * 1024
+    happenings_bytes_max: int = 1024 * 1024 * 1024
 
 
 class Upkeep:
@@ -90,12 +91,12 @@ class Upkeep:
 
     async def step(self) -> None:
         """One pass: of its own partitions, and of everything if that is for this process to do."""
+        kept = await self._store.read(lambda tx: tx.happenings_kept())
+        count_max = fair_bound([count for count, _ in kept], self._keeps.happenings_max)
+        bytes_max = fair_bound([size for _, size in kept], self._keeps.happenings_bytes_max)
         while trimmed := await self._store.write(
             lambda tx: tx.trim_happenings(
-                tx.now() - self._keeps.happenings_s,
-                self._keeps.happenings_max,
-                self._keeps.happenings_bytes_max,
-                _HAPPENINGS_PAGE,
+                tx.now() - self._keeps.happenings_s, count_max, bytes_max, _HAPPENINGS_PAGE
             )
         ):
             metrics.forgotten.labels("happening").inc(trimmed)

@@ -58,6 +58,8 @@ class UserServicer(users_pb2_grpc.UserServiceServicer):
 
         async def answer() -> users_pb2.ListFollowsResponse:
             _check_user(request.user)
+            if request.after_subject:
+                _check_subject(request.after_subject)
             rows, behind, profile, now = await self._store.read(read)
             return users_pb2.ListFollowsResponse(
                 follows=[

@@ -291,9 +291,10 @@ class Users:
                 tx.wake_deferred(user)
             return before, after, tx.now()
 
-        changed = await self._store.write(work)
-        self._tell(News(deliveries=True))
-        return changed
+        before, after, now = await self._store.write(work)
+        if after != before:
+            self._tell(News(deliveries=True))
+        return before, after, now
 
     # -- the end of a user --------------------------------------------------------------------
 

@@ -159,6 +159,21 @@ def test_headers_that_are_no_text_are_refused() -> None:
     run_on_uvloop(main())
 
 
+def test_no_more_are_under_way_than_may_be_and_the_provider_comes_again() -> None:
+    async def main() -> None:
+        async with open_door(callbacks=CallbackLimits(under_way_max=0)) as door:
+            status, body, _ = await call(door)
+            assert status == 503
+            assert b"OVERLOADED" in body
+        async with open_door(callbacks=CallbackLimits(under_way_max=1)) as door:
+            door.backend.delivery_answers["ForwardCallback"] = pb.ForwardCallbackResponse(
+                status=204
+            )
+            assert [(await call(door))[0] for _ in range(3)] == [204, 204, 204]
+
+    run_on_uvloop(main())
+
+
 def test_one_address_may_not_ask_for_ever() -> None:
     async def main() -> None:
         limits = CallbackLimits(rates=RateLimits(0.001, 2))

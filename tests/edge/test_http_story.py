@@ -17,6 +17,7 @@ from services.chassis.refusals import Code, refuse
 from services.edge.gateway import GatewayLimits
 from services.edge.http_story import StoryLimits
 from tests.edge.door import SECRET, Door, open_door, run_on_uvloop
+from tests.edge.test_http_api import bearer
 from tests.waiting import until
 
 STORY = "/v1/explain?user=ann&subject=/a"
@@ -142,6 +143,20 @@ def test_there_are_only_so_many_streams_and_one_that_ends_makes_room() -> None:
             await until(lambda: door.backend.watches_ended == 1)
             async with listening(door):
                 pass
+
+    run_on_uvloop(main())
+
+
+def test_one_user_has_only_so_many_streams_and_an_administrator_more() -> None:
+    async def main() -> None:
+        limits = StoryLimits(user_streams_max=1)
+        async with open_door(anonymous=False, stories=limits) as door:
+            own = bearer("ann")
+            async with listening(door, **own):
+                assert await refused(door, **own) == (503, "OVERLOADED")
+                admin = bearer("backend", admin=True)
+                async with listening(door, **admin), listening(door, **admin):
+                    pass
 
     run_on_uvloop(main())
 

@@ -9,6 +9,7 @@ from onward.presence.v1 import users_pb2 as pb
 from yarl import URL
 
 from services.chassis.refusals import Code, refuse
+from services.edge.http_users import OWN_RATES
 from tests.edge.door import open_door, run_on_uvloop
 from tests.edge.test_http_api import bearer, call
 
@@ -64,6 +65,24 @@ def test_what_is_ones_own_needs_a_token_and_no_more(method: str, name: str, body
             [(_, user, asked)] = door.backend.asked_users
             assert user == "ann"
             assert "bob" not in str(asked)
+
+    run_on_uvloop(main())
+
+
+def test_one_user_may_not_ask_for_ever_and_others_go_on() -> None:
+    async def main() -> None:
+        async with open_door(anonymous=False) as door:
+            statuses: list[int] = []
+            while 429 not in statuses and len(statuses) < 1_000:
+                status, answer = await call(door, "GET", "/v1/me/profile", headers=ANN)
+                statuses.append(status)
+            assert (answer["code"], answer["retryAfterMs"] > 0) == ("RATE_LIMITED", True)
+            assert len(statuses) > OWN_RATES.burst
+            for path, headers in (
+                ("/v1/me/profile", bearer("bob")),
+                ("/v1/users/ann/profile", ADMIN),
+            ):
+                assert (await call(door, "GET", path, headers=headers))[0] == 200
 
     run_on_uvloop(main())
 

@@ -78,6 +78,11 @@ class Notification:
     due: float = 0.0
 
 
+def was_read(delivery: Delivery) -> bool:
+    """Before it was sent, where it goes."""
+    return delivery.state == "cancelled" and delivery.reason == "ACKNOWLEDGED"
+
+
 class Claims:
     """Part of a `Judge`, which it asks for people, messages and plans."""
 
@@ -122,6 +127,8 @@ class Claims:
         lower = [one for one in of.deliveries if one.step < delivery.step]
         if any(one.state == "delivered" for one in lower):
             self._break("N1", f"{what} was sent, and a receipt of a former step is there")
+        if any(map(was_read, lower)):
+            self._break("N1", f"{what} was sent, and it was read where a former step goes")
         delivery.claims[attempt] = self._check_voices(delivery, what)
         self._check_repeat(delivery, attempt, what)
         of.claimed = True

@@ -16,6 +16,7 @@ from tests.notifications.claims import (
     Delivery,
     Notification,
     name,
+    was_read,
 )
 from tests.notifications.standing import NO
 from tests.notifications.wanted import muted, quiet_end, rate_of, wants
@@ -218,7 +219,9 @@ class Deliveries:
             right = (of.user, delivery.uri) in judge.people.left
             right |= endpoint is None or endpoint.opted_out
         elif reason == "ACKNOWLEDGED":
-            right = self._is_acknowledged(delivery)
+            right = self._is_acknowledged(delivery) or any(
+                one.step < delivery.step and was_read(one) for one in of.deliveries
+            )
         elif reason == "RECEIPTED":
             right = any(
                 one.step < delivery.step and one.state == "delivered" for one in of.deliveries
@@ -243,7 +246,8 @@ class Deliveries:
         """Where a step has ended with nothing sent, nobody waits for a receipt of it."""
         waiting = [one for one in of.deliveries if one.due_at is not None]
         step = min((one.step for one in waiting), default=0)
-        if any(one.step < step and one.state not in FRUITLESS for one in of.deliveries):
+        former = [one for one in of.deliveries if one.step < step]
+        if any(one.state not in FRUITLESS or was_read(one) for one in former):
             return
         for one in waiting:
             fresh = one.state == "pending" and not one.held and not one.reason

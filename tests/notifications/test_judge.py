@@ -287,6 +287,10 @@ FAULTS: dict[str, tuple[History, str]] = {
         .send(1, step=1),
         "a receipt of a former step",
     ),
+    "the next step is sent of what was read": (
+        escalating().cancel("ACKNOWLEDGED", uri=PHONE).wait(11.0).send(1, step=1),
+        "it was read where a former step goes",
+    ),
     "the next step waits for nothing": (
         escalating().claim(PHONE).hand(1, uri=PHONE)
         .settle("REJECTED_MESSAGE", "failed", uri=PHONE)

@@ -71,8 +71,10 @@ class Played:
 
 
 def tries_of(story: Story) -> list[str]:
-    """The outcomes of a story's tries that have ended."""
-    return [one["outcome"] for one in _attempts(story) if one.get("outcome")]
+    """The outcomes of a story's tries that have ended. Not those at which a busy machine did not
+    get to the words: the provider was not asked, and no try is counted."""
+    outcomes = [one.get("outcome") for one in _attempts(story)]
+    return [one for one in outcomes if one and one != "NOT_RENDERED"]
 
 
 def times_of(story: Story) -> list[str]:

@@ -149,7 +149,7 @@ def test_explain_says_so_in_a_sentence(cell: Cell, played: Played) -> None:
 
 
 def _sentence(cell: Cell, played: Played) -> str:
-    scheme, retries = played.line.scheme, len(tries_of(played.ended)) - 1
+    scheme, retries = played.line.scheme, len(times_of(played.ended)) - 1
     after = f", after {retries} retr{'y' if retries == 1 else 'ies'}" if retries else ""
     match cell.state:
         case "NOTIFIED":

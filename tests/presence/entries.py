@@ -137,12 +137,15 @@ class Ann:
     def state(self) -> UserState:
         return self.rows.state()
 
-    def take(self, *taken: entry_pb2.PresenceEvent, now: float = 0.0) -> list[Effect]:
-        """Feeds the events; the effects of the last one."""
+    def take(
+        self, *taken: entry_pb2.PresenceEvent, now: float = 0.0, at: float | None = None
+    ) -> list[Effect]:
+        """Feeds the events, appended `at` or `now`; the effects of the last one."""
+        at = now if at is None else at
         effects: list[Effect] = []
         for event in taken:
             self.pos += 1
-            effects = self.apply(events.on_event(self.state, event, self.pos, now, GRACES))
+            effects = self.apply(events.on_event(self.state, event, self.pos, at, now, GRACES))
         return effects
 
     def apply(self, effects: list[Effect]) -> list[Effect]:

@@ -174,7 +174,7 @@ class MemoryShell:
             # Any position will do that no follow was opened at.
             pos = 1 + max((f.opened for f in self._rows[rows].follows), default=0)
             proto = presence_event(event)
-            effects = events.on_event(self._states[rows], proto, pos, 0.0, GRACES)
+            effects = events.on_event(self._states[rows], proto, pos, 0.0, 0.0, GRACES)
             self._answers[question] = self._apply(rows, effects)[0]
         return self._answers[question]
 

@@ -182,7 +182,8 @@ def test_a_test_tells_what_a_plugin_fails_with_and_opens_no_breaker(run, tmp_pat
             told = [
                 await stage.deliveries.SendTest(pb.SendTestRequest(endpoint=MAIL)) for _ in range(3)
             ]
-            assert [one.outcome for one in told] == ["MISCONFIGURED", "CALL_TIMED_OUT", "UNKNOWN"]
+            outcomes = [one.outcome for one in told]
+            assert outcomes == ["MISCONFIGURED", "CALL_TIMED_OUT", "CALL_BROKEN"]
             [lane] = stage.workers.plugins.lanes
             assert lane.breaker.closed
             assert not lane.plugin.busy
@@ -345,6 +346,23 @@ def test_with_a_wrong_signature_nothing_is_learnt(run, tmp_path):
             await until(in_state(stage, "accepted"))
             assert (await forwarded(stage)).status == 403
             assert (await deliveries(stage))[0].state == "accepted"
+
+    run(claim())
+
+
+def test_a_callback_is_to_be_repeated_while_a_plugin_has_not_said_who_it_is(run, tmp_path):
+    """A provider takes 404 for the end of it; after a restart it would be told so by mistake."""
+
+    async def claim():
+        plugin = FakePlugin("sms")
+        plugin.on_callback = lambda *_: H(status=204)
+        async with staged(tmp_path, plugin) as stage:
+            [called] = stage.workers.plugins.list
+            await until(lambda: called.ready)
+            described, called.description = called.description, None
+            assert (await refused(forwarded(stage)))[0] is C.UNAVAILABLE
+            called.description = described
+            assert (await forwarded(stage)).status == 204
 
     run(claim())
 

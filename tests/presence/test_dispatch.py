@@ -205,6 +205,21 @@ def test_missing_answers_are_unknown_and_uninvited_ones_are_passed_over(run, tmp
     run(claim())
 
 
+def test_a_plugin_that_answers_for_nothing_it_was_asked_is_left_alone(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin(mailto=False)
+        plugin.script = [lambda request, _: notifier_pb2.NotifyResponse()] * 50
+        async with staged(tmp_path, plugin, breaker_first_s=9) as stage:
+            await send(stage)
+            await until(in_state(stage, "unknown"))
+            lane = stage.workers.plugins.lane_for("mailto")
+            assert lane is not None
+            assert not lane.breaker.closed
+            assert lane.fault.startswith("CALL_BROKEN")
+
+    run(claim())
+
+
 def test_garbage_of_a_plugin_harms_nobody(run, tmp_path):
     async def claim():
         def step(request, _):
@@ -349,6 +364,29 @@ def test_a_drain_lets_calls_under_way_end_and_begins_no_more(run, tmp_path):
             await stage.report()
             await asyncio.sleep(0.1)
             assert len(plugin.calls) == 1
+
+    run(claim())
+
+
+def test_a_drain_waits_for_what_is_being_claimed(run, tmp_path):
+    """It would be claimed and sent after everybody has been waited for, and be unknown."""
+
+    async def claim():
+        plugin = FakePlugin()
+        async with staged(tmp_path, plugin, drain_s=9, collapse_s=0) as stage:
+            await send(stage)
+            await until(in_state(stage, "accepted"))
+            lane = stage.workers.plugins.lane_for("mailto")
+            assert lane is not None
+            for begin, end in (
+                (lambda: setattr(lane, "looking", True), lambda: setattr(lane, "looking", False)),
+                (lambda: setattr(lane, "reserved", 1), lambda: setattr(lane, "reserved", 0)),
+            ):
+                begin()
+                draining = asyncio.create_task(stage.workers._dispatcher.drain(9))
+                assert not (await asyncio.wait([draining], timeout=0.2))[0]
+                end()
+                await asyncio.wait_for(draining, 5)
 
     run(claim())
 

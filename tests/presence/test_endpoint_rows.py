@@ -79,3 +79,26 @@ def test_a_step_that_may_have_been_sent_is_waited_for(escalation):
         return await mail_of(store)
 
     assert escalation(50.0, body).due_at == 400.0
+
+
+def test_of_a_gone_endpoint_clients_are_to_be_told_and_no_backend(run, make_store):
+    """Who would never ask would never be told, and the row would stay."""
+
+    async def body(store):
+        await store.open()
+        await own(store)
+        lock_all(store, ["ann"])
+        try:
+            clients = (state.BACKEND, state.SELF, "phone")
+            put = state.PutEndpoint(Endpoint(PHONE, clients, 0.0))
+            await store.write(lambda tx: tx.write_user("ann", put))
+            assert await store.write(lambda tx: tx.remove_gone_endpoint("ann", PHONE, 50.0))
+            return {
+                client: await store.read(lambda tx, c=client: tx.gone_endpoints("ann", c))
+                for client in clients
+            }
+        finally:
+            await store.close()
+
+    told = run(body(make_store(clock=lambda: 100.0)))
+    assert told == {state.BACKEND: [], state.SELF: [], "phone": [PHONE]}

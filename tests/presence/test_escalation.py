@@ -17,9 +17,16 @@ def one(step: int, state=DeliveryState.PENDING, due_at: float | None = 500.0, **
 
 
 def test_a_receipt_of_a_former_step_settles_a_later_one():
-    assert is_settled(one(1), [one(0, DeliveryState.DELIVERED), one(1)])
+    assert is_settled(one(1), [one(0, DeliveryState.DELIVERED), one(1)]) == "RECEIPTED"
     assert not is_settled(one(1), [one(0, DeliveryState.ACCEPTED), one(1)])
     assert not is_settled(one(0), [one(0), one(1, DeliveryState.DELIVERED)])
+
+
+def test_what_was_read_before_it_was_sent_needs_no_further_step():
+    read = one(0, DeliveryState.CANCELLED, reason="ACKNOWLEDGED")
+    assert is_settled(one(1), [read, one(1)]) == "ACKNOWLEDGED"
+    assert hastened([read, one(1)], NOW) == []
+    assert not is_settled(one(1), [one(0, DeliveryState.CANCELLED, reason="MUTED"), one(1)])
 
 
 @pytest.mark.parametrize(
@@ -53,12 +60,27 @@ def test_a_further_step_waits_until_the_former_was_tried():
     assert wait_until(one(0), [one(0), one(1)], NOW, 60.0) is None
 
 
+def test_a_step_that_nobody_tries_is_waited_for_no_longer_than_a_receipt():
+    """Its plugin is away."""
+    assert wait_until(one(1), [one(0, due_at=NOW - 59.0), one(1)], NOW, 60.0) == NOW + 1.0
+    assert wait_until(one(1), [one(0, due_at=NOW - 60.0), one(1)], NOW, 60.0) is None
+
+
 def test_from_the_first_try_on_receipts_have_their_time():
     first = one(0, DeliveryState.SENDING, attempts=1)
-    near, far = one(1, due_at=NOW), one(2, due_at=9_000.0)
+    near = one(1, due_at=NOW)
+    far = one(2, due_at=9_000.0, reason="QUIET_HOURS")
     assert postponed(first, [first, near, far], NOW, 60.0) == [replace(near, due_at=NOW + 60.0)]
     assert postponed(near, [first, near, one(2, due_at=NOW)], NOW, 60.0) == [
         one(2, due_at=NOW + 60.0)
+    ]
+
+
+def test_where_the_first_step_is_sent_sooner_the_next_ones_are_too():
+    """The user ends the quiet hours that had put off the first, and with it the others."""
+    first = one(0, DeliveryState.SENDING, attempts=1)
+    assert postponed(first, [first, one(1, due_at=9_000.0)], NOW, 60.0) == [
+        one(1, due_at=NOW + 60.0)
     ]
 
 

@@ -50,6 +50,16 @@ def test_a_connect_writes_the_register_and_opens_its_follows() -> None:
     assert effects[-2:] == [PutRegister(register), PutFollow(follow)]
 
 
+def test_a_session_begins_when_the_log_has_it_however_late_that_is_processed() -> None:
+    """Messages are dated by the log too: what was accepted after it was received live."""
+    ann = Ann()
+    ann.take(connected("a", 1, {"/s": 5}), at=30.0, now=90.0)
+    register = ann.state.registers["a"]
+    assert (register.connected_at, register.since) == (30.0, 90.0)
+    ann.take(connected("a", 2, {"/s": 5}), at=40.0, now=90.0)
+    assert ann.state.registers["a"].connected_at == 40.0
+
+
 def test_an_event_of_an_unknown_kind_counts_as_seen_and_changes_nothing_else() -> None:
     ann = Ann()
     ann.take(connected("a", 1, {"/s": 0}))

@@ -2,8 +2,10 @@
 
 import json
 
+import pytest
+
 from services.presence import events
-from services.presence.happenings import changes
+from services.presence.happenings import changes, fair_bound
 from services.presence.state import Graces
 from tests.presence.entries import Ann, connected, disconnected
 from tests.presence.rows import GRACES
@@ -19,7 +21,7 @@ class Seen(Ann):
     def tell(self, event) -> list:
         """Take an event; what is told of it."""
         before = self.state
-        effects = events.on_event(before, event, 1, 50.0, GRACES)
+        effects = events.on_event(before, event, 1, 50.0, 50.0, GRACES)
         told = changes(before, effects, event.client_id)
         self.take(event)
         self.told += told
@@ -106,3 +108,18 @@ def test_a_client_that_is_forgotten_tells_nothing_and_one_whose_follows_end_does
     ann.end_graces()
     dropped = list(events.forget(ann.state, 1e9, 1e12, 60.0))
     assert dropped and changes(ann.state, dropped) == []
+
+
+@pytest.mark.parametrize(
+    ("kept", "most", "bound"),
+    [
+        ([], 10, 10),
+        ([3, 4], 10, 10),
+        ([1, 9, 8], 10, 4),
+        ([5, 5, 5], 10, 3),
+        ([100], 10, 10),
+    ],
+)
+def test_partitions_that_keep_little_leave_room_to_the_others(kept, most, bound):
+    assert fair_bound(kept, most) == bound
+    assert sum(min(one, bound) for one in kept) <= most

@@ -4,8 +4,10 @@ from collections import Counter
 
 import pytest
 
+from services.chassis.subjects import partition_of
+from services.presence import timers
 from services.presence.state import Standing
-from tests.presence.stage import Client, FakePlugin, Stage, staged
+from tests.presence.stage import PARTITIONS, Client, FakePlugin, Stage, staged
 from tests.waiting import until
 
 MAIL, PHONE = "mailto:ann@example.org", "tel:+491700000000"
@@ -197,6 +199,37 @@ def test_an_idle_client_silences_nothing_and_one_that_is_looked_at_again_does(
             await stage.report()
             await until(lambda: nothing_open(stage))
             assert sent(plugin) == {("ann", MAIL, 1): 1}
+
+    run(claim())
+
+
+def test_clients_that_cannot_be_left_alone_yet_keep_nobody_waiting(run, tmp_path, monkeypatch):
+    """More than a page of them, and longer idle: their events are not processed."""
+    monkeypatch.setattr(timers, "_PAGE", 3)
+
+    async def claim():
+        async with staged(tmp_path, away_after_s=0.05) as stage:
+            users = [f"fan{number}" for number in range(40)]
+            blocked = partition_of(users[0], PARTITIONS)
+            held = [user for user in users if partition_of(user, PARTITIONS) == blocked]
+            [free, *_] = [user for user in users if user not in held]
+            assert len(held) > 3
+            for user in (*held, free):
+                client = Client(stage.log, user)
+                client.connect("/a")
+                client.set_activity(False)
+                await stage.report()
+            # Something stands in the log that is not reported.
+            Client(stage.log, held[0], "late").connect("/a")
+
+            async def is_away() -> bool:
+                state_now = await stage.store.read(lambda tx: tx.load_user(free))
+                return any(one.away for one in state_now.registers.values())
+
+            await until(is_away)
+            for user in held:
+                state_now = await stage.store.read(lambda tx, u=user: tx.load_user(u))
+                assert not any(one.away for one in state_now.registers.values())
 
     run(claim())
 

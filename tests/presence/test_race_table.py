@@ -87,7 +87,7 @@ def test_a_repeat_at_any_later_place_changes_nothing(graces_end_at_once: bool) -
             if graces_end_at_once:
                 ann.end_graces()
             for seen in order[:count]:
-                repeat = events.on_event(ann.state, EVENTS[seen], 100 + count, 50.0, GRACES)
+                repeat = events.on_event(ann.state, EVENTS[seen], 100 + count, 50.0, 50.0, GRACES)
                 assert repeat == [], (order[:count], seen)
 
 

@@ -553,6 +553,17 @@ def test_old_records_go_but_not_what_may_still_be_sent(run, make_store):
     with_store(run, make_store, body)
 
 
+def test_rates_that_were_used_long_ago_go(run, make_store):
+    async def body(store):
+        paces = {("ann", "tel"): 1_999.0, ("bob", "tel"): 2_001.0}
+        await store.write(lambda tx: tx.put_paces(paces))
+        await store.write(lambda tx: tx.expire_records(2_000.0, 9))
+        left = await store.read(lambda tx: tx.paces(["ann", "bob"]))
+        assert left == {("bob", "tel"): 2_001.0}
+
+    with_store(run, make_store, body)
+
+
 def test_what_was_committed_is_there_after_opening_again(run, make_store):
     async def write(store):
         await store.write(lambda tx: tx.adopt_log("log"))

@@ -1,6 +1,8 @@
 """What is forgotten, and what is not yet."""
 
+from services.chassis.subjects import partition_of
 from services.presence import state
+from services.presence.happenings import Happened
 from services.presence.log_reader import LogReader
 from services.presence.notifications import Limits, Span
 from services.presence.outbox import Outbox
@@ -16,14 +18,17 @@ from services.presence.state import (
 )
 from services.presence.store import Decided
 from services.presence.upkeep import CLOCKS_APART_S, Keeps, Upkeep
-from tests.presence.stage import SECRET, FakeLog
+from tests.presence.stage import PARTITIONS, SECRET, FakeLog
 from tests.presence.terms import locked
+from tests.presence.test_happening_rows import appended, register
 from tests.presence.test_store import with_store, wrote
 
 DAY = 86_400.0
+# A subject of each partition.
+OF = {partition_of(f"/s/{n}", PARTITIONS): f"/s/{n}" for n in range(200)}
 
 
-def upkept(run, make_store, body, keep_s=100.0, told=None, now=1_000.0):
+def upkept(run, make_store, body, keep_s=100.0, told=None, now=1_000.0, **keeps):
     """Run `await body(store, log, step)` around passes of the upkeep, at time `now`."""
 
     async def with_log(store):
@@ -31,7 +36,7 @@ def upkept(run, make_store, body, keep_s=100.0, told=None, now=1_000.0):
         address = await log.start()
         reader = LogReader(lambda: [address], SECRET, 2.0)
         try:
-            await body(store, log, upkeep(store, reader, keep_s, told).step)
+            await body(store, log, upkeep(store, reader, keep_s, told, **keeps).step)
         finally:
             await reader.close()
             await log.stop()
@@ -39,9 +44,9 @@ def upkept(run, make_store, body, keep_s=100.0, told=None, now=1_000.0):
     with_store(run, make_store, with_log, now)
 
 
-def upkeep(store, reader, keep_s, told=None) -> Upkeep:
+def upkeep(store, reader, keep_s, told=None, **more) -> Upkeep:
     outbox = Outbox(Limits(), 3600.0)
-    keeps = Keeps(keep_s, follows_s=30 * DAY, clients_s=7 * DAY)
+    keeps = Keeps(keep_s, follows_s=30 * DAY, clients_s=7 * DAY, **more)
     tell = (told if told is not None else []).append
     return Upkeep(store, reader, outbox, keeps, lambda: [7], tell)
 
@@ -226,3 +231,18 @@ def test_more_clients_than_one_page_are_looked_at(run, make_sqlite):
         assert (await store.read(lambda tx: tx.counts())).clients_known == 400
 
     upkept(run, make_sqlite, body, now=NOW)
+
+
+def test_what_extensions_were_not_told_is_bounded_over_all_partitions(run, make_store):
+    async def body(store, log, step):
+        await register(store)
+        for n in range(1, 9):
+            await store.write(appended(Happened(OF[0], n)))
+        await store.write(appended(Happened(OF[1], 1), Happened(OF[1], 2)))
+        kept = await store.read(lambda tx: tx.happenings_kept())
+        assert [count for count, _ in kept] == [8, 2]
+        await step()
+        kept = await store.read(lambda tx: tx.happenings_kept())
+        assert [count for count, _ in kept] == [4, 2]
+
+    upkept(run, make_store, body, happenings_max=6)

@@ -373,6 +373,19 @@ def test_follows_come_in_pages_of_whole_subjects(run, tmp_path):
     run(claim())
 
 
+def test_a_page_behind_what_is_no_subject_is_refused(run, tmp_path, store_settings):
+    """A text with a zero in it is none that PostgreSQL could be sent."""
+
+    async def claim():
+        async with staged(tmp_path, **store_settings) as stage:
+            for after in ("\0", "a", "/a\0"):
+                request = pb.ListFollowsRequest(user="ann", after_subject=after)
+                code, _ = await status_of(stage.users.ListFollows(request, timeout=20))
+                assert code == "INVALID_ARGUMENT"
+
+    run(claim())
+
+
 def test_a_mute_shows_with_the_follow(run, tmp_path):
     async def claim():
         async with staged(tmp_path) as stage:
@@ -465,6 +478,25 @@ def test_a_profile_is_changed_in_parts_and_told(run, tmp_path, store_settings):
             for removed in (True, False):
                 request = pb.UnmuteRequest(user="ann", subject="/chat/*")
                 assert (await stage.users.Unmute(request, timeout=20)).removed is removed
+
+    run(claim())
+
+
+def test_a_change_that_changes_nothing_wakes_nobody(run, tmp_path, monkeypatch):
+    async def claim():
+        async with staged(tmp_path) as stage:
+            request = pb.UpdateProfileRequest(
+                user="ann", profile=pb.UserProfile(locale="de"), parts=["locale"]
+            )
+            woken = []
+            dispatcher = stage.workers._dispatcher
+            wake = dispatcher.wake
+            monkeypatch.setattr(
+                dispatcher, "wake", lambda *which: (woken.append(which), wake(*which))
+            )
+            for _ in range(3):
+                await stage.users.UpdateProfile(request, timeout=20)
+            assert len(woken) == 1
 
     run(claim())
 

@@ -38,7 +38,8 @@ def test_the_secret_of_a_data_directory_is_looked_for_in_its_logs(tmp_path: Path
     log.unlink()
 
 
-def test_a_run_whose_logs_leak_has_failed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_run_whose_logs_leak_has_failed(tmp_path: Path, processes: int) -> None:
     """Another run of pytest, with one test that passes and logs a token under an innocent name."""
     test = tmp_path / "test_leak.py"
     test.write_text(
@@ -48,9 +49,11 @@ def test_a_run_whose_logs_leak_has_failed(tmp_path: Path) -> None:
     )
     arguments = ["-q", "-c", ROOT / "pyproject.toml", "--rootdir", ROOT, "-p", "tests.conftest"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments, "--basetemp", tmp_path / "run", test],
+        [sys.executable, "-m", "pytest", *arguments, "-n", str(processes),
+         "--basetemp", tmp_path / "run", test],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     assert "tests.log:1: a token in 'frame_refused'" in done.stdout
-    (tmp_path / "run").joinpath("logs0/tests.log").unlink()
+    for log in logs_below(tmp_path / "run"):
+        log.unlink()
