@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import grpc
 import grpc.aio
 import pytest
-from chat import ChatExtension, Outcome
+from chat import AGE_MAX_S, ChatExtension, Outcome
 from extension import RequireSecret, credentials
 from fcm import verdict
 from memory import Memory
@@ -208,7 +208,7 @@ def test_what_must_wait_is_waited_for_no_longer_than_it_is_worth_pushing(tmp_pat
     async def main():
         async with world(tmp_path, *[Outcome.LATER] * 3) as found:
             await found.users(found.presence("ann"))
-            young, old = 3600 - 60, AGE_MAX_S + 1
+            young, old = AGE_MAX_S - 60, AGE_MAX_S + 1
             await found.messages(found.message("old", age_s=old))
             assert found.memory.position(2) == 1, "it is passed over"
             with pytest.raises(grpc.aio.AioRpcError):
@@ -218,6 +218,18 @@ def test_what_must_wait_is_waited_for_no_longer_than_it_is_worth_pushing(tmp_pat
             found.sender.outcomes.clear()
             await found.messages(found.message("young", age_s=old), found.message("new"))
             assert found.sender.sent == [("ann", "new")]
+
+    asyncio.run(main())
+
+
+def test_a_message_that_does_not_say_when_it_was_accepted_is_pushed(tmp_path):
+    async def main():
+        async with world(tmp_path) as found:
+            await found.users(found.presence("ann"))
+            timeless = found.message("timeless")
+            timeless.message.ClearField("accepted_at")
+            await found.messages(timeless)
+            assert found.sender.sent == [("ann", "timeless")]
 
     asyncio.run(main())
 
