@@ -1,8 +1,8 @@
 """Links by which whoever has a notification may mute its subject, without a login. Pure.
 
-A token says who is muted what, and until when it is good, and is signed: whoever has it may do that
-and nothing else. Presence makes them, edges check them, with one key (`link_key` of the shared
-settings). Times are seconds since 1970. Must not know HTTP.
+A token says who is muted what, and until when it is good, and is signed: whoever has it may do
+that, undo it, and nothing else. Presence makes them, edges check them, with one key (`link_key` of
+the shared settings). Times are seconds since 1970. Must not know HTTP.
 
     token = base64url(expiry, user, subject, parted by line ends) "." base64url(HMAC-SHA256)
 """

@@ -60,6 +60,10 @@ GROUPS: Mapping[str, Group] = {
         "Plugins that send notifications.",
         dict.fromkeys(("list", "add", "remove"), "services.cli.notifiers"),
     ),
+    "routing": Group(
+        "The file that says who is notified, when, and how.",
+        {"check": "services.cli.routing"},
+    ),
     "dead-letters": Group(
         "Deliveries that were given up.",
         dict.fromkeys(("list", "show", "replay", "drop"), "services.cli.dead_letters"),

@@ -29,7 +29,7 @@ def notifiers_list(
     token: options.Token = "",
     json: options.Json = False,
 ) -> None:
-    """List them: where each is, what it serves, and how it is."""
+    """List them: where each is, what it serves, and how it is; and who gets a channel of two."""
 
     async def ask() -> None:
         async with Api(url, token=token) as api:
@@ -80,12 +80,16 @@ def notifiers_add(
                 plain=plain,
                 server_name=server_name,
             )
-            found = await _reached(api, name, address)
+            found, listed = await _reached(api, name, address)
         if json:
             told = {"connected": found.get("connected") is True, "served": found.get("served", [])}
+            shadows = [{"channel": channel, "of": of} for channel, of in _taken(name, listed)]
+            told |= {"shadowed": found.get("shadowed", []), "shadows": shadows}
             print_json({"event": "added", "name": name, **told})
         else:
             typer.echo(f"{printable(name)} is registered at {printable(address)}{_how(found)}")
+            for sentence in _shadow_sentences(name, found, listed):
+                typer.echo(sentence)
 
     run(ask())
 
@@ -111,17 +115,53 @@ def notifiers_remove(
     run(ask())
 
 
-async def _reached(api: Api, name: str, address: str) -> Mapping[str, Any]:
-    """How the notifier stands once presence reaches it, or after a while."""
+async def _reached(
+    api: Api, name: str, address: str
+) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
+    """How the notifier stands once presence reaches it, or after a while; and all of them."""
     found: Mapping[str, Any] = {}
+    listed: Sequence[Mapping[str, Any]] = ()
     for _ in range(int(_REACHED_S / _LOOK_S)):
-        for one in await api.notifiers():
+        listed = await api.notifiers()
+        for one in listed:
             if (one.get("name"), one.get("address")) == (name, address):
                 found = one
         if found.get("connected"):
             break
         await asyncio.sleep(_LOOK_S)
-    return found
+    return found, listed
+
+
+def _given_up(one: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Channels of a notifier that another gets, and who."""
+    return [
+        (str(each.get("channel", "")), str(each.get("by", "")))
+        for each in one.get("shadowed") or ()
+    ]
+
+
+def _taken(name: str, listed: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Channels that the notifier gets in the place of others, and whose each would be."""
+    return [
+        (channel, str(other.get("name", "")))
+        for other in listed
+        for channel, by in _given_up(other)
+        if by == name
+    ]
+
+
+def _shadow_sentences(
+    name: str, found: Mapping[str, Any], listed: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    said = [
+        f"it is not used for {channel}: {by}, before it in the list, gets that channel"
+        for channel, by in _given_up(found)
+    ]
+    said += [
+        f"it gets {channel} from now on, and {of}, behind it in the list, does not"
+        for channel, of in _taken(name, listed)
+    ]
+    return [printable(sentence) for sentence in said]
 
 
 def _how(found: Mapping[str, Any]) -> str:
@@ -152,6 +192,11 @@ def _show(found: Sequence[Mapping[str, Any]]) -> None:
             _state(one),
         )
     console.print(table)
+    for one in found:
+        for channel, by in _given_up(one):
+            name = one.get("name", "")
+            said = f"{name} is not used for {channel}: {by}, before it in the list, gets it."
+            console.print(Text(printable(said), style="yellow"), soft_wrap=True)
 
 
 def _listed(words: Any) -> str:

@@ -4,7 +4,8 @@ Reads requests and writes JSON; presence does the work, and checks what is asked
 asks: `admin` refuses whoever is no administrator, before anything is read.
 
     GET    /v1/notifiers            {"notifiers": [{name, address, plain, serverName, channels,
-                                    ofSettings, connected, health, served}]}
+                                    ofSettings, connected, health, served,
+                                    shadowed: [{channel, by}]}]}
     POST   /v1/notifiers            {name, address, plain?, serverName?, channels?}; answers {name}
     DELETE /v1/notifiers/{name}     {"removed": whether there was one}
     GET    /v1/dead-letters?user=&channel=&reason=&id=&after=&limit=
@@ -197,6 +198,7 @@ def _notifier(one: registry_pb2.RegisteredNotifier) -> dict[str, Any]:
         "connected": one.connected,
         "health": one.health,
         "served": list(one.served),
+        "shadowed": [{"channel": each.channel, "by": each.by} for each in one.shadowed],
     }
 
 

@@ -3,13 +3,15 @@
 A GET shows a page with a button and changes nothing, because programs that look through mail open
 every link. A POST mutes: by the button, or by a mail program's own (RFC 8058, section 3.2, whose
 body says `List-Unsubscribe=One-Click`; what grants it is the signed token, so bodies are not read).
-Knows the page; what a token says is known to `mute_tokens`.
+The page that says so has a button that undoes it, a POST with `&undo=1`. Knows the pages; what a
+token says is known to `mute_tokens`.
 """
 
 import time
 from collections.abc import Callable
 from html import escape
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlencode
 
 from aiohttp import web
 from onward.presence.v1 import users_pb2
@@ -26,7 +28,7 @@ _PAGE: Final = """<!doctype html>
 <meta name="robots" content="noindex"><title>Notifications</title></head>
 <body><main><p>{text}</p>{form}</main></body></html>
 """
-_BUTTON: Final = '<form method="post"><button>Mute</button></form>'
+_BUTTON: Final = '<form method="post" action="?{query}"><button>{word}</button></form>'
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; form-action 'self'; base-uri 'none'; "
@@ -50,30 +52,48 @@ class HttpMute:
         """Its path."""
         return [
             web.get(mute_tokens.PATH, self._ask, allow_head=True),
-            web.post(mute_tokens.PATH, self._mute),
+            web.post(mute_tokens.PATH, self._change),
         ]
 
     async def _ask(self, request: web.Request) -> web.StreamResponse:
         link = self._link(request)
         if link is None:
             return _not_good()
-        return _page(f"Mute notifications about {escape(link.subject)}?", form=_BUTTON)
+        form = _button("Mute", request)
+        return _page(f"Mute notifications about {escape(link.subject)}?", form=form)
 
-    async def _mute(self, request: web.Request) -> web.StreamResponse:
+    async def _change(self, request: web.Request) -> web.StreamResponse:
         link = self._link(request)
         if link is None:
             return _not_good()
-        asked = users_pb2.MuteRequest(
-            user=link.user, mute=users_pb2.SubjectMute(subject=link.subject)
-        )
-        answer = await self._backend.users("Mute", link.user, asked)
+        undo = request.query.get("undo") == "1"
+        answer = await (self._unmute(link) if undo else self._mute(link))
         if isinstance(answer, Refusal):
             wait = "Try again later." if answer.code == Code.UNAVAILABLE else answer.message
             return _page(f"This could not be done. {escape(wait)}", status_of(answer))
-        return _page(f"Notifications about {escape(link.subject)} are muted.")
+        if undo:
+            text = f"Notifications about {escape(link.subject)} are not muted any more."
+            return _page(text, form=_button("Mute", request))
+        text = f"Notifications about {escape(link.subject)} are muted."
+        return _page(text, form=_button("Undo", request, undo="1"))
+
+    async def _mute(self, link: MuteLink) -> Any:
+        mute = users_pb2.SubjectMute(subject=link.subject)
+        asked = users_pb2.MuteRequest(user=link.user, mute=mute)
+        return await self._backend.users("Mute", link.user, asked)
+
+    async def _unmute(self, link: MuteLink) -> Any:
+        asked = users_pb2.UnmuteRequest(user=link.user, subject=link.subject)
+        return await self._backend.users("Unmute", link.user, asked)
 
     def _link(self, request: web.Request) -> MuteLink | None:
         return mute_tokens.read(self._key, request.query.get("t", ""), self._clock())
+
+
+def _button(word: str, request: web.Request, **also: str) -> str:
+    """A button that posts to this address, by the same link."""
+    query = urlencode({"t": request.query["t"], **also})
+    return _BUTTON.format(query=escape(query), word=word)
 
 
 def _not_good() -> web.Response:

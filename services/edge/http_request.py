@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from services.chassis.refusals import Code, Refusal, refuse
 from services.chassis.subjects import name_fault, subject_fault
+from services.edge.body_fault import body_fault
 from services.edge.http_refusal import Refused
 from services.edge.tokens import Authenticator, Caller
 
@@ -86,7 +87,7 @@ def message_of(value: dict[str, Any], message: M) -> M:
         json_format.ParseDict(value, message)
     except (json_format.ParseError, ValueError, RecursionError):
         # Their words quote the body.
-        words = "The body has a field that is not known here, or not of its type."
+        words = body_fault(value, type(message))
         raise Refused(refuse(Code.FRAME_MALFORMED, words)) from None
     return message
 
@@ -99,10 +100,10 @@ def shown(message: Message) -> dict[str, Any]:
     return value
 
 
-def check_subject(subject: str) -> None:
-    """Raises Refused unless it is a subject."""
+def check_subject(subject: str, name: str = "subject") -> None:
+    """Raises Refused unless `subject`, the parameter or field `name`, is one."""
     if fault := subject_fault(subject):
-        raise Refused(refuse(Code.SUBJECT_INVALID, fault))
+        raise Refused(refuse(Code.SUBJECT_INVALID, f"`{name}` cannot be taken. {fault}"))
 
 
 def check_name(name: str, user: str) -> None:

@@ -7,6 +7,7 @@ get into the logs of others. To drive it: `routes()`.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -14,9 +15,10 @@ from aiohttp import web
 from google.protobuf.message import Message
 from onward.presence.v1 import users_pb2
 
-from services.chassis.refusals import Code, refuse
+from services.chassis.refusals import Code, Refusal, refuse
 from services.edge.admission import external_token_refusal
 from services.edge.backend import Backend
+from services.edge.body_fault import unknown_field
 from services.edge.external_token import external_token_fault
 from services.edge.http_refusal import Refused, json_response
 from services.edge.http_request import (
@@ -26,7 +28,6 @@ from services.edge.http_request import (
     message_of,
     number,
     shown,
-    unless_refused,
 )
 from services.edge.rates import RateLimits, Rates
 from services.edge.tokens import Caller
@@ -46,6 +47,9 @@ _PARTS: Final = {
     "preferences": "preferences",
     "mutes": "mutes",
 }
+# A field as the sentences of presence name it, and where its JSON name has a capital.
+_FIELD: Final = re.compile(r"`[a-z_.\[\]0-9]+`")
+_HUMP: Final = re.compile("_([a-z])")
 
 
 class Whose:
@@ -115,7 +119,13 @@ class HttpUsers:
         return handle
 
     async def _ask(self, method: str, user: str, request: Message) -> Any:
-        return unless_refused(await self._backend.users(method, user, request))
+        answer = await self._backend.users(method, user, request)
+        if isinstance(answer, Refusal):
+            told = Refusal()
+            told.CopyFrom(answer)
+            told.message = _as_json_names(answer.message)
+            raise Refused(told)
+        return answer
 
     # -- follows ------------------------------------------------------------------------------
 
@@ -152,8 +162,8 @@ class HttpUsers:
         """Reads the body, `{"subjects": […]}`, and further fields that it may have."""
         body = await self._requests.object(request)
         message_of(_only(body, "subjects", *also), asked)
-        for subject in asked.subjects:
-            check_subject(subject)
+        for place, subject in enumerate(asked.subjects):
+            check_subject(subject, f"subjects[{place}]")
 
     async def _add_follows_of_many(self, request: web.Request) -> web.StreamResponse:
         """`POST /v1/follows`: `{"users": […], "subjects": […]}`."""
@@ -176,12 +186,9 @@ class HttpUsers:
     async def _add_endpoint(self, request: web.Request, whose: Whose) -> web.StreamResponse:
         """A user may add what their token lets them register; an administrator what is one."""
         uri = await self._uri(request)
-        if whose.own:
-            refusal = external_token_refusal(uri, whose.caller)
-        else:
-            fault = external_token_fault(uri)
-            refusal = refuse(Code.EXTERNAL_TOKEN_INVALID, fault) if fault else None
-        if refusal:
+        if fault := external_token_fault(uri):
+            raise Refused(refuse(Code.EXTERNAL_TOKEN_INVALID, f"`uri` cannot be taken. {fault}"))
+        if whose.own and (refusal := external_token_refusal(uri, whose.caller)):
             raise Refused(refusal)
         asked = users_pb2.AddEndpointRequest(user=whose.user, uri=uri)
         return json_response(shown(await self._ask("AddEndpoint", whose.user, asked)))
@@ -247,10 +254,16 @@ class HttpUsers:
 
 def _only(body: dict[str, Any], *names: str) -> dict[str, Any]:
     """The body, which has no other fields: whose data it is about, the path says."""
-    if set(body) - set(names):
-        words = f"The body has {', '.join(f'`{name}`' for name in names)} and nothing else."
+    if others := [name for name in body if name not in names]:
+        words = f"{unknown_field(others[0])} It has {', '.join(f'`{name}`' for name in names)}."
         raise Refused(refuse(Code.FRAME_MALFORMED, words))
     return body
+
+
+def _as_json_names(sentence: str) -> str:
+    """Presence names fields as the proto does, and whoever asks over HTTP knows them as JSON has
+    them: `quiet_hours.from_minute` is `quietHours.fromMinute`."""
+    return _FIELD.sub(lambda found: _HUMP.sub(lambda hump: hump[1].upper(), found[0]), sentence)
 
 
 def _first(users: Any) -> str:

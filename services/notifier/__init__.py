@@ -14,7 +14,7 @@ Each channel: `…_rendering` makes what is sent, `…_verdicts` results of what
 one request, `public_address` keeps users' URLs off the operator's network. `apprise` is a process.
 
 A plugin is one small class; `console` is the one to copy. The harness does the rest: gRPC, one
-result per delivery, deadlines, bounds, repeats. `results` builds results; `…settings` hold what an
+result per delivery, deadlines, `turns`, repeats. `results` builds results; `…settings` hold what an
 operator sets; `__main__` puts it together. Nothing here decides, retries or records: the presence
 service does.
 """

@@ -47,7 +47,12 @@ def build(settings: Settings) -> list[harness.Plugin]:
 def _email(settings: Settings) -> Iterator[harness.Plugin]:
     who = sender(settings)
     if settings.smtp_url:
-        limits = email.Limits(connections=settings.smtp_connections, reply_s=settings.smtp_reply_s)
+        limits = email.Limits(
+            connections=settings.smtp_connections,
+            reply_s=settings.smtp_reply_s,
+            data_reply_s=settings.smtp_data_reply_s,
+            back_off_s=settings.smtp_back_off_s,
+        )
         yield Email(parse(settings.smtp_url), who, limits)
 
 
@@ -77,7 +82,9 @@ def _webhook(settings: Settings) -> Iterator[harness.Plugin]:
         yield Webhook(
             secrets,
             settings.allow_private_addresses,
-            webhook.Limits(concurrency=settings.webhook_concurrency),
+            webhook.Limits(
+                concurrency=settings.webhook_concurrency, per_host=settings.webhook_per_host
+            ),
             believed=settings.webhook_hosts,
         )
 

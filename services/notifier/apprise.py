@@ -4,9 +4,10 @@
 
 The endpoint is `apprise:` and a name that the operator gave to an Apprise URL in a file: a URL of
 a user's own could read files here, or knock at hosts that only this machine reaches. Best effort:
-Apprise says yes or no, so there is no name of a provider's, and nothing is ever gone. The library
-waits for its services in threads; a thread that hangs is not waited for, and holds nothing but
-itself.
+Apprise says yes or no, so there is no name of a provider's, and nothing is ever gone. It says no if
+any of the people or rooms that one URL may stand for did not get it, though others did: the outcome
+is unknown, and not repeated unless the operator wants that. The library waits for its services in
+threads; a thread that hangs is not waited for, and holds nothing but itself.
 """
 
 import asyncio
@@ -32,9 +33,16 @@ class Apprise:
     """The channel `apprise`."""
 
     name = "apprise"
-    channels = (Channel(scheme="apprise", repeats_unknown=True),)
 
-    def __init__(self, senders: Mapping[str, Send], threads: int = 8, send_s: float = 20.0) -> None:
+    def __init__(
+        self,
+        senders: Mapping[str, Send],
+        threads: int = 8,
+        send_s: float = 20.0,
+        repeats: bool = False,
+    ) -> None:
+        """`repeats`: what may have been sent is sent again."""
+        self.channels = (Channel(scheme="apprise", repeats_unknown=repeats),)
         self._senders = senders
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="apprise")
         self._free = threads
@@ -58,7 +66,7 @@ class Apprise:
             sent = await asyncio.wait_for(asyncio.shield(call), self._send_s)
         except TimeoutError:
             return results.unknown(f"no answer within {self._send_s:g} s")
-        return results.accepted() if sent else results.retry("Apprise could not send it")
+        return results.accepted() if sent else results.unknown("Apprise says no")
 
     async def close(self) -> None:
         """Begin nothing more."""
@@ -107,7 +115,7 @@ async def main(stop: asyncio.Event, environ: Mapping[str, str] = os.environ) -> 
     senders = senders_of(targets(settings.targets_file, settings.schemes))
     metrics.serve(settings.metrics_port, settings.metrics_host)
     await harness.serve(
-        [Apprise(senders, settings.threads, settings.send_s)],
+        [Apprise(senders, settings.threads, settings.send_s, settings.repeats)],
         settings.listen,
         trust_of(settings, "apprise"),
         stop,

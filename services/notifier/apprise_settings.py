@@ -40,6 +40,12 @@ class Settings(SharedSettings):
         most=600,
         doc="seconds that one send may take, then its outcome is unknown",
     )
+    repeats: bool = setting(
+        False,
+        doc="true sends again what Apprise says it could not send, or does not answer for; of "
+        "several people or rooms behind one URL, those that got it get it again. false: it is not "
+        "repeated, and may have reached nobody",
+    )
     drain_s: float = setting(
         3.0, least=0, most=60, doc="seconds that calls under way get when the process is stopped"
     )

@@ -10,7 +10,7 @@ from typing import TextIO
 from services.notifier import results
 from services.notifier.harness import Channel, Delivery, NotifiedMessage, Result
 
-TEXT_CHARACTERS_MAX = 300  # of one message's text; the rest is cut off, with an ellipsis
+TEXT_CHARACTERS_MAX = 300  # of one text; the rest is cut off, with an ellipsis
 
 
 class Console:
@@ -36,21 +36,28 @@ class Console:
 
 
 def line(delivery: Delivery) -> str:
-    """What is printed: the scheme, whom it is for, and the messages it lists.
+    """What is printed: the scheme, whom it is for, and the messages it lists; or the words of its
+    template alone, which may be there to hide what the messages hold.
 
     Only the scheme of the endpoint is shown: the rest of it is as good as a password.
     """
     scheme = delivery.endpoint.partition(":")[0]
     many = "1 message" if delivery.count == 1 else f"{delivery.count} messages"
     head = f"notification [{scheme}] to {delivery.user}: {many} in {delivery.subject}"
-    return printable(": ".join([head, " | ".join(map(_message, delivery.messages))]).rstrip(": "))
+    if delivery.templated or delivery.test:
+        shown = [_cut(text) for text in (delivery.title, delivery.body) if text]
+    else:
+        shown = [_message(message) for message in delivery.messages]
+    return printable(": ".join([head, " | ".join(shown)]).rstrip(": "))
 
 
 def _message(message: NotifiedMessage) -> str:
     text = message.text if message.HasField("text") else f"({len(message.data)} bytes)"
-    if len(text) > TEXT_CHARACTERS_MAX:
-        text = text[:TEXT_CHARACTERS_MAX] + "…"
-    return f"{message.publisher}: {text}"
+    return f"{message.publisher}: {_cut(text)}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_CHARACTERS_MAX else text[:TEXT_CHARACTERS_MAX] + "…"
 
 
 def printable(text: str) -> str:

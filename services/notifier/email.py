@@ -2,8 +2,10 @@
 
 One delivery is one SMTP transaction with one recipient, so that each has its own reply. A
 connection is kept for the next delivery for a short while. Until DATA is sent a lost connection
-means that nothing was sent; after it, that nobody knows. Nothing is repeated here, except that a
-kept connection which turns out to be closed before the first command is replaced.
+means that nothing was sent; after it, that nobody knows. A server may look at a message for minutes
+before it answers (RFC 5321, section 4.5.3.2.6); who hangs up sooner makes it come twice, so that
+reply has a limit of its own. Nothing is repeated here, except that a kept connection which turns
+out to be closed before the first command is replaced.
 """
 
 import socket
@@ -22,7 +24,7 @@ from services.notifier.email_address import address_of
 from services.notifier.email_rendering import Sender, render
 from services.notifier.harness import Channel, Delivery, Result
 from services.notifier.smtp_url import SmtpServer
-from services.notifier.smtp_verdicts import Stage, verdict
+from services.notifier.smtp_verdicts import BACK_OFF_S, Stage, verdict
 
 log = logs.get(__name__)
 _connections = Counter("onward_notifier_smtp_connections", "Connections opened to the mail server.")
@@ -37,6 +39,9 @@ class Limits:
 
     connections: int = 4  # sends at a time, a connection each; more wait their turn
     reply_s: float = 10.0  # for one reply of the server; longer: as if the connection was lost
+    # For the one to a message, though not beyond its expiry; longer: UNKNOWN.
+    data_reply_s: float = 600.0
+    back_off_s: float = BACK_OFF_S  # until what was refused for now is tried again
     idle_s: float = 20.0  # a kept connection unused for longer is closed
     uses_max: int = 100  # deliveries over one connection, then it is closed
     refused_s: float = 0.2  # a server that refused to talk is not asked again for so long
@@ -66,18 +71,21 @@ class Email:
         self._refusal = Result()
         self._refused_until = 0.0
         self.concurrency = self._limits.connections
+        self.extra_s = self._limits.data_reply_s
 
     async def send(self, delivery: Delivery) -> Result:
         """Hand one e-mail to the server."""
         address = address_of(delivery.endpoint)
         if address is None:
             return results.rejected_message("the endpoint is not one plain e-mail address")
-        message = render(delivery, address, self._sender, self._now()).as_bytes()
+        now = self._now()
+        message = render(delivery, address, self._sender, now).as_bytes()
         connection = await self._take()
         if isinstance(connection, Result):
             return connection
         try:
-            result = await _transact(connection.smtp, self._sender.address, address, message)
+            patience_s = _patience_s(delivery, now.timestamp(), self._limits)
+            result = await self._transact(connection.smtp, address, message, patience_s)
             await self._keep(connection)
         finally:
             if connection not in self._idle:
@@ -147,6 +155,27 @@ class Email:
         self._refusal, self._refused_until = result, time.monotonic() + self._limits.refused_s
         return result
 
+    async def _transact(
+        self, smtp: aiosmtplib.SMTP, address: str, message: bytes, patience_s: float
+    ) -> Result:
+        """One transaction, to its verdict. `patience_s`: for the reply to the message."""
+        stage = Stage.SENDER
+        try:
+            await smtp.mail(self._sender.address)
+            stage = Stage.RECIPIENT
+            await smtp.rcpt(address)
+            stage = Stage.DATA
+            reply = await smtp.data(message, timeout=patience_s)
+        except aiosmtplib.SMTPResponseException as error:
+            return verdict(stage, error.code, error.message, self._limits.back_off_s)
+        except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError, OSError):
+            if stage is Stage.DATA:
+                return results.unknown("the connection was lost after DATA")
+            if stage is Stage.SENDER:
+                return results.provider_unavailable("the connection was lost before a message")
+            return results.retry(f"the connection was lost at {stage.value}")
+        return results.accepted(provider_id=_queue_id(reply.message), detail=f"data {reply.code}")
+
     async def _keep(self, connection: "_Connection") -> None:
         connection.uses += 1
         connection.used_at = time.monotonic()
@@ -176,24 +205,13 @@ class _Connection:
         self.uses = 0
 
 
-async def _transact(smtp: aiosmtplib.SMTP, sender: str, address: str, message: bytes) -> Result:
-    """One transaction, to its verdict."""
-    stage = Stage.SENDER
-    try:
-        await smtp.mail(sender)
-        stage = Stage.RECIPIENT
-        await smtp.rcpt(address)
-        stage = Stage.DATA
-        reply = await smtp.data(message)
-    except aiosmtplib.SMTPResponseException as error:
-        return verdict(stage, error.code, error.message)
-    except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError, OSError):
-        if stage is Stage.DATA:
-            return results.unknown("the connection was lost after DATA")
-        if stage is Stage.SENDER:
-            return results.provider_unavailable("the connection was lost before a message")
-        return results.retry(f"the connection was lost at {stage.value}")
-    return results.accepted(provider_id=_queue_id(reply.message), detail=f"data {reply.code}")
+def _patience_s(delivery: Delivery, now_s: float, limits: Limits) -> float:
+    """How long the reply to the message is waited for: not longer than anybody wants the mail, but
+    never shorter than for other replies."""
+    left_s = limits.data_reply_s
+    if delivery.HasField("expires_at"):
+        left_s = min(left_s, delivery.expires_at.seconds - now_s)
+    return max(limits.reply_s, left_s)
 
 
 def _queue_id(text: str) -> str:

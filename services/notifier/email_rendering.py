@@ -1,10 +1,11 @@
 """Makes an e-mail of a delivery. Pure.
 
-It knows deliveries and RFC 5322; it must not know SMTP. The same delivery gives the same
-Message-ID on every try, so that a mailbox can drop a repeat. What to show are the title, text and
-HTML of a template, where there is one; else it is made from the messages. Whatever a user wrote
-is taken for hostile: no control character reaches a header, and none but line ends and tabs reach
-the body. That what is in the HTML is escaped is up to whoever rendered it.
+It knows deliveries and RFC 5322; it must not know SMTP. The same delivery gives the same Message-ID
+on every try, so that a mailbox can drop a repeat. What to show are the title, text and HTML of a
+template, where there is one, and nothing besides, since it may be there to hide what the messages
+hold; else it is made from the messages. Whatever a user wrote is taken for hostile: no control
+character reaches a header, and none but line ends and tabs reach the body. That what is in the HTML
+is escaped is up to whoever rendered it.
 
 `render(delivery, address, sender, now)` is all there is to call.
 """
@@ -31,6 +32,9 @@ BODY_CHARACTERS_MAX = 50_000  # of a text that is given; the rest is cut, with "
 
 # What can stand between the angle brackets of List-Unsubscribe, in a line of 998 characters.
 _UNSUBSCRIBE_URL = re.compile(r"(?:https://|mailto:)[!-;=?-~]{1,900}")
+_WAYS = ("https:", "mailto:")
+# A line may have 998 characters (RFC 5322, section 2.1.1), and this one is not folded.
+_VALUE_CHARACTERS_MAX = 998 - len("List-Unsubscribe: ")
 # Characters that reorder what follows them: they could make a text look like another's.
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _CONTROL = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -62,7 +66,7 @@ class Sender:
     address: str
     name: str = ""
     reply_to: str = ""  # an address; empty: no Reply-To
-    unsubscribe: str = ""  # a URL; empty: no List-Unsubscribe (RFC 2369)
+    unsubscribe: str = ""  # an https: or mailto: URL, for List-Unsubscribe (RFC 2369); or empty
 
 
 def render(delivery: Delivery, address: str, sender: Sender, now: datetime) -> EmailMessage:
@@ -73,9 +77,9 @@ def render(delivery: Delivery, address: str, sender: Sender, now: datetime) -> E
     if sender.reply_to:
         message["Reply-To"] = Address(addr_spec=sender.reply_to)
     mute_url = delivery.mute_url if _UNSUBSCRIBE_URL.fullmatch(delivery.mute_url) else ""
-    if mute_url or sender.unsubscribe:
-        urls = [url for url in (mute_url, sender.unsubscribe) if url]
-        message["List-Unsubscribe"] = ", ".join(f"<{url}>" for url in urls)
+    ways = unsubscribing(mute_url, sender.unsubscribe)
+    if ways:
+        message["List-Unsubscribe"] = ways
     if mute_url.startswith("https:"):
         # RFC 8058: a mail program may post there by itself, without asking further.
         message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
@@ -90,6 +94,19 @@ def render(delivery: Delivery, address: str, sender: Sender, now: datetime) -> E
     if html.strip() and len(html) <= HTML_CHARACTERS_MAX:
         message.add_alternative(html, subtype="html")
     return message
+
+
+def unsubscribing(mute_url: str, operators: str) -> str:
+    """The value of List-Unsubscribe: one URL of https, and one of mailto where there is one.
+
+    A mail program takes the one URL of https for where it may post (RFC 8058, section 3.1): with
+    two it would have to choose, and the operator's need not know what a post means.
+    """
+    given = [url for url in (mute_url, operators) if url]
+    ways = [next((url for url in given if url.startswith(kind)), "") for kind in _WAYS]
+    shown = [f"<{url}>" for url in ways if url]
+    value = ", ".join(shown)
+    return value if len(value) <= _VALUE_CHARACTERS_MAX else shown[0]
 
 
 def _literal(text: str) -> str:
@@ -110,23 +127,22 @@ def title(delivery: Delivery) -> str:
     subject = header_text(delivery.subject)
     if delivery.count > 1:
         return f"{delivery.count} new messages in {subject}"
-    given = header_text(delivery.messages[-1].headers.get("title", "")) if delivery.messages else ""
+    own = delivery.messages[-1].headers.get("title", "") if delivery.messages else ""
+    given = "" if _is_worded(delivery) else header_text(own)
     return given or f"New message in {subject}"
 
 
 def body(delivery: Delivery) -> str:
-    """The text. The one given, if it says all there is to say: there is HTML beside it, it stands
-    for one message, or it quotes all that are listed. Else the listed messages, below it."""
-    ready = _cut(_clean(delivery.body), BODY_CHARACTERS_MAX).strip() if _is_worded(delivery) else ""
-    texts = [_content(message) for message in delivery.messages]
-    if ready and (delivery.html or delivery.count == 1 or all(text in ready for text in texts)):
-        parts = [ready]
-    elif ready and ready not in texts:
-        parts = [ready, _digest(delivery)]
+    """The text: the one given, or the title where only that is. Without a template, the listed
+    messages."""
+    if _is_worded(delivery):
+        given = _cut(_clean(delivery.body), BODY_CHARACTERS_MAX).strip()
+        shown = given or title(delivery)
     else:
-        parts = [_digest(delivery)]
+        shown = _digest(delivery)
+    parts = [shown]
     # What is no URL to open is no URL to show either.
-    if delivery.url.startswith(("https://", "http://")) and delivery.url not in ready:
+    if delivery.url.startswith(("https://", "http://")) and delivery.url not in shown:
         parts.append(header_text(delivery.url))
     return "\n\n".join(parts) + "\n"
 

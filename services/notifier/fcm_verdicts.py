@@ -17,8 +17,10 @@ from services.notifier.retry_after import retry_after_s
 
 Result = notifier_pb2.Result
 
-# Google's wish where it names no time, by the same page.
+# Google's wish where it names no time, by the same page; and the least that its guide to sending at
+# scale asks for.
 QUOTA_WAIT_S = 60.0
+BACK_OFF_S = 10.0
 _TOKEN_FIELD = "message.token"
 _NAME_CHARACTERS_MAX = 40
 
@@ -31,7 +33,7 @@ class Verdict:
     code: str | None  # FCM's errorCode
     token_named: bool | None  # a violation names the token
     outcome: "Result.Outcome.ValueType"
-    wait_s: float | None = None  # of a RETRY without Retry-After
+    wait_s: float = BACK_OFF_S  # of a RETRY without Retry-After
     # The outcome once FCM has accepted something; None: the same.
     proven: "Result.Outcome.ValueType | None" = None
 

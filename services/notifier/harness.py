@@ -16,7 +16,7 @@ Its rules:
   REJECTED_MESSAGE.
 - `send` raises Unavailable: nothing was sent, PROVIDER_UNAVAILABLE. It raises anything else, or
   outlasts its time: it may have sent, UNKNOWN. The exception's text is not logged; it may quote
-  a message.
+  a message. A plugin whose provider answers slowly has more time, if it says so (`extra_s`).
 - The caller's deadline nears: what has begun is UNKNOWN and runs to its end; what waits is RETRY
   and is not begun.
 - A batch does not wait for a send that lingers, since anybody may register an endpoint that never
@@ -47,6 +47,7 @@ from services.chassis.errors import SettingError, Unavailable
 from services.chassis.server import Server
 from services.chassis.tls import Trust
 from services.notifier import results
+from services.notifier.turns import Turns
 
 Channel = notifier_pb2.Channel
 Delivery = notifier_pb2.Delivery
@@ -59,8 +60,10 @@ SERVICE = "onward.notifier.v1.NotifierService"
 ANY_SCHEME = "*"
 # Taken off the caller's deadline, so that the answer arrives before it.
 ANSWER_MARGIN_S = 0.2
-# A send that lingers is asked about again no sooner than this; later, the longer it takes.
+# A send that lingers is asked about again no sooner than this; later, the longer it takes: after
+# so many times its age, since asking counts as a try, and one of ten minutes has eight.
 ASK_AGAIN_S = 2.0
+ASK_AGAIN_AGES = 1.5
 _SENT = (Result.ACCEPTED, Result.DELIVERED)
 
 log = logs.get(__name__)
@@ -127,6 +130,30 @@ class TakesCallbacks(Protocol):
         ...
 
 
+@runtime_checkable
+class TakesLonger(Protocol):
+    """A plugin whose provider may answer later than a send usually may take."""
+
+    @property
+    def extra_s(self) -> float:
+        """Seconds of one send, on top of `Limits.send_s`."""
+        ...
+
+
+@runtime_checkable
+class HasLanes(Protocol):
+    """A plugin some of whose deliveries must not hold up others: see `turns`."""
+
+    @property
+    def lane_concurrency(self) -> int:
+        """Most sends under way in one lane, 1 or more."""
+        ...
+
+    def lane(self, delivery: Delivery) -> str:
+        """Which lane it is in; empty: none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The bounds of a plugin process."""
@@ -155,7 +182,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         self._now = now
         self._channels = [channel for plugin in plugins for channel in plugin.channels]
         self._routes = {
-            channel.scheme: _Route(plugin, channel, asyncio.Semaphore(plugin.concurrency))
+            channel.scheme: _Route(plugin, channel, _turns_of(plugin))
             for plugin in plugins
             for channel in plugin.channels
         }
@@ -255,7 +282,8 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             result = results.retry("too many deliveries under way")
         else:
             route = self._routes[channel]
-            async with route.slots:
+            lane = route.plugin.lane(delivery) if isinstance(route.plugin, HasLanes) else ""
+            async with route.turns.of(lane):
                 # Unknown is the end where it is not repeated, so the result is waited for.
                 repeated = route.channel.repeats_unknown
                 sending.begin(self._limits.linger_s if repeated else None, channel)
@@ -269,8 +297,9 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         if delivery.HasField("expires_at") and _seconds(delivery) <= self._now().timestamp():
             return results.expired()
         began = time.perf_counter()
+        limit_s = self._limits.send_s + (plugin.extra_s if isinstance(plugin, TakesLonger) else 0.0)
         try:
-            async with asyncio.timeout(self._limits.send_s):
+            async with asyncio.timeout(limit_s):
                 result = await plugin.send(delivery)
                 assert isinstance(result, Result), "send returns a result"
                 return result
@@ -278,7 +307,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             return results.provider_unavailable("the provider cannot be reached")
         except TimeoutError:
             log.warning("send_timed_out", plugin=plugin.name, delivery_id=delivery.delivery_id)
-            return results.unknown(f"no answer within {self._limits.send_s:g} s")
+            return results.unknown(f"no answer within {limit_s:g} s")
         except Exception as error:  # noqa: BLE001  # a plugin's bug must cost one delivery only
             kind = type(error).__name__
             log.error(
@@ -317,7 +346,12 @@ class _Route:
 
     plugin: Plugin
     channel: Channel
-    slots: asyncio.Semaphore
+    turns: Turns
+
+
+def _turns_of(plugin: Plugin) -> Turns:
+    lanes = plugin.lane_concurrency if isinstance(plugin, HasLanes) else 0
+    return Turns(plugin.concurrency, lanes)
 
 
 class _Sending:
@@ -362,7 +396,7 @@ class _Sending:
             return results.retry("its turn did not come within the deadline")
         result = results.unknown("still being sent")
         age_s = asyncio.get_running_loop().time() - self._began_at
-        result.retry_after.FromMilliseconds(int(1_000 * max(ASK_AGAIN_S, age_s)))
+        result.retry_after.FromMilliseconds(int(1_000 * max(ASK_AGAIN_S, ASK_AGAIN_AGES * age_s)))
         return result
 
     def _linger(self, channel: str) -> None:

@@ -25,7 +25,7 @@ import httpcore
 import httpx
 
 # Names looked up at a time. A thread stays with a name until the resolver gives up, so that names
-# which nobody answers for fill these, and only others of their kind wait.
+# which nobody answers for fill these, and only others of their kind wait; a name has one thread.
 LOOKUPS_MAX = 8
 LOOKUP_S = 5.0  # waiting for one name, then it counts as not found
 ADDRESSES_TRIED_MAX = 3  # of one host, one after the other, until one is connected
@@ -44,20 +44,31 @@ class Resolver:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(LOOKUPS_MAX, thread_name_prefix="lookup")
+        # Under way. One name takes one thread, however many ask for it.
+        self._asked: dict[tuple[str, int], asyncio.Future[list[str]]] = {}
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """All addresses, best first. Raises OSError if there are none, or in time."""
-        loop = asyncio.get_running_loop()
-        look_up = loop.run_in_executor(self._threads, _look_up, host, port)
+        look_up = self._asked.get((host, port))
+        if look_up is None:
+            loop = asyncio.get_running_loop()
+            look_up = loop.run_in_executor(self._threads, _look_up, host, port)
+            self._asked[host, port] = look_up
+            look_up.add_done_callback(lambda done: self._ended(host, port, done))
         try:
             async with asyncio.timeout(LOOKUP_S):
-                return await look_up
+                return list(await asyncio.shield(look_up))
         except TimeoutError:
             raise OSError("the name could not be looked up in time") from None
 
     def close(self) -> None:
         """Begin nothing more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _ended(self, host: str, port: int, done: "asyncio.Future[list[str]]") -> None:
+        del self._asked[host, port]
+        if not done.cancelled():
+            done.exception()  # Whoever waited was told; perhaps nobody waits any more.
 
 
 async def resolve_public(

@@ -43,7 +43,8 @@ class Settings(SharedSettings):
     unsubscribe: str = setting(
         "",
         doc="an https: or mailto: URL where people stop these e-mails, told to their mail programs "
-        "(List-Unsubscribe); empty: none is told",
+        "(List-Unsubscribe); an https: one is not told where a mail has a URL of its own that "
+        "mutes its subject; empty: none is told",
     )
     console: bool = setting(
         True,
@@ -60,8 +61,22 @@ class Settings(SharedSettings):
         10.0,
         least=0.1,
         most=300,
-        doc="seconds to wait for one reply of the mail server; shorter gives up sooner, and "
-        "after the message was sent leaves its outcome unknown",
+        doc="seconds to wait for one reply of the mail server, but for the one to a message",
+    )
+    smtp_data_reply_s: float = setting(
+        600.0,
+        least=0.1,
+        most=3_600,
+        doc="seconds to wait for the reply to a message, on top of ONWARD_NOTIFIER_SEND_S and not "
+        "beyond its expiry; then its outcome is unknown. Shorter frees the connection sooner, and "
+        "makes what a slow server took all the same come twice",
+    )
+    smtp_back_off_s: float = setting(
+        300.0,
+        least=0.1,
+        most=86_400,
+        doc="seconds until an e-mail is sent again that the mail server refused for now; shorter "
+        "is in vain where a server greylists",
     )
     apns_key_file: str = setting(
         "",
@@ -81,7 +96,7 @@ class Settings(SharedSettings):
     )
     apns_back_off_s: float = setting(
         60.0,
-        least=0.1,
+        least=10,
         most=3_600,
         doc="seconds until a notification is sent again that Apple could not take, where Apple "
         "names no time",
@@ -128,10 +143,15 @@ class Settings(SharedSettings):
         (),
         doc="hosts of receivers that may hold up all webhooks by refusing one, parted by commas; "
         "*.example.org are those below it, * is all. Where another refuses, that one notification "
-        "fails; so name only receivers of your own",
+        "is tried again, or fails; so name only receivers of your own",
     )
-    webhook_concurrency: int = setting(
-        32, least=1, most=500, doc="webhooks under way at a time; a slow receiver holds one"
+    webhook_concurrency: int = setting(32, least=1, most=500, doc="webhooks under way at a time")
+    webhook_per_host: int = setting(
+        8,
+        least=1,
+        most=500,
+        doc="webhooks to one host under way at a time; others to it wait. More serve a busy "
+        "receiver faster, and leave less to the others while it is slow",
     )
     fcm_credentials: str = setting(
         "",
@@ -165,8 +185,8 @@ class Settings(SharedSettings):
     webpush_services: tuple[str, ...] = setting(
         SERVICES,
         doc="hosts of push services that are believed when they blame this set-up, parted by "
-        "commas; *.example.org are those below it, * is all. Others are sent to as well, a few at "
-        "a time, but fail for their own endpoint only",
+        "commas; *.example.org are those below it, * is all; at port 443, unless :port follows. "
+        "Others are sent to as well, a few at a time, but fail for their own endpoint only",
     )
     webpush_connections: int = setting(
         32,

@@ -24,8 +24,8 @@ _BY_CODE: Mapping[int, "Outcome.ValueType"] = {
     20005: Result.MISCONFIGURED,  # account not active
     20404: Result.MISCONFIGURED,  # no such account or service
     20429: Result.RETRY,  # too many requests
-    20500: Result.RETRY,
-    20503: Result.RETRY,
+    20500: Result.UNKNOWN,  # it broke on Twilio's side, perhaps after the message was taken
+    20503: Result.RETRY,  # not taken, for now
     21211: Result.ENDPOINT_GONE,  # no valid number
     21212: Result.MISCONFIGURED,  # our sender is no valid number
     21265: Result.REJECTED_MESSAGE,  # a short code takes no message
@@ -58,7 +58,6 @@ _BY_STATUS: Mapping[int, "Outcome.ValueType"] = {
     404: Result.MISCONFIGURED,
     405: Result.MISCONFIGURED,
     429: Result.RETRY,
-    503: Result.RETRY,  # nobody took it
 }
 # What became of a message: `MessageStatus` of a callback. Others are steps on the way.
 _EVENTS: Mapping[str, "Event.Kind.ValueType"] = {
@@ -107,9 +106,10 @@ def _of_status(status: int, from_twilio: bool) -> "Outcome.ValueType":
         return _BY_STATUS[status]
     if 300 <= status < 500:
         return Result.MISCONFIGURED if status < 400 else Result.REJECTED_MESSAGE
-    # Twilio's own error says that it did not take the message. A page of a gateway does not: it
-    # may have given up waiting for a Twilio that did, and an SMS must not come twice.
-    return Result.RETRY if from_twilio else Result.UNKNOWN
+    # Only Twilio's own word that it is too busy says that it did not take the message. A page of a
+    # gateway does not, which may have given up waiting for a Twilio that did; nor does what broke
+    # within Twilio. An SMS must not come twice.
+    return Result.RETRY if from_twilio and status == 503 else Result.UNKNOWN
 
 
 def _sid(name: object) -> str:

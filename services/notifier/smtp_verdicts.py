@@ -3,7 +3,8 @@
 Sources: RFC 5321 section 4.2 (reply codes), RFC 3463 and RFC 5248 (enhanced status codes). A code
 is looked up from the most special to the most general: the enhanced code `5.1.1`, then `5.1`;
 then the reply code `550`, then its class `5`. What a reply means depends on the stage it answers:
-a refused greeting or sender is our set-up, a refused recipient is about the endpoint.
+a refused greeting or sender is our set-up, a refused recipient is about the endpoint. SMTP has no
+words for when to come again, so that is ours to say.
 """
 
 import re
@@ -12,6 +13,10 @@ from enum import Enum
 
 from services.notifier import results
 from services.notifier.results import Outcome, Result
+
+# After 4xx. What lasts a moment costs the wait; who greylists takes nothing before (RFC 6647), and
+# a full mailbox is full for long.
+BACK_OFF_S = 300.0
 
 
 class Stage(Enum):
@@ -56,19 +61,24 @@ _BY_STAGE: Mapping[Stage, _Table] = {
 _ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})(?=\s|$)")
 
 
-def verdict(stage: Stage, code: int, text: str) -> Result:
-    """The result for reply `code` with `text`. A code that is none means that nothing is known."""
+def verdict(stage: Stage, code: int, text: str, back_off_s: float = BACK_OFF_S) -> Result:
+    """The result for reply `code` with `text`. A code that is none means that nothing is known.
+    `back_off_s`: until what was refused for now is tried again."""
     enhanced = enhanced_code(code, text)
     # Only codes: the text of a reply may quote the address or the message.
     detail = " ".join(str(part) for part in (stage.value, code, enhanced) if part)
     table = _BY_STAGE[stage]
     for key in _from_special_to_general(code, enhanced):
         if key in table:
+            if table[key] == Result.RETRY:
+                return results.retry(detail, back_off_s)
             return results.build(table[key], detail)
     # Neither 4xx nor 5xx. After the message it may have been taken; before, it was not.
     if stage is Stage.DATA:
         return results.unknown(detail)
-    return results.provider_unavailable(detail) if stage is Stage.SESSION else results.retry(detail)
+    if stage is Stage.SESSION:
+        return results.provider_unavailable(detail)
+    return results.retry(detail, back_off_s)
 
 
 def enhanced_code(code: int, text: str) -> str:

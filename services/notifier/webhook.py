@@ -1,10 +1,11 @@
 """Posts notifications to URLs that users registered, signed after Standard Webhooks 1.0.0.
 
 The endpoint is the `https:` URL itself. The body is JSON, `{"type", "timestamp", "data"}`; `data`
-is the Delivery of `notifier.proto` without its endpoint, as protobuf writes JSON. `webhook-id` is
-the delivery's id, the same on every try, so that a receiver can drop a repeat. A receiver is never
-followed anywhere else, what its answer says is not looked at, and it has a public address unless
-private ones are allowed. `render`, `signatures` and `verdict` are pure.
+is the Delivery of `notifier.proto` without its endpoint, as protobuf writes JSON, and without the
+messages where a template says what is to be told of them. `webhook-id` is the delivery's id, the
+same on every try, so that a receiver can drop a repeat. A receiver is never followed anywhere else,
+what its answer says is not looked at, and it has a public address unless private ones are allowed.
+`render`, `signatures` and `verdict` are pure.
 """
 
 import base64
@@ -40,7 +41,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Limits:
     """The bounds of the webhook client."""
 
-    concurrency: int = 32  # requests under way, a slow receiver holds one
+    concurrency: int = 32  # requests under way
+    per_host: int = 8  # of them to one host; a slow one holds no more, and its others wait
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
@@ -67,6 +69,7 @@ class Webhook:
         self._limits = limits or Limits()
         self._now = now
         self.concurrency = self._limits.concurrency
+        self.lane_concurrency = min(self._limits.per_host, self._limits.concurrency)
         self._client = httpx.AsyncClient(
             transport=PublicTransport(
                 allow_private, verify=tls, connections_max=self._limits.concurrency
@@ -74,6 +77,11 @@ class Webhook:
             trust_env=False,
             cookies=no_cookies(),
         )
+
+    def lane(self, delivery: Delivery) -> str:
+        """The host."""
+        url = _url(delivery.endpoint)
+        return url.host if url else ""
 
     async def send(self, delivery: Delivery) -> Result:
         """Post one notification."""
@@ -108,7 +116,7 @@ class Webhook:
         result = verdict(answer.status, answer.headers, now)
         if result.outcome == Result.MISCONFIGURED and not is_listed(url.host, self._believed):
             # Anybody's server could hold up all others by saying no.
-            result.outcome = Result.REJECTED_MESSAGE
+            return _of_anybody(answer.status, answer.headers, now)
         return result
 
     async def close(self) -> None:
@@ -141,8 +149,11 @@ def render(delivery: Delivery, now: datetime) -> bytes | None:
     data = Delivery()
     data.CopyFrom(delivery)
     data.ClearField("endpoint")
+    newest = data.messages[-1].accepted_at.ToDatetime(tzinfo=UTC) if data.messages else now
+    if data.templated:
+        data.ClearField("messages")
     data.title, data.body = shown.title, shown.body
-    encoded = _encode(data, now)
+    encoded = _encode(data, newest)
     while len(encoded) > PAYLOAD_BYTES_MAX:
         if data.html:
             data.html = ""
@@ -153,15 +164,14 @@ def render(delivery: Delivery, now: datetime) -> bytes | None:
             data.body = cut(data.body, max(0, len(data.body.encode()) - max(1, excess // 2)))
         else:
             return None
-        encoded = _encode(data, now)
+        encoded = _encode(data, newest)
     return encoded
 
 
-def _encode(data: Delivery, now: datetime) -> bytes:
-    newest = data.messages[-1].accepted_at.ToDatetime(tzinfo=UTC) if data.messages else now
+def _encode(data: Delivery, at: datetime) -> bytes:
     told = {
         "type": "onward.notification",
-        "timestamp": newest.isoformat().replace("+00:00", "Z"),
+        "timestamp": at.isoformat().replace("+00:00", "Z"),
         "data": MessageToDict(data),
     }
     return as_json(told)
@@ -174,6 +184,9 @@ _BY_STATUS: Mapping[int, "Outcome.ValueType"] = {
     413: Result.REJECTED_MESSAGE,
     429: Result.RETRY,
 }
+# What any receiver may say of a body, and will say again. What else it says may be of the moment:
+# by a proxy before it that is put up anew, or while it is mended.
+_OF_THE_MESSAGE = frozenset({400, 422})
 _BY_CLASS: Mapping[int, "Outcome.ValueType"] = {
     2: Result.DELIVERED,
     3: Result.MISCONFIGURED,
@@ -185,11 +198,16 @@ _BY_CLASS: Mapping[int, "Outcome.ValueType"] = {
 def verdict(status: int, headers: Mapping[str, str], now: datetime) -> Result:
     """What an answer means. Names of `headers` in lower case."""
     outcome = _BY_STATUS.get(status, _BY_CLASS.get(status // 100, Result.UNKNOWN))
-    result = results.build(outcome, str(status))
-    after_s = retry_after_s(headers.get("retry-after"), now) if outcome == Result.RETRY else None
-    if after_s is not None:
-        result.retry_after.FromMilliseconds(int(1_000 * after_s))
-    return result
+    if outcome == Result.RETRY:
+        return results.retry(str(status), retry_after_s(headers.get("retry-after"), now))
+    return results.build(outcome, str(status))
+
+
+def _of_anybody(status: int, headers: Mapping[str, str], now: datetime) -> Result:
+    """What an answer that blames our set-up means from who is not believed."""
+    if status in _OF_THE_MESSAGE:
+        return results.rejected_message(str(status))
+    return results.retry(str(status), retry_after_s(headers.get("retry-after"), now))
 
 
 def _url(endpoint: str) -> httpx.URL | None:

@@ -24,6 +24,8 @@ from services.notifier.webpush_endpoint import (
     NotASubscription,
     Subscription,
     is_listed,
+    is_named,
+    listed_at,
     subscription_of,
 )
 from services.notifier.webpush_rendering import headers, payload
@@ -37,6 +39,8 @@ SERVICES = (
     "*.notify.windows.com",
 )
 CROWDED_WAIT_S = 5.0  # asked for where push services that are not listed have no turn left
+# While a listed service has answered within so long, the network is there.
+HEARD_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,8 @@ class WebPush:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         verify: ssl.SSLContext | None = None,
     ) -> None:
-        """`services` are believed what they say of our set-up; see `webpush_endpoint.is_listed`.
+        """`services` are believed what they say of our set-up, until one has accepted anything; see
+        `webpush_endpoint.is_listed` and `listed_at`.
         `allow_private`: the operator's own network may be sent to. `verify`: for its
         certificates."""
         self._vapid = vapid
@@ -76,6 +81,9 @@ class WebPush:
         self._limits = limits or Limits()
         self._now = now
         self._unlisted = 0  # under way
+        # A listed service accepted something: the key and the subject are right.
+        self._proven = False
+        self._heard_at: datetime | None = None  # when a listed service last answered
         self.concurrency = self._limits.connections
         # Apart, so that names which nobody answers for keep no listed host's name from being found.
         self._clients = {
@@ -89,7 +97,7 @@ class WebPush:
             to = subscription_of(delivery.endpoint, self._allow_private)
         except NotASubscription as error:
             return results.rejected_message(str(error))
-        if is_listed(to.host, self._services):
+        if is_listed(to.host, listed_at(to.port, self._services)):
             return await self._send(delivery, to, listed=True)
         if self._unlisted >= self._limits.unlisted:
             return results.retry("too many to push services that are not listed", CROWDED_WAIT_S)
@@ -131,14 +139,28 @@ class WebPush:
         except Forbidden:
             return results.rejected_message("the push service's address is not public")
         except NotConnected as error:
-            if listed and not error.untrusted:
-                raise  # Browsers' push services are there; if not, it is the network that is not.
+            if not error.untrusted and self._is_about_network(to, now):
+                raise
             return results.retry(f"the push service cannot be reached: {error}")
         except Broken as error:
             return results.unknown(f"no answer after the request was sent ({error})")
         except httpx.InvalidURL:
             return results.rejected_message("the push service's URL cannot be read")
-        return verdict(answer.status, answer.headers.get("retry-after"), listed, self._now())
+        now = self._now()
+        after = answer.headers.get("retry-after")
+        result = verdict(answer.status, after, now, listed=listed, proven=self._proven)
+        if listed:
+            self._heard_at = now
+            self._proven |= result.outcome == Result.ACCEPTED
+        return result
+
+    def _is_about_network(self, to: Subscription, now: datetime) -> bool:
+        """Whether not reaching `to` means that no push service is reached. Browsers' are there; but
+        anybody can make up a host below one of them, and one may be away while others are not."""
+        if not is_named(to.host, listed_at(to.port, self._services)):
+            return False
+        heard_at = self._heard_at
+        return heard_at is None or (now - heard_at).total_seconds() > HEARD_S
 
 
 def encrypted(to: Subscription, plain: bytes) -> bytes:

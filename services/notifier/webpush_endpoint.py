@@ -24,8 +24,10 @@ KEY_BYTES = 65  # an uncompressed point of P-256 (RFC 8291, section 3.1)
 SECRET_BYTES = 16  # RFC 8291, section 3.2
 # Where push services listen. Others of a host may speak anything, and be steered by a request.
 PORTS = frozenset({443, 8443})
+PORT_LISTED = 443  # where those listen that are listed without a port
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+={0,2}")
+_WITH_PORT = re.compile(r"([^:]+|\[[^\]]+\]):([0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Subscription:
 
     url: str
     host: str  # in lower case, without brackets
+    port: int
     origin: str  # as a VAPID claim names it (RFC 8292, section 2)
     key: str  # base64url without padding, as are both
     secret: str
@@ -65,8 +68,8 @@ def subscription_of(endpoint: str, allow_private: bool = False) -> Subscription:
     url = said.get("endpoint")
     if not isinstance(url, str):
         raise NotASubscription("the subscription has no endpoint")
-    host, origin = _looked_at(url, allow_private)
-    return Subscription(url, host, origin, key, secret)
+    host, port, origin = _looked_at(url, allow_private)
+    return Subscription(url, host, port, origin, key, secret)
 
 
 def is_listed(host: str, services: Sequence[str]) -> bool:
@@ -78,8 +81,25 @@ def is_listed(host: str, services: Sequence[str]) -> bool:
     return False
 
 
-def _looked_at(url: str, allow_private: bool) -> tuple[str, str]:
-    """Host and origin of a URL that may be asked. Raises NotASubscription."""
+def is_named(host: str, services: Sequence[str]) -> bool:
+    """Whether `host` itself is one of `services`: nobody but who lists them can have made it up."""
+    return any(service.lower() == host for service in services)
+
+
+def listed_at(port: int, services: Sequence[str]) -> list[str]:
+    """Those of `services` that are listed at `port`, without it: at the one after `:`, or at 443.
+    At another port of a host that is listed anything may answer, or nothing."""
+    found = []
+    for service in services:
+        match = _WITH_PORT.fullmatch(service)
+        name, at = (match[1], int(match[2])) if match else (service, PORT_LISTED)
+        if at == port:
+            found.append(name.strip("[]"))
+    return found
+
+
+def _looked_at(url: str, allow_private: bool) -> tuple[str, int, str]:
+    """Host, port and origin of a URL that may be asked. Raises NotASubscription."""
     if not (url.isascii() and url.isprintable()) or " " in url or "\\" in url:
         raise NotASubscription("the push service's URL has characters that a URL has not")
     if len(url) > URL_BYTES_MAX:
@@ -100,7 +120,7 @@ def _looked_at(url: str, allow_private: bool) -> tuple[str, str]:
         raise NotASubscription("the push service's URL has a port that is not allowed")
     bare = f"[{host}]" if ":" in host else host
     shown = f":{port}" if port not in (None, usual) else ""
-    return host, f"{parts.scheme}://{bare}{shown}"
+    return host, port or usual, f"{parts.scheme}://{bare}{shown}"
 
 
 def _key(value: object, name: str, size: int) -> str:

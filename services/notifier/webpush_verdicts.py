@@ -1,9 +1,12 @@
 """What an answer of a push service means. Pure.
 
 The first row of `VERDICTS` that fits decides. Where an answer blames our set-up, it matters who
-says so: a push service that the operator lists is believed, and the channel waits for the operator;
-an endpoint that a user made up is not, or anybody could stop everybody's notifications. There the
-one delivery fails, and the endpoint stays. Source: RFC 8030 and RFC 8292.
+says so. A push service that the operator lists is believed, and the channel waits for the operator,
+but only until one of them has accepted anything: then the key and the subject are right, and a
+subscription that was made with another key fails alone. An endpoint that a user made up is never
+believed, or anybody could stop everybody's notifications; but what stands before a service of
+somebody's own, while that is put up anew, may say no for a while, so it is asked again. No endpoint
+is deleted for any of it. Sources: RFC 8030 and RFC 8292.
 """
 
 from dataclasses import dataclass
@@ -16,14 +19,17 @@ from services.notifier.retry_after import retry_after_s
 
 Result = notifier_pb2.Result
 
+BACK_OFF_S = 10.0  # where a push service names no time; the least that Google's guide asks for
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One row."""
+    """One row. What is None is as `outcome`."""
 
     statuses: range
     outcome: "Result.Outcome.ValueType"  # of a push service that is listed
-    unlisted: "Result.Outcome.ValueType | None" = None  # of another, if it differs
+    proven: "Result.Outcome.ValueType | None" = None  # once one of those accepted something
+    unlisted: "Result.Outcome.ValueType | None" = None  # of another
 
 
 def _one(status: int) -> range:
@@ -34,26 +40,35 @@ VERDICTS = (
     Verdict(range(200, 300), Result.ACCEPTED),
     Verdict(_one(404), Result.ENDPOINT_GONE),
     Verdict(_one(410), Result.ENDPOINT_GONE),
-    # 400 is what they answer to headers that they do not like, 401 and 403 to our signature.
-    Verdict(_one(400), Result.MISCONFIGURED, Result.REJECTED_MESSAGE),
-    Verdict(_one(401), Result.MISCONFIGURED, Result.REJECTED_MESSAGE),
-    Verdict(_one(403), Result.MISCONFIGURED, Result.REJECTED_MESSAGE),
+    # 400 is what they answer to headers that they do not like, and Apple to another's key; 401 and
+    # 403 to our signature.
+    Verdict(_one(400), Result.MISCONFIGURED, Result.REJECTED_MESSAGE, Result.REJECTED_MESSAGE),
+    Verdict(_one(401), Result.MISCONFIGURED, Result.REJECTED_MESSAGE, Result.RETRY),
+    Verdict(_one(403), Result.MISCONFIGURED, Result.REJECTED_MESSAGE, Result.RETRY),
     Verdict(_one(408), Result.RETRY),
     Verdict(_one(429), Result.RETRY),
     Verdict(range(500, 600), Result.RETRY),
-    # Too large (413), and whatever else; a redirect is not followed.
-    Verdict(range(300, 500), Result.REJECTED_MESSAGE),
+    Verdict(_one(413), Result.REJECTED_MESSAGE),  # too large
+    Verdict(_one(422), Result.REJECTED_MESSAGE),  # this body is not understood, nor will it be
+    # Whatever else; a redirect is not followed.
+    Verdict(range(300, 500), Result.REJECTED_MESSAGE, unlisted=Result.RETRY),
 )
 
 
-def verdict(status: int, retry_after: str | None, listed: bool, now: datetime) -> Result:
-    """The result of one push. Nothing of the answer's words is repeated: anybody may write them."""
+def verdict(
+    status: int, retry_after: str | None, now: datetime, *, listed: bool, proven: bool
+) -> Result:
+    """The result of one push. Nothing of the answer's words is repeated: anybody may write them.
+    `proven`: a service that is listed accepted something before."""
     detail = f"{status}, not followed" if 300 <= status < 400 else str(status)
     for row in VERDICTS:
         if status in row.statuses:
-            if row.outcome == Result.RETRY:
-                return results.retry(detail, retry_after_s(retry_after, now))
-            if not listed and row.unlisted is not None:
-                return results.build(row.unlisted, f"{detail} of a push service that is not listed")
-            return results.build(row.outcome, detail)
+            special = row.unlisted if not listed else row.proven if proven else None
+            if special is not None and not listed:
+                detail += " of a push service that is not listed"
+            outcome = row.outcome if special is None else special
+            if outcome == Result.RETRY:
+                asked_s = retry_after_s(retry_after, now)
+                return results.retry(detail, BACK_OFF_S if asked_s is None else asked_s)
+            return results.build(outcome, detail)
     return results.unknown(detail)

@@ -41,8 +41,10 @@ class Words:
 def words(delivery: Delivery) -> Words:
     """The words of `delivery`: as given, or made from its messages if it has no title."""
     given = _line(delivery.title)
-    if given:
-        title, body = given, _text(delivery.body)
+    if given or delivery.templated:
+        # A template may be there to hide what the messages hold: nothing is taken from those.
+        title = given or _line(delivery.subject) or "Notification"
+        body = _text(delivery.body)
     else:
         title = _line(_own_title(delivery)) or _line(delivery.subject) or "Notification"
         body = _text(delivery.body) or _text(_newest_text(delivery)) or how_many(delivery)

@@ -21,6 +21,7 @@ NAMES = (
     "LOG_REPLACED",
     "LOG_UNREADABLE",
     "ROUTING_REFUSED",
+    "ROUTING_NAMES_NO_PLUGIN",
     "TEMPLATE_FAILED",
     "ENTITLEMENT_UNREACHABLE",
 )
@@ -28,6 +29,7 @@ NAMES = (
 AWAY_S = 3.0
 _PARTITIONS_TOLD = 5
 _TEMPLATES_TOLD = 5
+_CHANNELS_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Facts:
     refused: Sequence[int] = ()
     # What is wrong with the routing file, which has changed; empty: nothing.
     routing: str = ""
+    # Channels that the routing file names and no plugin serves.
+    unclaimed: Sequence[str] = ()
 
 
 def raised(facts: Facts) -> dict[str, str]:
@@ -136,6 +140,13 @@ def raised(facts: Facts) -> dict[str, str]:
 def _before_sending(facts: Facts) -> dict[str, str]:
     """What keeps deliveries from being handed to a plugin that could send them."""
     alarms: dict[str, str] = {}
+    if facts.unclaimed:
+        names = ", ".join(facts.unclaimed[:_CHANNELS_TOLD])
+        more = ", …" if len(facts.unclaimed) > _CHANNELS_TOLD else ""
+        alarms["ROUTING_NAMES_NO_PLUGIN"] = (
+            f"The routing file names channels that no plugin serves: {names}{more}. Register their "
+            "plugins with `onward notifiers add`, or mend the names."
+        )
     if facts.failing_templates:
         names = ", ".join(facts.failing_templates[:_TEMPLATES_TOLD])
         more = ", …" if len(facts.failing_templates) > _TEMPLATES_TOLD else ""

@@ -17,8 +17,8 @@ from services.chassis.subjects import name_fault
 from services.presence.callbacks import Callbacks
 from services.presence.dead_letters import DeadLetters
 from services.presence.descriptions import SCHEME
-from services.presence.notifications import Delivery
-from services.presence.receiving import DELIVERY_ID, EVENTS_MAX, Receiving
+from services.presence.notifications import DEAD_REASONS, Delivery
+from services.presence.receiving import EVENTS_MAX, Receiving
 from services.presence.servicer import abort
 from services.presence.store import Attempt
 from services.presence.store_deliveries import Which
@@ -29,7 +29,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 IDS_MAX = 1_000
 _LIMIT_DEFAULT, _LIMIT_MAX = 100, 1_000
 _USER_MAX = 255
-_REASON = re.compile("[A-Z0-9_]{0,64}")
+# As they are made, and nothing that a person may take for one: who writes an id in capitals is told
+# so, instead of that there is none, or of another being meant.
+_LETTER_ID = re.compile("[0-9a-f]{32}")
+_ID_SENTENCE = "is the id of a delivery as explain tells it: 32 hex digits in lower case."
 
 
 class DeliveryServicer(deliveries_pb2_grpc.DeliveryServiceServicer):
@@ -64,7 +67,7 @@ class DeliveryServicer(deliveries_pb2_grpc.DeliveryServiceServicer):
         self, request: pb.GetDeadLetterRequest, context: Context
     ) -> pb.GetDeadLetterResponse:
         found = None
-        if DELIVERY_ID.fullmatch(request.delivery_id):
+        if _LETTER_ID.fullmatch(request.delivery_id):
             try:
                 found = await self._letters.get(request.delivery_id)
             except Fault as fault:
@@ -150,15 +153,19 @@ async def _invalid(context: Context, sentence: str) -> None:
 async def _which(asked: pb.DeadLetterFilter, after_id: str, context: Context) -> Which:
     if len(asked.delivery_ids) > IDS_MAX:
         await _invalid(context, f"At most {IDS_MAX} ids are taken at a time.")
-    if any(not DELIVERY_ID.fullmatch(one) for one in (*asked.delivery_ids, after_id or "0")):
-        await _invalid(context, "An id of a delivery is as explain tells it: 32 hex digits.")
+    for number, one in enumerate(asked.delivery_ids, start=1):
+        if not _LETTER_ID.fullmatch(one):
+            which = f" (number {number} of them is none)" if len(asked.delivery_ids) > 1 else ""
+            await _invalid(context, f"Each of `ids`{which} {_ID_SENTENCE}")
+    if after_id and not _LETTER_ID.fullmatch(after_id):
+        await _invalid(context, f"`after` {_ID_SENTENCE}")
     if asked.user and (fault := name_fault(asked.user)):
-        await _invalid(context, fault)
+        await _invalid(context, f"`user` cannot be taken. {fault}")
     channel = asked.channel.lower()
     if channel and not SCHEME.fullmatch(channel):
-        await _invalid(context, "A channel is the scheme of external tokens, as in mailto.")
-    if not _REASON.fullmatch(asked.reason):
-        await _invalid(context, "A reason is a word as explain tells it, as in TRIES_EXHAUSTED.")
+        await _invalid(context, "`channel` is the scheme of external tokens, as in mailto.")
+    if asked.reason and asked.reason not in DEAD_REASONS:
+        await _invalid(context, f"`reason` is one of {', '.join(DEAD_REASONS)}, in capitals.")
     return Which(asked.user, channel, asked.reason, tuple(asked.delivery_ids))
 
 

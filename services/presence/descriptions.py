@@ -74,6 +74,20 @@ def route(scheme: str, descriptions: Sequence[Description | None]) -> tuple[int,
     return None
 
 
+def shadowed(descriptions: Sequence[Description | None]) -> list[dict[str, int]]:
+    """Of each plugin, the channels that `route` gives to one before it, which is told by its place.
+
+    One for any channel is not shadowed by those that name some: it is there for the rest.
+    """
+    owners: dict[str, int] = {}
+    found: list[dict[str, int]] = []
+    for place, description in enumerate(descriptions):
+        channels = description.channels if description is not None else ()
+        found.append({one: owners[one] for one in channels if one in owners})
+        owners |= {one: place for one in channels if one not in owners}
+    return found
+
+
 def lane_calls_max(calls_max: int, lanes: int) -> int:
     """How many calls one lane of a plugin may have: all but one for each of the others, yet two,
     as long as that leaves one: a single call that takes its time must not hold up its channel."""

@@ -4,6 +4,7 @@ Pure: takes what the log and the store say (`Facts`) and returns the answer. Nam
 and reasons; never a whole token, never content.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -76,13 +77,22 @@ class Facts:
     told: Mapping[str, int] = field(default_factory=dict)
     # Of each notification, by its id.
     plans: Mapping[str, Plan] = field(default_factory=dict)
+    # What is to be said of headers of kept messages, by seq.
+    passed_over: Mapping[int, Sequence[str]] = field(default_factory=dict)
     now: float = 0.0
 
 
 def story(facts: Facts) -> pb.ExplainResponse:
     """The outcomes in order of seq, and how each client stands."""
+    outcomes = _outcomes(facts)
+    noted = sorted(facts.passed_over)
+    for one in outcomes:
+        within = noted[bisect_left(noted, one.from_seq) : bisect_right(noted, one.to_seq)]
+        # The same is said once, of however many messages.
+        said = dict.fromkeys(words for seq in within for words in facts.passed_over[seq])
+        one.text = " ".join((one.text, *said))
     return pb.ExplainResponse(
-        outcomes=[*_outcomes(facts)],
+        outcomes=outcomes,
         clients=[_standing(facts, follow) for follow in _newest_follows(facts.state)],
     )
 

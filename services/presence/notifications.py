@@ -66,6 +66,9 @@ class Outcome(Enum):
     NOT_RENDERED = "NOT_RENDERED"
 
 
+# Why a delivery may be a dead letter: what `settle` ends one with.
+DEAD_REASONS = ("TEMPLATE_FAILED", "TRIES_EXHAUSTED")
+
 # Outcomes that speak of the plugin and not of the delivery: they open its breaker.
 PLUGIN_FAULTS = frozenset(
     {

@@ -20,6 +20,7 @@ from services.presence.store import Decided, Transaction
 
 # One page of what was decided before in a range; ranges are read page by page.
 _PAGE = 1_000
+_NONE: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -135,7 +136,10 @@ class Outbox:
             else:
                 self._suppress(tx, user, subject, span, decided.reason)
         if due:
-            self._place(tx, due, subject, span, origin, news)
+            named = (
+                {user: profiles[user].categories() for user in profiles} if origin.plan.free else {}
+            )
+            self._place(tx, due, subject, span, origin, news, named)
 
     def _place(
         self,
@@ -145,11 +149,13 @@ class Outbox:
         span: Span,
         origin: Origin,
         news: News,
+        named: Mapping[str, frozenset[str]],
     ) -> None:
-        """Have these users notified at these endpoints."""
-        users = [user for user, _ in due]
+        """Have these users notified at these endpoints. `named`: categories that preferences of
+        users name, where that matters."""
+        users = {user: named.get(user, _NONE) for user, _ in due}
         joinables = tx.joinables(users, subject, origin.plan)
-        last_sent = tx.last_sent(users, subject)
+        last_sent = tx.last_sent(list(users), subject)
         log_id, now = tx.log_id(), tx.now()
         begun: list[Begin] = []
         decided: list[tuple[str, Decided]] = []
@@ -163,6 +169,7 @@ class Outbox:
                 origin.plan,
                 where.not_before,
                 origin.bulk,
+                users[user],
             )
             placed = place(arrival, joinables.get(user), last_sent.get(user), now, self._limits)
             if isinstance(placed, Begin):

@@ -1,6 +1,6 @@
 """Reads and writes decisions, notifications, deliveries and attempts: `store.OutboxRows`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from services.presence.notifications import (
@@ -140,17 +140,23 @@ class OutboxTables(DecidedRows):
 
     # -- notifications ------------------------------------------------------------------------
 
-    def joinables(self, users: Sequence[str], subject: str, plan: Plan) -> Mapping[str, Joinable]:
+    def joinables(
+        self, users: Mapping[str, Collection[str]], subject: str, plan: Plan
+    ) -> Mapping[str, Joinable]:
         found: dict[str, Joinable] = {}
+        # One of a category that a publisher made up may join those of others.
+        alike, wanted = ("", ()) if plan.free else (" AND n.plan = ?", (encode(plan),))
         for uri, *row in self.db.rows(
             f"SELECT d.uri, {_of('n', _NOTIFICATION)} FROM each_text(?)"
             " CROSS JOIN notifications AS n"
             " ON n.user = value AND n.subject = ? CROSS JOIN deliveries AS d"
-            " ON d.notification_id = n.id WHERE n.joinable = 1 AND n.plan = ?"
+            f" ON d.notification_id = n.id WHERE n.joinable = 1{alike}"
             " AND d.state = 'pending' AND d.attempts = 0 ORDER BY n.created_at, n.id",
-            (listed(users), subject, encode(plan)),
+            (listed(list(users)), subject, *wanted),
         ):
             notification = _notification(row)
+            if not plan.is_told_with(notification.plan, users[notification.user]):
+                continue
             before = found.get(notification.user)
             # Of several the newest.
             same = before is not None and before.notification.id == notification.id

@@ -15,3 +15,13 @@ def pattern_fault(pattern: str) -> str | None:
     """What is wrong with a pattern, as one sentence; None: nothing."""
     stem = pattern.removesuffix(_BELOW)
     return None if pattern == _BELOW else subject_fault(stem)
+
+
+def star_fault(pattern: str) -> str | None:
+    """Why a file may not have this pattern, as one sentence with the remedy; None: it may. A `*`
+    before the end is part of a subject's name, and whoever writes one means more than that."""
+    if fault := pattern_fault(pattern):
+        return fault
+    if "*" in pattern.removesuffix(_BELOW):
+        return "`*` stands only at the end, for all below, as in `/chat/*`; write it so."
+    return None

@@ -1,15 +1,16 @@
 """Where a message that is due goes, and when: into an open notification, or a new one. Pure.
 
 Rules: a message joins a notification only while nothing of it has been handed to a plugin, and
-only one of its own plan. A new one has a delivery for each endpoint, due at once, after the quiet
-hours, after the digest's time, or when something of the subject was sent long enough ago; further
-steps of an escalation later. Nothing holds back what is urgent.
+only one of its own plan, or one that differs in a category which a publisher made up and no
+preference of the user names. A new one has a delivery for each endpoint, due at once, after the
+quiet hours, after the digest's time, or when something of the subject was sent long enough ago;
+further steps of an escalation later. Nothing holds back what is urgent.
 
 Knows plans and the limits. Must not know whether the user may be sent anything (`decision`). To
 drive it: `place(…)` per user, and write what it returns in the same transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from services.presence.notifications import (
@@ -69,6 +70,8 @@ class Arrival:
     not_before: float = 0.0
     # One of very many: others need not wait until all of them are sent.
     bulk: bool = False
+    # Categories that the user's preferences name.
+    named: Collection[str] = ()
 
 
 def place(
@@ -117,7 +120,7 @@ def _takes(joinable: Joinable, arrival: Arrival, now: float, expiry_s: float) ->
     notification = joinable.notification
     return (
         notification.joinable
-        and notification.plan == arrival.plan
+        and notification.plan.is_told_with(arrival.plan, arrival.named)
         and arrival.plan.expires_at is None
         # Not what waits for long already, and would expire before its time.
         and notification.expires_at - now >= expiry_s * _LEFT_LEAST

@@ -7,7 +7,8 @@ wherever that says nothing, a plan is `DEFAULT_PLAN`, whose text is empty.
 """
 
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
 from enum import Enum, IntEnum
 from functools import lru_cache
 from typing import Any
@@ -52,6 +53,8 @@ class Plan:
     policy: Policy = Policy.USER
     # For which users may have preferences; empty: none.
     category: str = ""
+    # Whether the publisher made the category up: no file knows it.
+    free: bool = False
     # The name of a template; empty: title and body are made from the messages.
     template: str = ""
     priority: Priority = Priority.NORMAL
@@ -78,6 +81,16 @@ class Plan:
         if not self.steps:
             return 0
         return next((n for n, step in enumerate(self.steps) if channel in step), None)
+
+    def is_told_with(self, other: "Plan", named: Collection[str]) -> bool:
+        """Whether messages of both plans may be told together to a user whose preferences name
+        these categories. What publishers call their messages parts them only for users to whom it
+        means something: else each would be a notification of its own."""
+        if self == other:
+            return True
+        if not (self.free and other.free) or self.category in named or other.category in named:
+            return False
+        return replace(self, category=other.category) == other
 
 
 DEFAULT_PLAN = Plan()

@@ -78,6 +78,10 @@ class Profile:
                 return said[key]
         return None
 
+    def categories(self) -> frozenset[str]:
+        """Those that preferences name."""
+        return frozenset(one.category for one in self.preferences if one.category)
+
     def quiet_until(self, now: float) -> float | None:
         """When the quiet hours end in which `now` lies; None: it lies in none."""
         if self.quiet is None:

@@ -4,6 +4,7 @@ What is registered is written to etcd, where every replica reads it; what is tol
 replica sees it. Knows the contract, and which key holds what. Must not know connections.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ from services.chassis.cluster import Keys
 from services.chassis.errors import Fault, SettingError
 from services.chassis.etcd import Etcd
 from services.chassis.tls import Trust
+from services.presence.descriptions import shadowed
 from services.presence.extensions_registry import ExtensionsRegistry
 from services.presence.plugins import Plugin, Plugins
 from services.presence.registry import (
@@ -58,8 +60,13 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     async def ListNotifiers(
         self, request: pb.ListNotifiersRequest, context: Context
     ) -> pb.ListNotifiersResponse:
+        plugins = self._plugins.list
+        hidden = shadowed([plugin.description for plugin in plugins])
         return pb.ListNotifiersResponse(
-            notifiers=[_notifier(plugin) for plugin in self._plugins.list]
+            notifiers=[
+                _notifier(plugin, {one: plugins[by].registration.name for one, by in its.items()})
+                for plugin, its in zip(plugins, hidden, strict=True)
+            ]
         )
 
     async def AddNotifier(
@@ -134,7 +141,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return self._extensions
 
 
-def _notifier(plugin: Plugin) -> pb.RegisteredNotifier:
+def _notifier(plugin: Plugin, hidden: Mapping[str, str]) -> pb.RegisteredNotifier:
+    """`hidden`: channels that another gets, and its name."""
     one = plugin.registration
     return pb.RegisteredNotifier(
         name=one.name,
@@ -144,4 +152,7 @@ def _notifier(plugin: Plugin) -> pb.RegisteredNotifier:
         connected=plugin.connected.is_set(),
         health=plugin.health,
         served=plugin.description.served if plugin.description else (),
+        shadowed=[
+            pb.ShadowedChannel(channel=channel, by=by) for channel, by in sorted(hidden.items())
+        ],
     )

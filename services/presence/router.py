@@ -6,46 +6,56 @@ A file that cannot be taken at the start stops the start; later the last good on
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from services.chassis import logs
 from services.chassis.errors import StartError
-from services.presence.routing import Route, Routing
-from services.presence.routing_file import Line, RoutingFault, parse
-from services.presence.routing_file import Path as Place
-from services.presence.templates import (
-    NO_TEMPLATES,
-    Places,
-    Templates,
-    WrongTemplates,
-    parse_templates,
-)
+from services.presence.routing import Routing
+from services.presence.routing_file import EXPIRY_S, RoutingFault
+from services.presence.routing_whole import Whole, read_whole
+from services.presence.templates import Templates
+from services.presence.yaml_lines import Problem
 
 log = logs.get(__name__)
 
 _LOOK_EVERY_S = 1.0
-_TOLD_MAX = 3
+# Of what is wrong at the start, on a terminal; and later, in an alarm.
+_TOLD_AT_START, _TOLD = 20, 3
+_CHECK = "`onward routing check {}` tells all"
 
 
 class Router:
-    """The routing of now. Raises StartError if the file cannot be taken."""
+    """The routing of now. Raises StartError if the file cannot be taken. `expiry_s`: of what it
+    says no expiry of."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, expiry_s: float = EXPIRY_S) -> None:
         self._path = Path(path) if path else None
         self._stamp: object = None
         self._listeners: list[Callable[[], None]] = []
-        self.routing = Routing()
-        self.templates = NO_TEMPLATES
+        self._expiry_s = expiry_s
+        self._whole = Whole()
+        # Every channel that the file names.
+        self.channels: frozenset[str] = frozenset()
         # What is wrong with the file as it is now; empty: nothing.
         self.fault = ""
         if self._path is not None:
             self._stamp = _stamp(self._path)
-            fault = self._load()
+            fault = self._load(_TOLD_AT_START)
             if fault:
                 raise StartError(
                     f"ONWARD_PRESENCE_ROUTING names {path}, which cannot be taken. {fault}"
                 )
+
+    @property
+    def routing(self) -> Routing:
+        """What the file says of decisions."""
+        return self._whole.routing
+
+    @property
+    def templates(self) -> Templates:
+        """What it says of words."""
+        return self._whole.templates
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` after the routing has changed."""
@@ -62,7 +72,7 @@ class Router:
                 continue
             self._stamp = stamp
             # A long file takes seconds to understand, in which this process must say that it lives.
-            self.fault = await asyncio.to_thread(self._load)
+            self.fault = await asyncio.to_thread(self._load, _TOLD)
             if self.fault:
                 log.error("routing_refused", fault=self.fault)
                 continue
@@ -70,49 +80,29 @@ class Router:
             for listener in self._listeners:
                 listener()
 
-    def _load(self) -> str:
+    def _load(self, told_max: int) -> str:
         """Read the file; what is wrong with it, or empty."""
         assert self._path is not None
         try:
             text = self._path.read_text("utf-8")
-            routing, templates = _read(text)
+            whole = read_whole(text, self._expiry_s)
         except OSError as error:
             return f"It cannot be read ({error.strerror})."
         except UnicodeDecodeError:
             return "It is not UTF-8."
+        except RoutingFault as fault:
+            return _told(fault.problems, told_max, self._path)
         except Exception as error:  # noqa: BLE001  # whatever a file makes of its reader
-            if not isinstance(error, RoutingFault):
-                log.error("routing_unread", error=type(error).__name__)
-                return f"It cannot be understood ({type(error).__name__})."
-            fault = error
-            more = len(fault.problems) - _TOLD_MAX
-            told = " ".join(fault.problems[:_TOLD_MAX])
-            return f"{told} And {more} more." if more > 0 else told
-        self.routing, self.templates = routing, templates
+            log.error("routing_unread", error=type(error).__name__)
+            return f"It cannot be understood ({type(error).__name__})."
+        self._whole, self.channels = whole, whole.channels()
         return ""
 
 
-def _read(text: str) -> tuple[Routing, Templates]:
-    """What the file says of decisions and of words. Raises RoutingFault."""
-    routing, said, line = parse(text)
-    try:
-        templates = parse_templates(said, Places(line=line))
-    except WrongTemplates as wrong:
-        raise RoutingFault([str(mistake) for mistake in wrong.mistakes]) from None
-    missing = _missing(routing.default, ("defaults",), templates, line)
-    for number, route in enumerate(routing.routes):
-        missing += _missing(route, ("routes", number), templates, line)
-    if missing:
-        raise RoutingFault(missing)
-    return routing, templates
-
-
-def _missing(route: Route, at: Place, templates: Templates, line: Line) -> list[str]:
-    name = route.plan.template
-    if not name or name in templates.named:
-        return []
-    where = line((*at, "template"))
-    return [f"Line {where}: there is no template `{name}`; write it under `templates`."]
+def _told(problems: Sequence[Problem], told_max: int, path: Path) -> str:
+    told = " ".join(str(one) for one in problems[:told_max])
+    more = len(problems) - told_max
+    return f"{told} And {more} more; {_CHECK.format(path)}." if more > 0 else told
 
 
 def _stamp(path: Path) -> object:

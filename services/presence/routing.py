@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from services.presence.patterns import covers
 from services.presence.plan import DEFAULT_PLAN, Plan, Policy, Priority
 
-_CATEGORY_MAX = 64
+CATEGORY_BYTES_MAX = 64
+_NAME_OF_CATEGORY = f"a category has 1 to {CATEGORY_BYTES_MAX} bytes, and no control characters"
 # Parts of a cap's time do not add up to it exactly.
 _ROUNDING_S = 1e-3
 ANY_CHANNEL = "*"
@@ -87,12 +88,30 @@ class Routing:
 
     def plan(self, subject: str, headers: Mapping[str, str] = _NOTHING) -> Plan:
         """How a message is to be notified."""
-        route = next((one for one in self.routes if one.matches(subject, headers)), self.default)
+        route = self._route(subject, headers)
         plan = _with_headers(route, headers, self.categories) if headers else route.plan
         category = self.categories.get(plan.category)
         if category is not None:
             plan = replace(plan, allowed=category.allowed, silent=category.silent)
         return plan
+
+    def passed_over(self, subject: str, headers: Mapping[str, str]) -> tuple[str, ...]:
+        """A sentence for each header that says something of the plan and does not count, without
+        its value."""
+        route = self._route(subject, headers)
+        told: list[str] = []
+        category, priority = headers.get("category"), headers.get("priority")
+        if category is not None and (why := _no_category(route, category, self.categories)):
+            told.append(f"The header `category` is passed over: {why}.")
+        if priority is not None and (why := _no_priority(route, priority)):
+            told.append(f"The header `priority` is passed over: {why}.")
+        if "expires_at" in headers and _moment(headers["expires_at"]) is None:
+            why = "it is no time of RFC 3339, nor seconds since 1970"
+            told.append(f"The header `expires_at` is passed over: {why}.")
+        return tuple(told)
+
+    def _route(self, subject: str, headers: Mapping[str, str]) -> Route:
+        return next((one for one in self.routes if one.matches(subject, headers)), self.default)
 
     def concerns_all(self, subject: str) -> bool:
         """Whether messages of the subject may be due to users who are online: some route for it
@@ -107,6 +126,16 @@ class Routing:
         return self.caps.get(channel) or self.caps.get(ANY_CHANNEL)
 
 
+NO_ROUTING = Routing()
+
+
+def category_fault(name: str) -> str | None:
+    """Why a category cannot have this name, with the remedy; None: it can."""
+    if 0 < len(name.encode("utf-8", "replace")) <= CATEGORY_BYTES_MAX and name.isprintable():
+        return None
+    return f"{_NAME_OF_CATEGORY}; give it another name."
+
+
 def _with_headers(
     route: Route, headers: Mapping[str, str], categories: Mapping[str, Category]
 ) -> Plan:
@@ -114,15 +143,35 @@ def _with_headers(
     plan = route.plan
     named = headers.get("category", "")
     # Where the file knows categories, it knows all; without, preferences may name any.
-    known = named in categories or (not categories and 0 < len(named) <= _CATEGORY_MAX)
+    known = named in categories or (named and not categories and category_fault(named) is None)
     if known and "category" not in route.fixed:
-        plan = replace(plan, category=named)
+        plan = replace(plan, category=named, free=not categories)
     priority = headers.get("priority", "").upper()
     if priority in Priority.__members__ and "priority" not in route.fixed:
         # What passes quiet hours and caps is for whoever writes the file to say.
         plan = replace(plan, priority=max(Priority[priority], Priority.HIGH))
     expires_at = _moment(headers.get("expires_at", ""))
     return plan if expires_at is None else replace(plan, expires_at=expires_at)
+
+
+def _no_category(route: Route, named: str, categories: Mapping[str, Category]) -> str:
+    """Why a header does not give the category; empty: it does, or says the same as the file."""
+    if "category" in route.fixed:
+        return "" if named == route.plan.category else "the routing file says it"
+    if categories:
+        return "" if named in categories else "the routing file has no such category"
+    return "" if category_fault(named) is None else _NAME_OF_CATEGORY
+
+
+def _no_priority(route: Route, text: str) -> str:
+    said = Priority.__members__.get(text.upper())
+    if said is None:
+        return f"it is none of {', '.join(one.name.lower() for one in Priority)}"
+    if "priority" in route.fixed:
+        return "" if said is route.plan.priority else "the routing file says it"
+    if said is Priority.URGENT:
+        return "what is urgent is for the routing file to say, so it counts as high"
+    return ""
 
 
 def _moment(text: str) -> float | None:

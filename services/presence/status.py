@@ -44,7 +44,8 @@ class _Rows:
 
 
 class Status:
-    """Reads how presence stands. `routing_fault()`: what is wrong with the routing file."""
+    """Reads how presence stands. `routing_fault()`: what is wrong with the routing file;
+    `routing_channels()`: every channel that it names."""
 
     def __init__(
         self,
@@ -55,13 +56,14 @@ class Status:
         reader: LogReader,
         tellers: Tellers,
         routing_fault: Callable[[], str] = lambda: "",
+        routing_channels: Callable[[], Collection[str]] = lambda: (),
         failing_templates: Callable[[], Sequence[str]] = lambda: (),
         entitlement_fault: Callable[[], str] = lambda: "",
     ) -> None:
         # Partitions that the store would not have this process own; told by its owner.
         self.refused: Collection[int] = ()
-        # What is wrong with the routing file.
         self._routing_fault = routing_fault
+        self._routing_channels = routing_channels
         self._name = name
         self._store = store
         self._plugins = plugins
@@ -162,7 +164,12 @@ class Status:
             log_unreadable=self._reader.unreadable,
             refused=sorted(self.refused),
             routing=self._routing_fault(),
+            unclaimed=self._unclaimed() if self._plugins.routes() else [],
         )
+
+    def _unclaimed(self) -> list[str]:
+        named = self._routing_channels()
+        return sorted(one for one in named if self._plugins.lane_for(one) is None)
 
 
 def _facts(plugin: Plugin) -> alarms.PluginFacts:

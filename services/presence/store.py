@@ -289,8 +289,11 @@ class OutboxRows(Protocol):
     def suppressions(self, user: str, subject: str, limit: int) -> Sequence[Suppression]:
         """The newest suppressions of a user on a subject."""
 
-    def joinables(self, users: Sequence[str], subject: str, plan: Plan) -> Mapping[str, Joinable]:
-        """The notification that messages of the plan may still join, for each user who has one."""
+    def joinables(
+        self, users: Mapping[str, Collection[str]], subject: str, plan: Plan
+    ) -> Mapping[str, Joinable]:
+        """The notification that messages of the plan may still join, for each user who has one.
+        `users`: with the categories that their preferences name."""
 
     def last_sent(self, users: Sequence[str], subject: str) -> Mapping[str, float]:
         """When anything of the subject was last handed to a plugin, for each user for whom

@@ -7,7 +7,7 @@ all watches.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import grpc
@@ -18,6 +18,7 @@ from services.chassis.errors import Fault, Unavailable
 from services.chassis.subjects import partition_of
 from services.presence import explain, metrics
 from services.presence.log_reader import LogReader
+from services.presence.routing import Routing
 from services.presence.store import Store, Touched, Transaction
 
 _LIMIT_DEFAULT, _LIMIT_MAX = 100, 1_000
@@ -47,7 +48,7 @@ class _Watch:
 
 class Stories:
     """Tells stories. `is_served(scheme)` tells whether a plugin serves a channel, `is_serving`
-    whether it says that it is able to now."""
+    whether it says that it is able to now; `routing()` is the routing of now."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Stories:
         watches_max: int,
         is_served: Callable[[str], bool],
         is_serving: Callable[[str], bool] = lambda _: True,
+        routing: Callable[[], Routing] = Routing,
     ) -> None:
         self._store = store
         self._reader = reader
@@ -64,6 +66,7 @@ class Stories:
         self._watches_max = watches_max
         self._is_served = is_served
         self._is_serving = is_serving
+        self._routing = routing
         self._watches: set[_Watch] = set()
         self._ended = False
         store.on_commit(self._touched)
@@ -169,6 +172,7 @@ class Stories:
             plans={
                 own_id: one.plan for own_id, one in tx.notifications(list(notifications)).items()
             },
+            passed_over=kept.passed_over(self._routing()),
             now=tx.now(),
         )
 
@@ -181,6 +185,8 @@ class _Kept:
     last: int
     positions: dict[int, int] = field(default_factory=dict)
     accepted: dict[int, float] = field(default_factory=dict)
+    # Those that have any.
+    headers: dict[int, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
 
     def note(self, page: coordinator_pb2.ReadMessagesResponse) -> None:
         """Take what a read has found."""
@@ -188,9 +194,16 @@ class _Kept:
             message = found.message
             if message.seq <= self.last:
                 self.positions[message.seq] = found.pos
+                if message.content.headers:
+                    self.headers[message.seq] = message.subject, message.content.headers
                 at = message.accepted_at
                 if message.HasField("accepted_at"):
                     self.accepted[message.seq] = at.seconds + at.nanos / 1e9
+
+    def passed_over(self, routing: Routing) -> Mapping[int, Sequence[str]]:
+        """What is to be said of headers that do not count, by the routing of now."""
+        said = {seq: routing.passed_over(*one) for seq, one in self.headers.items()}
+        return {seq: sentences for seq, sentences in said.items() if sentences}
 
 
 async def _changed(watch: _Watch) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.presence.channel_names import SCHEME, channel_fault
 from services.presence.sandbox import problem_of
 
 FIELDS = ("title", "body", "html", "url")
@@ -30,10 +31,9 @@ TEMPLATES_MAX = 500
 # Characters of one field, and of all together.
 SOURCE_MAX = 64 * 1024
 ALL_SOURCES_MAX = 4 * 1024 * 1024
-# More would only be scrolled past.
-_PROBLEMS_MAX = 20
+# All are told at once; a bound on what a file may make of itself.
+PROBLEMS_MAX = 1_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_CHANNEL = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
 _LOCALE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}")
 _ESCAPE = re.compile(r"\\.|[\x00-\x1f\x7f]")
 
@@ -163,8 +163,10 @@ class _Reading:
             return
         expected = "a channel is the scheme of external tokens, as mailto"
         channels = at.below("channels")
-        for channel, one, below in self._parts(value["channels"], channels, _CHANNEL, expected):
-            if isinstance(one, Mapping):
+        for channel, one, below in self._parts(value["channels"], channels, SCHEME, expected):
+            if fault := channel_fault(channel):
+                self._wrong(below, fault)
+            elif isinstance(one, Mapping):
                 variants[locale, channel] = self._fields(one, below, ())
             else:
                 self._wrong(
@@ -211,7 +213,7 @@ class _Reading:
                 self._wrong(place, f"{expected}; change it")
 
     def _wrong(self, at: Places, text: str) -> None:
-        if len(self.mistakes) < _PROBLEMS_MAX:
+        if len(self.mistakes) < PROBLEMS_MAX:
             self.mistakes.append(Mistake(at.path, at.line(at.path), text))
 
 

@@ -199,7 +199,7 @@ class UserServicer(users_pb2_grpc.UserServiceServicer):
         async def answer() -> users_pb2.UnmuteResponse:
             _check_user(request.user)
             if fault := pattern_fault(request.subject):
-                raise Unacceptable(fault)
+                raise Unacceptable(f"`subject` cannot be taken. {fault}")
             before, after, _ = await self._users.change_profile(
                 request.user, lambda profile, _: wishes.unmuted(profile, request.subject)
             )
@@ -262,22 +262,22 @@ def _page(tx: Transaction, user: str, after: str, limit: int) -> tuple[Sequence[
     return whole, whole[-1].subject
 
 
-def _check_user(user: str) -> None:
+def _check_user(user: str, name: str = "user") -> None:
     if fault := name_fault(user):
-        raise Unacceptable(f"`user` cannot be taken. {fault}")
+        raise Unacceptable(f"`{name}` cannot be taken. {fault}")
 
 
-def _check_subject(subject: str) -> None:
+def _check_subject(subject: str, name: str = "subject") -> None:
     if fault := subject_fault(subject):
-        raise Unacceptable(fault)
+        raise Unacceptable(f"`{name}` cannot be taken. {fault}")
 
 
 def _check_uri(uri: str) -> None:
     """The sentences do not quote it."""
     if len(uri) > _URI_BYTES_MAX:
-        raise Unacceptable(f"An external token has at most {_URI_BYTES_MAX} bytes.")
+        raise Unacceptable(f"`uri`, an external token, has at most {_URI_BYTES_MAX} bytes.")
     if not _URI.fullmatch(uri):
-        raise Unacceptable("An external token is a scheme, a colon, and printable ASCII.")
+        raise Unacceptable("`uri`, an external token, is a scheme, a colon, and printable ASCII.")
 
 
 def _users_and_subjects(
@@ -287,8 +287,8 @@ def _users_and_subjects(
     for name, most, given in (("users", _USERS_MAX, users), ("subjects", _SUBJECTS_MAX, subjects)):
         if not 1 <= len(given) <= most:
             raise Unacceptable(f"`{name}` has 1 to {most:,} of them.")
-    for user in users:
-        _check_user(user)
-    for subject in subjects:
-        _check_subject(subject)
+    for place, user in enumerate(users):
+        _check_user(user, f"users[{place}]")
+    for place, subject in enumerate(subjects):
+        _check_subject(subject, f"subjects[{place}]")
     return list(dict.fromkeys(users)), list(dict.fromkeys(subjects))

@@ -24,6 +24,7 @@ from services.presence.profile import (
     Profile,
     QuietHours,
 )
+from services.presence.routing import CATEGORY_BYTES_MAX, category_fault
 
 # Name, title, and whether it is notified of without a preference: as the routing file has them.
 Categories = Callable[[], Sequence[tuple[str, str, bool]]]
@@ -33,7 +34,6 @@ PARTS = ("locale", "time_zone", "quiet_hours", "preferences", "mutes")
 _LOCALE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _LOCALE_MAX = 35  # section 4.4.1
 _CHANNEL = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
-_CATEGORY_BYTES_MAX = 64
 # The last second that a Timestamp can say: a mute until then is one without an end.
 NEVER_S = 253_402_300_799
 
@@ -75,7 +75,7 @@ def updated(
                 preferences = _preferences(wanted.preferences, categories)
                 profile = replace(profile, preferences=preferences)
             case "mutes":
-                mutes = [_mute(one) for one in wanted.mutes]
+                mutes = [_mute(one, f"mutes[{n}].") for n, one in enumerate(wanted.mutes)]
                 profile = replace(profile, mutes=_bounded_mutes(mutes, now))
             case _:
                 raise Unacceptable(f"`parts` names one of {', '.join(PARTS)}.")
@@ -157,11 +157,13 @@ def _time_zone(name: str) -> str:
 def _quiet(wanted: users_pb2.QuietHours | None) -> QuietHours | None:
     if wanted is None:
         return None
-    if max(wanted.from_minute, wanted.to_minute) >= MINUTES_OF_DAY:
-        raise Unacceptable(f"Minutes of `quiet_hours` are 0 to {MINUTES_OF_DAY - 1}.")
+    for name, minute in (("from_minute", wanted.from_minute), ("to_minute", wanted.to_minute)):
+        if minute >= MINUTES_OF_DAY:
+            raise Unacceptable(f"`quiet_hours.{name}` is 0 to {MINUTES_OF_DAY - 1}.")
+    for place, day in enumerate(wanted.days):
+        if not 1 <= day <= 7:
+            raise Unacceptable(f"`quiet_hours.days[{place}]` is 1 (Monday) to 7.")
     days = sorted(set(wanted.days))
-    if days and (days[0] < 1 or days[-1] > 7):
-        raise Unacceptable("`days` of `quiet_hours` are 1 (Monday) to 7.")
     if not days:
         return QuietHours(wanted.from_minute, wanted.to_minute)
     return QuietHours(wanted.from_minute, wanted.to_minute, tuple(days))
@@ -173,31 +175,34 @@ def _preferences(
     if len(wanted) > PREFERENCES_MAX:
         raise TooMany("preferences", f"A user has at most {PREFERENCES_MAX} preferences.")
     said: dict[tuple[str, str], Preference] = {}
-    for one in wanted:
-        if one.category and (
-            len(one.category.encode()) > _CATEGORY_BYTES_MAX or not one.category.isprintable()
-        ):
-            raise Unacceptable(f"A category has at most {_CATEGORY_BYTES_MAX} bytes.")
+    for place, one in enumerate(wanted):
+        at = f"preferences[{place}]"
+        if one.category and category_fault(one.category):
+            bound = f"at most {CATEGORY_BYTES_MAX} bytes, and no control characters"
+            raise Unacceptable(f"`{at}.category` has {bound}.")
         if one.category and categories and one.category not in categories:
-            raise Unacceptable("A preference names a category that the routing file does not have.")
+            raise Unacceptable(f"`{at}.category` is none that the routing file has.")
         if one.channel and not _CHANNEL.fullmatch(one.channel):
-            raise Unacceptable("A channel is a scheme of external tokens, as in mailto.")
+            raise Unacceptable(f"`{at}.channel` is a scheme of external tokens, as in mailto.")
         key = (one.category, one.channel)
         if key in said:
-            raise Unacceptable("Two preferences are of the same category and channel.")
+            raise Unacceptable(f"`{at}` is of the same category and channel as one before it.")
         said[key] = Preference(*key, one.allowed)
     return tuple(said.values())
 
 
-def _mute(wanted: users_pb2.SubjectMute) -> Mute:
+def _mute(wanted: users_pb2.SubjectMute, at: str = "") -> Mute:
+    """`at`: where it stands in what was asked for."""
     if fault := pattern_fault(wanted.subject):
-        raise Unacceptable(f"What is muted is a subject, or all below one, as in /chat/*. {fault}")
+        raise Unacceptable(
+            f"`{at}subject`, what is muted, is a subject, or all below one, as in /chat/*. {fault}"
+        )
     if not wanted.HasField("until"):
         return Mute(wanted.subject)
     # By field: the conversions of protobuf raise for times out of their range.
     seconds = wanted.until.seconds
     if not 0 <= seconds <= NEVER_S:
-        raise Unacceptable("`until` is a time from 1970 to 9999.")
+        raise Unacceptable(f"`{at}until` is a time from 1970 to 9999.")
     return Mute(wanted.subject, None if seconds == NEVER_S else seconds + wanted.until.nanos / 1e9)
 
 

@@ -87,7 +87,7 @@ class Workers:
             settings.plugins, trust, settings.breaker_limits(), settings.plugins_wait_s
         )
         contents = Contents(self._reader)
-        self._router = Router(settings.routing)
+        self._router = Router(settings.routing, settings.expiry_s)
         self._rendering = Rendering(settings.render_deadline_s, settings.render_budget_s)
         self._rendering.use(self._router.templates)
         self._router.on_change(lambda: self._rendering.use(self._router.templates))
@@ -208,6 +208,7 @@ class Workers:
             settings.watches_max,
             lambda scheme: self.plugins.lane_for(scheme) is not None,
             lambda scheme: (lane := self.plugins.lane_for(scheme)) is None or lane.plugin.serving,
+            self._routing,
         )
         self._status = Status(
             settings.name,
@@ -217,6 +218,7 @@ class Workers:
             self._reader,
             self.tellers,
             lambda: self._router.fault,
+            lambda: self._router.channels,
             self._rendering.failing,
             lambda: "" if self._entitlement is None else self._entitlement.fault,
         )

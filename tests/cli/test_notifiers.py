@@ -50,8 +50,40 @@ def test_one_is_added_and_told_of_once_it_is_reached(run: Run, tmp_path: Path) -
                 },
             )  # fmt: skip
             done = await ended("notifiers", "add", *words, "--json", home=tmp_path, url=edge.url)
-            told = {"connected": True, "served": ["mailto", "tel"]}
+            told = {"connected": True, "served": ["mailto", "tel"], "shadowed": [], "shadows": []}
             assert done.lines == [{"event": "added", "name": "mailer", **told}]
+
+    run(story())
+
+
+def test_who_gets_a_channel_that_two_serve_is_told_of_both(run: Run, tmp_path: Path) -> None:
+    abe = MAILER | {"name": "abe", "address": "h:3"}
+    zoe = MAILER | {"name": "zoe\x1b", "shadowed": [{"channel": "mailto", "by": "mailer"}]}
+    mailer = MAILER | {"shadowed": [{"channel": "tel", "by": "abe"}]}
+
+    async def story() -> None:
+        async with scripted_edge() as edge:
+            listed = [abe, mailer, zoe]
+            edge.answers["/v1/notifiers"] = (200, {"name": "mailer", "notifiers": listed})
+            done = await ended("notifiers", "list", home=tmp_path, url=edge.url)
+            assert (
+                "mailer is not used for tel: abe, before it in the list, gets it.\n"
+                "zoe\ufffd is not used for mailto: mailer, before it in the list, gets it.\n"
+            ) in done.out
+            lines = (await ended("notifiers", "list", "--json", home=tmp_path, url=edge.url)).lines
+            assert lines[1]["shadowed"] == [{"channel": "tel", "by": "abe"}]
+            words = ("notifiers", "add", "mailer", "h:1")
+            done = await ended(*words, home=tmp_path, url=edge.url)
+            assert done.out.splitlines()[1:] == [
+                "it is not used for tel: abe, before it in the list, gets that channel",
+                "it gets mailto from now on, and zoe\ufffd, behind it in the list, does not",
+            ]
+            done = await ended(*words, "--json", home=tmp_path, url=edge.url)
+            assert done.lines[0]["shadowed"] == [{"channel": "tel", "by": "abe"}]
+            assert done.lines[0]["shadows"] == [{"channel": "mailto", "of": "zoe\x1b"}]
+            words = ("notifiers", "add", "abe", "h:3")
+            done = await ended(*words, home=tmp_path, url=edge.url)
+            assert "it gets tel from now on, and mailer" in done.out
 
     run(story())
 

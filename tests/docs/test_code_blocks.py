@@ -215,15 +215,16 @@ def test_the_plugin_of_the_guide_sends(tmp_path: Path) -> None:
             delivery = notifier_pb2.Delivery(
                 delivery_id="d1", notification_id="n1", attempt=1, endpoint="mailto:a@b.example",
                 user="ann", subject="/chat/1", first_seq=1, last_seq=1, count=1,
+                title="From bob", body="hello", templated=True,
             )  # fmt: skip
-            delivery.messages.add(seq=1, text="hello")
+            delivery.messages.add(seq=1, text="what the template hides")
             delivery.expires_at.FromSeconds(int(time.time()) + 60)
             answer = stub.Notify(
                 notifier_pb2.NotifyRequest(deliveries=[delivery]),
                 metadata=credentials(secret), wait_for_ready=True, timeout=20,
             )  # fmt: skip
         assert answer.results[0].outcome == notifier_pb2.Result.ACCEPTED
-        assert (tmp_path / "d1.txt").read_text() == "hello"
+        assert (tmp_path / "d1.txt").read_text() == "From bob\nhello\n"
     finally:
         process.kill()
         process.wait()

@@ -68,6 +68,7 @@ def test_notifiers_are_listed_added_and_removed() -> None:
     one = registry_pb2.RegisteredNotifier(
         name="mailer", address=address, channels=["mailto"], connected=True, health="SERVING",
         served=["mailto", "tel"],
+        shadowed=[registry_pb2.ShadowedChannel(channel="mailto", by="abe")],
     )  # fmt: skip
     shown = {"name": "mailer", "address": "h:1", "plain": True, "serverName": "there",
              "channels": ["mailto"]}  # fmt: skip
@@ -81,7 +82,8 @@ def test_notifiers_are_listed_added_and_removed() -> None:
             }
             listed = await call(door, "GET", "/v1/notifiers")
             said = {"ofSettings": False, "connected": True, "health": "SERVING",
-                    "served": ["mailto", "tel"]}  # fmt: skip
+                    "served": ["mailto", "tel"],
+                    "shadowed": [{"channel": "mailto", "by": "abe"}]}  # fmt: skip
             assert listed == (200, {"notifiers": [shown | said]})
             added = await call(door, "POST", "/v1/notifiers", shown)
             assert added == (200, {"name": "mailer"})

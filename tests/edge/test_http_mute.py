@@ -1,6 +1,9 @@
 """Muting by the link in a notification: looking changes nothing, and no other link is good."""
 
+import re
 import time
+from html import unescape
+from urllib.parse import urljoin
 
 import aiohttp
 import pytest
@@ -35,7 +38,7 @@ def test_a_look_shows_a_button_and_changes_nothing() -> None:
                 assert status == 200
                 assert "default-src 'none'" in policy
             status, text, _ = await ask("GET", url(door))
-            assert "<button>" in text
+            assert "<button>Mute</button>" in text
             assert "/chat/&lt;b&gt;&amp;1" in text
             assert not door.backend.asked_users
 
@@ -53,6 +56,48 @@ def test_a_post_mutes_the_subject_by_the_button_or_by_a_mail_program(data: objec
             assert door.backend.asked_users == [
                 ("Mute", "ann", pb.MuteRequest(user="ann", mute=mute))
             ]
+
+    run_on_uvloop(main())
+
+
+async def press(door: Door, text: str) -> tuple[int, str, str]:
+    """Does what a browser does when the one button of the page is pressed."""
+    [action] = re.findall(r'<form method="post" action="([^"]*)"><button>', text)
+    return await ask("POST", urljoin(url(door), unescape(action)))
+
+
+def test_the_page_offers_to_undo_it_and_to_mute_again() -> None:
+    async def main() -> None:
+        async with open_door(anonymous=False) as door:
+            _, text, _ = await ask("GET", url(door))
+            _, text, policy = await press(door, text)
+            assert "<button>Undo</button>" in text
+            assert "form-action 'self'" in policy
+            assert [method for method, *_ in door.backend.asked_users] == ["Mute"]
+            status, text, _ = await press(door, text)
+            assert (status, "are not muted any more" in text) == (200, True)
+            assert "/chat/&lt;b&gt;&amp;1" in text
+            asked = pb.UnmuteRequest(user="ann", subject=LINK.subject)
+            assert door.backend.asked_users[1:] == [("Unmute", "ann", asked)]
+            _, text, _ = await press(door, text)
+            assert "are muted" in text
+            assert [method for method, *_ in door.backend.asked_users][2:] == ["Mute"]
+
+    run_on_uvloop(main())
+
+
+def test_looking_undoes_nothing_and_neither_does_a_link_that_is_not_good() -> None:
+    async def main() -> None:
+        async with open_door(anonymous=False) as door:
+            status, text, _ = await ask("GET", url(door) + "&undo=1")
+            assert (status, "<button>Mute</button>" in text) == (200, True)
+            for address in (url(door, "another key of sixteen"), url(door, expires_in_s=-1)):
+                status, _, _ = await ask("POST", f"{address}&undo=1")
+                assert status == 404
+            assert not door.backend.asked_users
+            door.backend.refusal = refuse(Code.UNAVAILABLE, "Nobody.", 1_000)
+            status, text, _ = await ask("POST", url(door) + "&undo=1")
+            assert (status, "later" in text, "button" in text) == (503, True, False)
 
     run_on_uvloop(main())
 

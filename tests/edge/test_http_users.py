@@ -212,6 +212,86 @@ def test_a_bad_body_is_refused_and_not_quoted(name: str) -> None:
     run_on_uvloop(main())
 
 
+PREFERENCE = {"category": "a", "channel": "fcm", "allowed": True}
+NAMED = [
+    ("PATCH", "profile", {"locale": 7}, "`locale` is a text."),
+    ("PATCH", "profile", {"timeZone": ["Mars"]}, "`timeZone` is a text."),
+    ("PATCH", "profile", {"quietHours": "night"}, "`quietHours` is an object."),
+    ("PATCH", "profile", {"quietHours": {"fromMinute": "night"}},
+     "`quietHours.fromMinute` is a whole number in its range."),
+    ("PATCH", "profile", {"quietHours": {"toMinute": -1}},
+     "`quietHours.toMinute` is a whole number in its range."),
+    ("PATCH", "profile", {"quietHours": {"days": "Mon"}}, "`quietHours.days` is a list."),
+    ("PATCH", "profile", {"quietHours": {"days": [1, "Mon"]}},
+     "`quietHours.days[1]` is a whole number in its range."),
+    ("PATCH", "profile", {"quietHours": {"from": 1}},
+     "The body has a field `from` in `quietHours` that is not known."),
+    ("PATCH", "profile", {"preferences": [PREFERENCE, PREFERENCE | {"allowed": "Mars"}]},
+     "`preferences[1].allowed` is true or false."),
+    ("PATCH", "profile", {"preferences": PREFERENCE}, "`preferences` is a list."),
+    ("PATCH", "profile", {"preferences": ["Mars"]}, "`preferences[0]` is an object."),
+    ("PATCH", "profile", {"mutes": [{"subject": "/a"}, {"until": "Mars"}]},
+     "`mutes[1].until` is a time, as in 2026-11-22T12:00:00Z."),
+    ("PATCH", "profile", {"mutes": [{"subject": "/a", "x y": 1}]},
+     "The body has a field in `mutes[0]` that is not known."),
+    ("PATCH", "profile", {"name": "Mars"}, "The body has a field `name` that is not known. "
+     "It has `locale`, `timeZone`, `quietHours`, `preferences`, `mutes`."),
+    ("POST", "mutes", {"subject": ["/a"]}, "`subject` is a text."),
+    ("POST", "mutes", {"subject": "/a", "until": "Mars"},
+     "`until` is a time, as in 2026-11-22T12:00:00Z."),
+    ("POST", "mutes", {"subject": "/a", "user": "Mars"},
+     "The body has a field `user` that is not known."),
+    ("DELETE", "mutes", {"subject": 7}, "`subject` is a text."),
+    ("DELETE", "mutes", {"subject": "/a", "until": "Mars"},
+     "The body has a field `until` that is not known. It has `subject`."),
+    ("POST", "follows", {"subjects": "/a"}, "`subjects` is a list."),
+    ("POST", "follows", {"subjects": ["/a", 7]}, "`subjects[1]` is a text."),
+    ("POST", "follows", {"subjects": ["/a", "Mars"]},
+     "`subjects[1]` cannot be taken. A subject starts with '/'."),
+    ("DELETE", "follows", {"subjects": ["/Mars/"]},
+     "`subjects[0]` cannot be taken. A subject has no empty segment and no '/' at its end."),
+    ("POST", "endpoints", {"uri": 7}, "`uri` is an external token."),
+    ("POST", "endpoints", {"uri": "mailto:Mars"}, "`uri` cannot be taken. A mailto: token is one "
+     "plain address, as in mailto:ann@example.org."),
+    ("DELETE", "endpoints", {}, "`uri` is an external token."),
+    ("POST", "endpoints", {"uri": "fcm:1", "token": "Mars"},
+     "The body has a field `token` that is not known. It has `uri`."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "name", "body", "sentence"), NAMED, ids=str)
+def test_the_field_that_is_wrong_is_named_and_what_stands_there_is_not_quoted(
+    method: str, name: str, body: Any, sentence: str
+) -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            status, answer = await call(door, method, f"/v1/me/{name}?user=ann", json=body)
+            assert (status, answer["message"]) == (400, sentence)
+            assert "Mars" not in answer["message"]
+            assert not door.backend.asked_users
+
+    run_on_uvloop(main())
+
+
+def test_fields_that_presence_names_have_their_names_in_json() -> None:
+    sentences = {
+        "`quiet_hours.from_minute` is 0 to 1439.": "`quietHours.fromMinute` is 0 to 1439.",
+        "`time_zone` is an IANA name, as in Europe/Berlin.": "`timeZone` is an IANA name, "
+        "as in Europe/Berlin.",
+        "`mutes[1].until` and snake_case.": "`mutes[1].until` and snake_case.",
+    }
+
+    async def main() -> None:
+        async with open_door() as door:
+            for said, told in sentences.items():
+                door.backend.refusal = refuse(Code.ARGUMENT_INVALID, said)
+                _, answer = await call(door, "PATCH", "/v1/me/profile?user=ann", json={})
+                assert answer["message"] == told
+                assert door.backend.refusal.message == said
+
+    run_on_uvloop(main())
+
+
 def test_a_bad_subject_and_a_bad_user_are_refused() -> None:
     async def main() -> None:
         async with open_door() as door:

@@ -19,7 +19,7 @@ from tests.notifications.claims import (
     was_read,
 )
 from tests.notifications.standing import NO
-from tests.notifications.wanted import muted, quiet_end, rate_of, wants
+from tests.notifications.wanted import may_join, muted, quiet_end, rate_of, wants
 
 Record = Mapping[str, Any]
 _OPEN = frozenset({"pending", "retry", "unknown"})
@@ -79,7 +79,10 @@ class Deliveries:
             notification.plans = plans
             self._begin(notification, row, what)
         else:
-            notification.plans &= plans
+            wish = self._judge.people.users[user].wish
+            notification.plans = frozenset(
+                one for one in notification.plans if any(may_join(one, p, wish) for p in plans)
+            )
             if notification.claimed:
                 self._break("N1", f"{what} joined what had been handed to a plugin")
             if not notification.plans or all(plan.expires_at is not None for plan in row.plans):

@@ -31,6 +31,8 @@ class Plan:
     expires_at: float | None = None
     default: bool = True
     off_on: tuple[str, ...] = ()
+    # The category is the publisher's, and there is no file that has categories.
+    made_up: bool = False
 
     @property
     def urgent(self) -> bool:
@@ -73,6 +75,7 @@ def plan_of(routing: Mapping[str, Any], subject: str, headers: Headers) -> Plan:
     named = headers.get("category", "")
     if "category" not in said and named and (named in categories or not categories):
         said["category"] = named
+        said["made_up"] = not categories
     if "priority" not in said and headers.get("priority", "").lower() in _WORDS:
         # What passes quiet hours and rates is for the file to say.
         said["priority"] = headers["priority"].lower().replace("urgent", "high")
@@ -96,6 +99,20 @@ def _expiry(text: str) -> float | None:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return None
+
+
+def may_join(one: Plan, other: Plan, wish: Mapping[str, Any]) -> bool:
+    """Whether the user is told messages of both plans together: categories that publishers make up
+    part them only if the user says something of one."""
+    if one == other:
+        return True
+    said = {preference["category"] for preference in wish.get("preferences", ())}
+    return (
+        one.made_up
+        and other.made_up
+        and not said & {one.category, other.category}
+        and replace(one, category="") == replace(other, category="")
+    )
 
 
 def rate_of(routing: Mapping[str, Any], channel: str) -> Mapping[str, Any] | None:

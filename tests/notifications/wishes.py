@@ -59,6 +59,7 @@ def routing_of(random: Random, rates: Mapping[str, Any] | None = None) -> dict[s
     routing: dict[str, Any] = {"categories": categories, "routes": routes}
     if random.random() < 0.4:
         routing["defaults"] = _plan_of(random)
+    _mend_times(routing)
     routing["rates"] = _rates_of(random) if rates is None else dict(rates)
     return routing
 
@@ -88,6 +89,18 @@ def _plan_of(random: Random) -> dict[str, Any]:
     if random.random() < 0.15:
         plan["expiry_s"] = random.choice((5, 60, 3_600))
     return plan
+
+
+def _mend_times(routing: dict[str, Any]) -> None:
+    """Nothing of it expires before it can be sent: such files are not taken."""
+    defaults = routing.get("defaults", {})
+    for said in (defaults, *routing["routes"]):
+        whole = defaults | said
+        waits_s = max(whole.get("digest_s", 0), whole.get("collapse_s", 0))
+        if any(isinstance(one, list) for one in whole.get("channels", ())):
+            waits_s = max(waits_s, whole.get("digest_s", 0) + whole["escalate_s"])
+        if whole.get("expiry_s", 3_600) <= waits_s:
+            said["expiry_s"] = waits_s + 5
 
 
 def _rates_of(random: Random) -> dict[str, Any]:

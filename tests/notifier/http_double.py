@@ -83,7 +83,9 @@ class HttpDouble:
         self._port = free_port()
         # Named by its folder: of two authorities of one name, only one is looked at.
         self._authority = Authority(folder, folder.name) if folder else None
-        self.certificate = self._authority.sign("double") if self._authority else None
+        self.certificate = None
+        if self._authority:
+            self.certificate = self._authority.sign("double", hosts=("127.0.0.1", "localhost"))
         self._loop = _Loop()
         self._stop: asyncio.Event
         self._ready = threading.Event()

@@ -26,7 +26,8 @@ class Mailbox:
     port: int = 0
     mail: list[str] = field(default_factory=list)  # replies to MAIL; empty: 250
     rcpt: list[str] = field(default_factory=list)
-    data: list[str] = field(default_factory=list)  # "lost": close instead of replying
+    data: list[str] = field(default_factory=list)
+    # After the message. "lost": close instead; "silent": say nothing; "slow": 250, after a second
     received: list[EmailMessage] = field(default_factory=list)
     recipients: list[str] = field(default_factory=list)
     connections: int = 0
@@ -52,6 +53,9 @@ class Mailbox:
             return "250 lost"
         if reply == "silent":
             await asyncio.sleep(30)
+        if reply == "slow":
+            await asyncio.sleep(1)
+            reply = "250 2.0.0 Ok: queued as 4F2A"
         if reply.startswith("2"):
             self.received.append(message_from_bytes(envelope.content, policy=policy.SMTP))
             self.recipients += envelope.rcpt_tos

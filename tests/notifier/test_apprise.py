@@ -55,12 +55,29 @@ def test_a_target_gets_title_text_and_url(run: Any, service: HttpDouble) -> None
 
 
 @pytest.mark.parametrize("status", [400, 404, 410, 500, 503])
-def test_what_could_not_be_sent_is_tried_again_and_nothing_is_ever_gone(
+def test_a_no_leaves_the_outcome_unknown_and_nothing_is_ever_gone(
     run: Any, service: HttpDouble, status: int
 ) -> None:
     service.answer(Answer(status))
-    assert run(plugin(service).send(post())).outcome == Result.RETRY
+    assert run(plugin(service).send(post())).outcome == Result.UNKNOWN
     assert len(service.requests) == 1
+
+
+def test_one_of_several_rooms_that_says_no_does_not_make_the_others_get_it_twice(
+    run: Any, service: HttpDouble
+) -> None:
+    both = senders_of({"a": url_of(service), "b": url_of(service)})
+    made = Apprise({"ops": lambda title, body: all(send(title, body) for send in both.values())})
+    service.answer(Answer(200))
+    service.answer(Answer(500))
+    assert run(made.send(post())).outcome == Result.UNKNOWN
+    assert len(service.requests) == 2
+    assert not made.channels[0].repeats_unknown
+
+
+def test_what_is_unknown_is_repeated_only_where_the_operator_wants_it(service: HttpDouble) -> None:
+    assert [one.repeats_unknown for one in plugin(service).channels] == [False]
+    assert [one.repeats_unknown for one in plugin(service, repeats=True).channels] == [True]
 
 
 @pytest.mark.parametrize("name", ["", "other", "json://127.0.0.1/", "../ops", "OPS"])
@@ -186,6 +203,7 @@ def test_the_process_serves_its_channel_and_logs_no_url(
             stub = notifier_pb2_grpc.NotifierServiceStub(channel)
             told = await stub.Describe(notifier_pb2.DescribeRequest())
             assert (told.name, [c.scheme for c in told.channels]) == ("apprise", ["apprise"])
+            assert not told.channels[0].repeats_unknown
             service.answer(Answer(500, b"hidden-answer"))
             first = post()
             second = post()
@@ -194,7 +212,7 @@ def test_the_process_serves_its_channel_and_logs_no_url(
             for one in (first, second):
                 answer = await stub.Notify(notifier_pb2.NotifyRequest(deliveries=[one]))
                 outcomes += [result.outcome for result in answer.results]
-            assert outcomes == [Result.RETRY, Result.ACCEPTED]
+            assert outcomes == [Result.UNKNOWN, Result.ACCEPTED]
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
         log = row + (await process.stderr.read()).decode()

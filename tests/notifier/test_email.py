@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +64,37 @@ def test_a_reply_gives_its_verdict(run: Any, script: Any, outcome: int, detail: 
     mailbox = Mailbox(**script)
     result = run(send_one(mailbox))
     assert (result.outcome, result.detail) == (outcome, detail)
+    assert result.retry_after.seconds == (300 if outcome == Result.RETRY else 0)
     assert not mailbox.received
 
 
 def test_a_server_silent_after_data_leaves_the_outcome_unknown(run: Any) -> None:
-    result = run(send_one(Mailbox(data=["silent"]), limits=Limits(reply_s=0.3)))
+    limits = Limits(reply_s=0.3, data_reply_s=0.3)
+    result = run(send_one(Mailbox(data=["silent"]), limits=limits))
     assert result.outcome == Result.UNKNOWN
+
+
+def test_the_reply_to_a_message_may_take_longer_than_others(run: Any) -> None:
+    mailbox = Mailbox(data=["slow"])
+    result = run(send_one(mailbox, limits=Limits(reply_s=0.2, data_reply_s=20)))
+    assert result.outcome == Result.ACCEPTED
+    assert len(mailbox.received) == 1
+
+
+def test_the_reply_is_waited_for_ten_minutes_unless_the_mail_expires_before(run: Any) -> None:
+    assert email(1, limits=Limits()).extra_s == 600
+    mailbox = Mailbox(data=["silent"])
+    made = delivery(message("one"))
+    made.expires_at.FromDatetime(NOW + timedelta(seconds=1))
+
+    async def body() -> None:
+        async with running(mailbox):
+            plugin = email(mailbox.port, limits=Limits(reply_s=0.3))
+            async with asyncio.timeout(20):
+                assert (await plugin.send(made)).outcome == Result.UNKNOWN
+            await plugin.close()
+
+    run(body())
 
 
 def test_a_refused_connection_is_tried_again(run: Any) -> None:

@@ -13,6 +13,7 @@ from services.notifier.email_rendering import (
     Sender,
     body,
     render,
+    unsubscribing,
 )
 from tests.notifier.deliveries import Delivery, delivery, message
 from tests.notifier.mail_server import Mailbox, running
@@ -58,14 +59,11 @@ def test_without_html_it_is_plain_text() -> None:
         assert mail.get_content_type() == "text/plain"
 
 
-def test_a_digest_of_several_messages_stays_below_what_is_given() -> None:
+def test_nothing_of_the_messages_stands_below_what_is_given() -> None:
     messages = [message("one"), message("two")]
-    digest = body(delivery(*messages))
-    assert body(worded(*messages, title="t", body="")) == digest
-    assert body(worded(*messages, title="t", body="two")) == digest, "said in the list already"
-    assert body(worded(*messages, title="t", body="Bob wrote:")) == f"Bob wrote:\n\n{digest}"
-    for ready in ({"body": "one\ntwo"}, {"body": "Bob wrote.", "html": "<p>Bob wrote.</p>"}):
-        assert body(worded(*messages, title="t", **ready)) == f"{ready['body']}\n"
+    assert body(worded(*messages, title="t", body="Bob wrote:")) == "Bob wrote:\n"
+    for unsaid in ({}, {"html": "<p>Bob wrote.</p>"}):
+        assert body(worded(*messages, title="Two new", **unsaid)) == "Two new\n"
 
 
 def test_the_url_is_below_the_text() -> None:
@@ -96,6 +94,25 @@ def test_the_operators_own_way_to_unsubscribe_comes_second() -> None:
     alone = sent(worded(message("hi")), sender)
     assert alone["List-Unsubscribe"] == "<mailto:stop@example.org>"
     assert "List-Unsubscribe-Post" not in alone, "one click is for https only"
+
+
+def test_there_is_one_url_to_post_to_and_it_is_the_one_that_mutes() -> None:
+    sender = Sender("onward@example.org", unsubscribe="https://example.org/stop")
+    mail = sent(worded(message("hi"), mute_url=MUTE), sender)
+    assert mail["List-Unsubscribe"] == f"<{MUTE}>"
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    alone = sent(worded(message("hi")), sender)
+    assert alone["List-Unsubscribe"] == "<https://example.org/stop>"
+    assert "List-Unsubscribe-Post" not in alone, "nobody says that it may be posted to"
+
+
+def test_ways_to_unsubscribe_fit_a_line() -> None:
+    longest = "https://e.org/" + "x" * 890
+    assert unsubscribing(longest, "mailto:a@e.org") == f"<{longest}>, <mailto:a@e.org>"
+    for mailto in ("mailto:" + "a" * 100, "mailto:" + "a" * 500):
+        assert unsubscribing(longest, mailto) == f"<{longest}>"
+    assert unsubscribing("", "") == ""
+    assert unsubscribing("mailto:b@e.org", "mailto:a@e.org") == "<mailto:b@e.org>"
 
 
 @pytest.mark.parametrize(

@@ -121,15 +121,18 @@ def test_what_is_accepted_has_fcms_name() -> None:
         (429, None, QUOTA_WAIT_S),
         (429, "soon", QUOTA_WAIT_S),
         (503, "120", 120),
-        (503, None, 0),
-        (500, None, 0),
+        (503, "0", 0),
+        (503, None, 10),
+        (503, "soon", 10),
+        (500, None, 10),
+        (408, None, 10),
     ],
 )
 def test_a_retry_waits_as_long_as_fcm_wishes(
     status: int, after: str | None, seconds: float
 ) -> None:
     result = judged(status, "X", after=after)
-    assert result.HasField("retry_after") == (seconds > 0)
+    assert result.HasField("retry_after")
     assert result.retry_after.ToTimedelta().total_seconds() == seconds
 
 

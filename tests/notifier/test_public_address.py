@@ -12,8 +12,10 @@ import pytest
 
 from services.notifier import public_address
 from services.notifier.public_address import (
+    LOOKUPS_MAX,
     Forbidden,
     PublicTransport,
+    Resolver,
     is_public,
     resolve_public,
 )
@@ -51,6 +53,39 @@ def test_every_spelling_of_an_own_address_is_forbidden(run: Any, host: str) -> N
 
 def test_what_may_be_private_is_found(run: Any) -> None:
     assert run(resolve_public("127.0.0.1", 443, allow_private=True)) == "127.0.0.1"
+
+
+def test_a_name_that_nobody_answers_for_takes_one_thread_however_many_ask(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+    asked = []
+
+    def slow(host: str, *arguments: Any, **options: Any) -> Any:
+        asked.append(host)
+        if host == "slow.example":
+            let_go.wait(20)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.215.14", 443))]
+
+    async def body() -> None:
+        resolver = Resolver()
+        waiting = [
+            asyncio.create_task(resolver.addresses("slow.example", 443))
+            for _ in range(2 * LOOKUPS_MAX)
+        ]
+        await asyncio.sleep(0)
+        waiting[0].cancel()  # Who goes away takes nobody along.
+        assert await resolver.addresses("quick.example", 443) == ["93.184.215.14"]
+        let_go.set()
+        found = await asyncio.gather(*waiting[1:])
+        assert found == [["93.184.215.14"]] * (2 * LOOKUPS_MAX - 1)
+        assert asked == ["slow.example", "quick.example"]
+        await resolver.addresses("slow.example", 443)
+        assert len(asked) == 3, "an answer is not kept"
+        resolver.close()
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    run(body())
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "host.invalid", "x..y"])

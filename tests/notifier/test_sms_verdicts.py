@@ -35,10 +35,19 @@ def test_whatever_stands_in_the_body_is_judged(status: int, code: Any, sid: Any,
 
 
 def test_what_may_have_been_taken_is_never_called_a_retry() -> None:
-    for status in (500, 502, 504, 520, 599):
+    for status in (500, 502, 503, 504, 520, 599):
         assert verdict(status, {}, b"<html>", NOW).outcome == Result.UNKNOWN
-        assert verdict(status, {}, b'{"code": 20500}', NOW).outcome == Result.RETRY
+        assert verdict(status, {}, b'{"code": 20500}', NOW).outcome == Result.UNKNOWN
         assert verdict(status, {}, b'{"code": true}', NOW).outcome == Result.UNKNOWN
+        assert verdict(status, {}, b'{"code": 0}', NOW).outcome == Result.UNKNOWN
+        if status != 503:
+            assert verdict(status, {}, b'{"code": 29999}', NOW).outcome == Result.UNKNOWN
+
+
+def test_what_twilio_says_it_did_not_take_is_tried_again() -> None:
+    for status, code in ((503, 20503), (503, 29999), (429, 20429), (400, 21611)):
+        body = json.dumps({"code": code}).encode()
+        assert verdict(status, {}, body, NOW).outcome == Result.RETRY
 
 
 @given(st.text(), st.text())

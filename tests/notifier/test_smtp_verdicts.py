@@ -40,6 +40,19 @@ def test_a_reply_means(stage: Stage, code: int, text: str, outcome: int) -> None
     assert verdict(stage, code, text).outcome == outcome
 
 
+def test_what_is_refused_for_now_is_tried_again_after_minutes() -> None:
+    for stage, code, text in (
+        (Stage.RECIPIENT, 451, "4.7.1 greylisted for 60 s"),
+        (Stage.DATA, 452, "4.2.2 mailbox full"),
+        (Stage.SENDER, 450, "busy"),
+        (Stage.RECIPIENT, -1, "garbage"),
+    ):
+        assert verdict(stage, code, text).retry_after.seconds == 300
+        assert verdict(stage, code, text, 7.0).retry_after.seconds == 7
+    for code in (421, 550, 552):
+        assert not verdict(Stage.DATA, code, "").HasField("retry_after")
+
+
 def test_the_text_of_a_reply_is_not_kept() -> None:
     result = verdict(Stage.RECIPIENT, 550, "5.1.1 <ann@example.org> unknown")
     assert result.detail == "recipient 550 5.1.1"

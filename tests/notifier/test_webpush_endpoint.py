@@ -11,6 +11,8 @@ from services.notifier.webpush import SERVICES
 from services.notifier.webpush_endpoint import (
     NotASubscription,
     is_listed,
+    is_named,
+    listed_at,
     subscription_of,
 )
 from tests.notifier.push_server import encoded, external_token
@@ -152,6 +154,34 @@ def test_a_list_may_name_all() -> None:
     assert is_listed("push.example", ["*"])
     assert is_listed("push.example", ["Push.Example"])
     assert not is_listed("push.example", [])
+
+
+def test_a_host_is_listed_at_443_unless_another_port_is_named() -> None:
+    services = ["push.example", "push.example:8443", "*.push.example", "[::1]:9", "::1", "*:80"]
+    assert listed_at(443, services) == ["push.example", "*.push.example", "::1"]
+    assert listed_at(8443, services) == ["push.example"]
+    assert listed_at(9, services) == ["::1"]
+    assert listed_at(80, services) == ["*"]
+    assert listed_at(22, services) == []
+    assert listed_at(8443, SERVICES) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("https://push.example/x", 443),
+        ("https://push.example:443/", 443),
+        ("https://a:8443/", 8443),
+    ],
+)
+def test_a_subscription_knows_its_port(url: str, port: int) -> None:
+    assert subscription_of(with_url(url)).port == port
+
+
+def test_a_host_that_only_a_pattern_covers_is_not_named() -> None:
+    assert is_named("fcm.googleapis.com", SERVICES)
+    assert not is_named("made-up.push.apple.com", SERVICES)
+    assert not is_named("push.example", ["*"])
 
 
 def test_a_fault_quotes_nothing() -> None:

@@ -85,11 +85,12 @@ def given_up(channel: str, name: str, said: Any, **more: Any) -> Cell:
     )  # fmt: skip
 
 
-def waits(channel: str, name: str, said: Any, due_in_s: tuple[float, float]) -> Cell:
+def waits(channel: str, name: str, said: Any, due_in_s: tuple[float, float], **more: Any) -> Cell:
     """To be tried again, but not before a time that no test waits for."""
     return Cell(
-        channel, name, (said,), tries=("RETRY",), state="PENDING", reason="RETRY", due_in_s=due_in_s
-    )
+        channel, name, (said,), tries=("RETRY",), state="PENDING", reason="RETRY",
+        due_in_s=due_in_s, **more,
+    )  # fmt: skip
 
 
 def gone(channel: str, name: str, said: Any, **more: Any) -> Cell:
@@ -146,11 +147,11 @@ FCM = [
          error(400, "INVALID_ARGUMENT", violation("message.token"))),
     retried("fcm", "429 with Retry-After", _waiting(_QUOTA, 1), apart_s=1),
     waits("fcm", "429 without Retry-After", _QUOTA, (59, 90)),
-    retried("fcm", "500", error(500, "INTERNAL", fcm_error("INTERNAL"))),
-    retried("fcm", "503", error(503, "UNAVAILABLE", fcm_error("UNAVAILABLE"))),
+    retried("fcm", "500 with Retry-After",
+            _waiting(error(500, "INTERNAL", fcm_error("INTERNAL")), 1), apart_s=1),
     retried("fcm", "503 with Retry-After",
             _waiting(error(503, "UNAVAILABLE", fcm_error("UNAVAILABLE")), 1), apart_s=1),
-    retried("fcm", "502 with HTML", _page(502)),
+    retried("fcm", "502 with HTML", _waiting(_page(502), 0)),
     wrong("fcm", "404 without the detail", error(404, "NOT_FOUND")),
     wrong("fcm", "404 with HTML", _page(404)),
     wrong("fcm", "403 SENDER_ID_MISMATCH, and nothing was ever accepted",
@@ -166,7 +167,10 @@ FCM = [
     refused("fcm", "400 without details", error(400, "INVALID_ARGUMENT")),
     refused("fcm", "400 with HTML", _page(400)),
     repeated("fcm", "no answer", Reply(LOST)),
-    given_up("fcm", "500 for good", error(500, "INTERNAL")),
+    given_up("fcm", "500 for good", _waiting(error(500, "INTERNAL"), 0)),
+    # The last of all: when it is tried again, no token of the others' is looked at any more.
+    waits("fcm", "503 without Retry-After",
+          error(503, "UNAVAILABLE", fcm_error("UNAVAILABLE")), (9.5, 40), phase=Phase.ALONE),
 ]  # fmt: skip
 
 APNS = [
@@ -183,12 +187,15 @@ APNS = [
     Cell("apns", "410 Unregistered before it was registered",
          (refusal(410, "Unregistered", timestamp=_PAST_MS),), tries=("ENDPOINT_GONE",),
          state="FAILED", reason="ENDPOINT_GONE"),
-    retried("apns", "429", refusal(429, "TooManyRequests"), apart_s=0.5),
+    waits("apns", "429 without Retry-After", refusal(429, "TooManyRequests"), (59, 90)),
+    waits("apns", "503 without Retry-After", refusal(503, "ServiceUnavailable"), (59, 90)),
+    waits("apns", "410 with HTML, which is not Apple's word", Answer(410, _PAGE, _HTML), (59, 90)),
     retried("apns", "429 with Retry-After", _later(refusal(429, "TooManyRequests"), 1), apart_s=1),
-    retried("apns", "500", refusal(500, "InternalServerError"), apart_s=0.5),
-    retried("apns", "503", refusal(503, "ServiceUnavailable"), apart_s=0.5),
-    retried("apns", "502 with HTML", Answer(502, _PAGE, _HTML), apart_s=0.5),
-    retried("apns", "410 with HTML, which is not Apple's word", Answer(410, _PAGE, _HTML)),
+    retried("apns", "500 with Retry-After", _later(refusal(500, "InternalServerError"), 1),
+            apart_s=1),
+    retried("apns", "503 with Retry-After", _later(refusal(503, "ServiceUnavailable"), 1),
+            apart_s=1),
+    retried("apns", "502 with HTML", _later(Answer(502, _PAGE, _HTML), 0)),
     wrong("apns", "403 InvalidProviderToken", refusal(403, "InvalidProviderToken")),
     wrong("apns", "400 BadTopic", refusal(400, "BadTopic")),
     refused("apns", "BadDeviceToken, after others were accepted", refusal(400, "BadDeviceToken"),
@@ -202,7 +209,7 @@ APNS = [
     wrong("apns", "403 ExpiredProviderToken again", refusal(403, "ExpiredProviderToken"),
           phase=Phase.ALONE),
     repeated("apns", "no answer", Answer(cut=True), phase=Phase.ALONE),
-    given_up("apns", "503 for good", refusal(503, "ServiceUnavailable")),
+    given_up("apns", "503 for good", _later(refusal(503, "ServiceUnavailable"), 0)),
 ]  # fmt: skip
 
 WEB_PUSH = [
@@ -210,23 +217,32 @@ WEB_PUSH = [
     taken("webpush", "a long message within 2,700 bytes", fields=WHOLE),
     gone("webpush", "404", Reply(404)),
     gone("webpush", "410", Reply(410)),
-    retried("webpush", "429", Reply(429)),
+    waits("webpush", "429 without Retry-After", Reply(429), (9.5, 40)),
+    waits("webpush", "503 without Retry-After", Reply(503), (9.5, 40)),
     retried("webpush", "429 with Retry-After", _waiting(Reply(429), 1), apart_s=1),
-    retried("webpush", "500", Reply(500)),
-    retried("webpush", "502 with HTML", _page(502)),
+    retried("webpush", "500 with Retry-After", _waiting(Reply(500), 1), apart_s=1),
+    retried("webpush", "502 with HTML", _waiting(_page(502), 0)),
     retried("webpush", "503 with Retry-After", _waiting(Reply(503), 1), apart_s=1),
-    wrong("webpush", "400", Reply(400)),
-    wrong("webpush", "401", Reply(401)),
-    wrong("webpush", "403", Reply(403)),
+    wrong("webpush", "400, and nothing was ever accepted", Reply(400), phase=Phase.FIRST),
+    wrong("webpush", "401, and nothing was ever accepted", Reply(401), phase=Phase.FIRST),
+    wrong("webpush", "403, and nothing was ever accepted", Reply(403), phase=Phase.FIRST),
+    refused("webpush", "400 of one subscription alone", Reply(400), phase=Phase.ALONE),
+    refused("webpush", "401 of one subscription alone", Reply(401), phase=Phase.ALONE),
+    refused("webpush", "403 of one subscription alone", Reply(403), phase=Phase.ALONE),
     refused("webpush", "413", Reply(413)),
     refused("webpush", "a redirect, which is not followed",
             Reply(307, headers={"location": "/wpush/v2/browser-1"})),
     repeated("webpush", "no answer", Reply(LOST)),
-    given_up("webpush", "503 for good", Reply(503)),
+    given_up("webpush", "503 for good", _waiting(Reply(503), 0)),
     taken("webpush, not listed", "accepted"),
     gone("webpush, not listed", "410", Reply(410)),
-    retried("webpush, not listed", "503", Reply(503)),
-    refused("webpush, not listed", "403, which stops nobody else", Reply(403)),
+    retried("webpush, not listed", "503 with Retry-After", _waiting(Reply(503), 1), apart_s=1),
+    retried("webpush, not listed", "403, which stops nobody else", _waiting(Reply(403), 1)),
+    given_up("webpush, not listed", "401 for good", _waiting(Reply(401), 0)),
+    retried("webpush, not listed", "a redirect, which is not followed",
+            Reply(307, headers={"location": "/wpush/v2/browser-1", "retry-after": "1"})),
+    refused("webpush, not listed", "400", Reply(400)),
+    refused("webpush, not listed", "422", Reply(422)),
 ]  # fmt: skip
 
 E_MAIL = [
@@ -235,9 +251,10 @@ E_MAIL = [
     gone("e-mail", "5.1.1 at RCPT", MailReply("550 5.1.1 no such user")),
     gone("e-mail", "5.1.1 after DATA", MailReply("550 5.1.1 no such user", "DATA")),
     gone("e-mail", "5.1.10", MailReply("556 5.1.10 the domain takes no mail")),
-    retried("e-mail", "450 at RCPT", MailReply("450 4.2.1 greylisted")),
-    retried("e-mail", "451 after DATA", MailReply("451 4.3.0 try again later", "DATA")),
-    retried("e-mail", "452 after DATA", MailReply("452 4.2.2 mailbox full", "DATA")),
+    retried("e-mail", "450 at RCPT", MailReply("450 4.2.1 greylisted"), apart_s=0.7),
+    retried("e-mail", "451 after DATA", MailReply("451 4.3.0 try again later", "DATA"),
+            apart_s=0.7),
+    retried("e-mail", "452 after DATA", MailReply("452 4.2.2 mailbox full", "DATA"), apart_s=0.7),
     Cell("e-mail", "421", (MailReply("421 4.3.2 shutting down"),),
          tries=("PROVIDER_UNAVAILABLE", "ACCEPTED")),
     wrong("e-mail", "5.7.1 at RCPT", MailReply("554 5.7.1 relay access denied")),
@@ -259,8 +276,7 @@ SMS = [
     gone("sms", "30006", twilio_error(400, 30006)),
     retried("sms", "20429 with Retry-After", _later(_QUEUE, 1), apart_s=1),
     waits("sms", "20429 without Retry-After", _QUEUE, (9.5, 40)),
-    retried("sms", "500 of Twilio's own", _later(twilio_error(500, 20500), 0)),
-    retried("sms", "503", _later(Answer(503, _PAGE, _HTML), 1), apart_s=1),
+    retried("sms", "503 of Twilio's own", _later(twilio_error(503, 20503), 1), apart_s=1),
     wrong("sms", "20003", twilio_error(401, 20003)),
     wrong("sms", "21606", twilio_error(400, 21606)),
     wrong("sms", "21408", twilio_error(400, 21408)),
@@ -269,7 +285,9 @@ SMS = [
          reason="OPTED_OUT", next_state="SUPPRESSED", next_reason="OPTED_OUT"),
     given_up("sms", "20429 for good", _later(_QUEUE, 0)),
     # The library would post each of these again.
+    never_repeated("sms", "20500, which may come after it was taken", twilio_error(500, 20500)),
     never_repeated("sms", "500 of something in between", Answer(500, _PAGE, _HTML)),
+    never_repeated("sms", "503 of something in between", Answer(503, _PAGE, _HTML)),
     never_repeated("sms", "502 with HTML", Answer(502, _PAGE, _HTML)),
     never_repeated("sms", "no answer", Answer(cut=True)),
     # The library's own timeout would be none at all.
@@ -297,14 +315,24 @@ WEBHOOK = [
     given_up("webhook", "503 for good", Answer(503), **_ARRIVED),
     refused("webhook", "413", Answer(413), **_ARRIVED),
     taken("webhook, former secret", "accepted", **_ARRIVED),
+    gone("webhook, not listed", "410", Answer(410), **_ARRIVED),
+    retried("webhook, not listed", "302, which is not followed",
+            Answer(302, headers={"location": "/hook?who=1"}), **_ARRIVED),
+    retried("webhook, not listed", "401, which stops nobody else", Answer(401), **_ARRIVED),
+    retried("webhook, not listed", "404", Answer(404), **_ARRIVED),
+    given_up("webhook, not listed", "403 for good", Answer(403), **_ARRIVED),
+    refused("webhook, not listed", "400", Answer(400), **_ARRIVED),
+    refused("webhook, not listed", "413", Answer(413), **_ARRIVED),
+    refused("webhook, not listed", "422", Answer(422), **_ARRIVED),
 ]  # fmt: skip
 
 APPRISE = [
     taken("apprise", "accepted"),
-    retried("apprise", "500", Answer(500)),
-    retried("apprise", "404, which is no word of an endpoint", Answer(404)),
-    retried("apprise", "410, which is no word of an endpoint", Answer(410)),
-    given_up("apprise", "500 for good", Answer(500)),
+    # Somebody behind the URL may have got it.
+    never_repeated("apprise", "500", Answer(500)),
+    never_repeated("apprise", "404, which is no word of an endpoint", Answer(404)),
+    never_repeated("apprise", "410, which is no word of an endpoint", Answer(410)),
+    never_repeated("apprise", "no answer", Answer(cut=True)),
 ]
 
 CELLS = [*FCM, *APNS, *WEB_PUSH, *E_MAIL, *SMS, *WEBHOOK, *APPRISE]

@@ -93,6 +93,7 @@ class Doubles:
             "sms": Line("tel", taken, self.twilio.scripts, _number, lambda n: f"tel:{_number(n)}"),
             "webhook": _webhook_line(self.receiver),
             "webhook, former secret": _webhook_line(self.late_receiver),
+            "webhook, not listed": _webhook_line(self.receiver, host="localhost"),
             "apprise": Line(
                 "apprise", taken, self.target.scripts, _target, lambda n: f"apprise:{_target(n)}"
             ),
@@ -118,7 +119,7 @@ class Doubles:
             "ONWARD_APNS_URL": self.apns.url,
             "ONWARD_WEBPUSH_VAPID_KEY": TRADITIONAL,
             "ONWARD_WEBPUSH_SUBJECT": SUBJECT,
-            "ONWARD_NOTIFIER_WEBPUSH_SERVICES": "127.0.0.1",
+            "ONWARD_NOTIFIER_WEBPUSH_SERVICES": f"127.0.0.1:{self.push.port}",
             "ONWARD_SMTP_URL": self.mail.url,
             "ONWARD_SMTP_FROM": "Chat <chat@onward.example>",
             "ONWARD_TWILIO_ACCOUNT_SID": SID,
@@ -151,10 +152,10 @@ class Doubles:
         return Line("webpush", "ACCEPTED", server.scripts, _browser, endpoint)
 
 
-def _webhook_line(receiver: Receiver) -> Line:
-    return Line(
-        "https", "DELIVERED", receiver.scripts, _query, lambda n: f"{receiver.endpoint}?{_query(n)}"
-    )
+def _webhook_line(receiver: Receiver, host: str = "127.0.0.1") -> Line:
+    """`host`: by what name it is asked; only its address is one that the operator lists."""
+    root = receiver.endpoint.replace("127.0.0.1", host)
+    return Line("https", "DELIVERED", receiver.scripts, _query, lambda n: f"{root}?{_query(n)}")
 
 
 def _device(number: int) -> str:

@@ -54,6 +54,8 @@ class Mailbox:
         return {
             "ONWARD_SMTP_URL": f"smtp://127.0.0.1:{port}",
             "ONWARD_SMTP_FROM": "chat@onward.example",
+            # What it refuses for now is not waited for for minutes.
+            "ONWARD_NOTIFIER_SMTP_BACK_OFF_S": "0.1",
         }
 
     def bodies(self) -> list[str]:

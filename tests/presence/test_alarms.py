@@ -25,6 +25,7 @@ def test_every_cause_has_its_alarm_and_every_alarm_is_known_to_the_metrics() -> 
         log_replaced=True,
         log_unreadable=True,
         routing="Line 1: no valid YAML.",
+        unclaimed=["slack", *"abcde"],
     )
     alarms = raised(everything)
     assert tuple(alarms) == NAMES
@@ -35,6 +36,7 @@ def test_every_cause_has_its_alarm_and_every_alarm_is_known_to_the_metrics() -> 
     assert "sms at host:3 does not serve" in alarms["PLUGIN_NOT_SERVING"]
     assert "chat at host:4: the connection was lost, 12 behind" in alarms["EXTENSION_FAILS"]
     assert "tel" in alarms["NO_PLUGIN_FOR_CHANNEL"]
+    assert "serves: slack, a, b, c, d, …. Register" in alarms["ROUTING_NAMES_NO_PLUGIN"]
     assert "7 partitions (0, 1, 2, 3, 4, …)" in alarms["CURSOR_BLOCKED"]
 
 

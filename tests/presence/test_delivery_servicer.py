@@ -1,6 +1,8 @@
 """Dead letters, tests, receipts and callbacks on the wire, over a real store and a real plugin."""
 
 import asyncio
+import re
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -9,6 +11,7 @@ from onward.notifier.v1 import notifier_pb2
 from onward.presence.v1 import deliveries_pb2 as pb
 from onward.presence.v1 import presence_pb2
 
+from services.presence import notifications
 from tests.presence.stage import Client, FakePlugin, Stage, staged
 from tests.presence.test_dispatch import MAIL, answer, deliveries, hang, in_state, send, story
 from tests.waiting import until
@@ -134,11 +137,51 @@ def test_what_cannot_be_meant_is_refused_with_a_sentence(run, tmp_path):
             for name, request in BAD:
                 code, sentence = await refused(getattr(stage.deliveries, name)(request))
                 assert (code, sentence[-1:]) == (C.INVALID_ARGUMENT, "."), (name, request)
-            for own_id in ("", "none", "\0"):
+            for own_id in ("", "none", "\0", "A" * 32, "a" * 32):
                 asked = pb.GetDeadLetterRequest(delivery_id=own_id)
                 assert (await refused(stage.deliveries.GetDeadLetter(asked)))[0] is C.NOT_FOUND
 
     run(claim())
+
+
+@pytest.mark.parametrize("method", ["ListDeadLetters", "ReplayDeadLetters", "DropDeadLetters"])
+def test_what_is_like_an_id_or_a_reason_is_refused_and_not_taken_for_it(run, tmp_path, method):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [R.RETRY]
+        async with staged(tmp_path, plugin, retry_tries_max=1) as stage:
+            await send(stage)
+            await until(in_state(stage, "dead"))
+            own_id = await delivery_id(stage)
+            call = getattr(stage.deliveries, method)
+            request = getattr(pb, f"{method}Request")
+            like = [own_id.upper(), f" {own_id}", f"{own_id}\n", own_id[:31], f"{own_id}0", "", "%",
+                    "_" * 32, own_id[:31] + "\uff11"]  # fmt: skip
+            for one in like:
+                for ids in ([one], [own_id, one]):
+                    code, words = await refused(call(request(filter={"delivery_ids": ids})))
+                    assert (code, "`ids`" in words) == (C.INVALID_ARGUMENT, True), one
+                    assert ("number 2" in words) is (len(ids) == 2)
+                if one:
+                    code, words = await refused(call(request(filter={}, after_id=one)))
+                    assert (code, "`after`" in words) == (C.INVALID_ARGUMENT, True), one
+            for one in ("tries_exhausted", "TRIES_EXHAUSTED ", "TRIES", "DROPPED", "EXPIRED"):
+                code, words = await refused(call(request(filter={"reason": one})))
+                assert (code, "`reason`" in words) == (C.INVALID_ARGUMENT, True), one
+            other = request(filter={"delivery_ids": ["0" * 32]})
+            assert not (await call(other)).ListFields(), "nothing is found or moved"
+            await until(in_state(stage, "dead"))
+            found = await call(request(filter={"delivery_ids": [own_id]}))
+            assert found.ListFields()
+
+    run(claim())
+
+
+def test_every_reason_that_a_delivery_is_given_up_for_may_be_asked_for():
+    source = Path(notifications.__file__).read_text()
+    ended = re.findall(r'_end\(\w+, DeliveryState\.DEAD, "(\w+)"\)', source)
+    assert sorted(ended) == sorted(notifications.DEAD_REASONS)
+    assert source.count("DeliveryState.DEAD") == len(ended), "written in another way somewhere"
 
 
 # -- a test of a channel -------------------------------------------------------------------------

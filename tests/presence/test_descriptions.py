@@ -7,6 +7,7 @@ from services.presence.descriptions import (
     description_of,
     lane_calls_max,
     route,
+    shadowed,
 )
 
 
@@ -86,3 +87,12 @@ def test_a_plugin_for_any_channel_can_be_used_for_some_by_name():
     some = description_of(response, "host:1", ("tel", "fcm"))
     assert some.channels == {"tel": False, "fcm": True}
     assert route("mailto", [some]) is None
+
+
+def test_a_channel_is_shadowed_by_the_first_that_names_it_as_it_is_routed() -> None:
+    given = [plugin("mailto", "tel"), None, plugin("*"), plugin("tel", "fcm"), plugin("*", "tel")]
+    found = shadowed(given)
+    assert found == [{}, {}, {}, {"tel": 0}, {"*": 2, "tel": 0}]
+    for place, hidden in enumerate(found):
+        for channel, by in hidden.items():
+            assert route(channel, given) == (by, channel) != (place, channel)

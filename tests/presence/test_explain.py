@@ -31,6 +31,7 @@ def told(
     accepted_at=None,
     members=1,
     plan=DEFAULT_PLAN,
+    passed_over=None,
 ):
     facts = Facts(
         subject="/a",
@@ -46,6 +47,7 @@ def told(
         accepted={} if accepted_at is None else dict.fromkeys(range(1, last + 1), accepted_at),
         told={"n": members},
         plans={"n": plan},
+        passed_over=passed_over or {},
         now=60.0,
     )
     return [(o.from_seq, o.to_seq, NAME(o.state), o.text) for o in story(facts).outcomes]
@@ -78,6 +80,14 @@ def test_a_message_without_a_record_is_told_by_how_the_clients_stand():
     assert told() == [(1, 1, "PENDING", pending)]
     unfollowed = "The user did not follow the subject when it was published."
     assert told(user(base=1, acked=1)) == [(1, 1, "NOT_FOLLOWED", unfollowed)]
+
+
+def test_what_is_said_of_headers_stands_behind_each_outcome_once():
+    rows = [Decided(Span(2, 10, 40), "", "TRIMMED", 5.0)]
+    said = {1: ["One."], 3: ["One.", "Two."], 4: ["Two."], 7: ["Three."]}
+    first, rest = told(last=10, decided=rows, passed_over=said)
+    assert first[3].endswith("about to be decided. One.")
+    assert rest[3] == "Not sent: the log had trimmed it before it was decided. One. Two. Three."
 
 
 def test_ranges_stand_among_single_messages_in_order():

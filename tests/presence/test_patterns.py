@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.presence.patterns import covers, pattern_fault
+from services.presence.patterns import covers, pattern_fault, star_fault
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,18 @@ def test_patterns(pattern):
 @pytest.mark.parametrize("pattern", ["", "a", "*", "/a/", "/a//*", "/a*/ b\n", "/" + "a" * 255])
 def test_what_is_no_pattern(pattern):
     assert pattern_fault(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["/a*", "/*/b", "/a/*/c/*", "/a/b*c", "/**"])
+def test_a_star_before_the_end_is_a_subjects_name_and_no_pattern_of_a_file(pattern):
+    assert pattern_fault(pattern) is None
+    assert "only at the end" in (star_fault(pattern) or "")
+
+
+@pytest.mark.parametrize("pattern", ["/a", "/a/*", "/*"])
+def test_a_file_has_patterns_with_a_star_at_the_end(pattern):
+    assert star_fault(pattern) is None
+
+
+def test_what_is_no_pattern_is_none_of_a_file():
+    assert star_fault("a/*") == pattern_fault("a/*")

@@ -28,9 +28,10 @@ def placed(
     uris=(MAIL,),
     not_before=0.0,
     bulk=False,
+    named=(),
 ):
     """`joinable`: a notification that waits for MAIL."""
-    arrival = Arrival("log", "ann", "/a", seq, uris, plan, not_before, bulk)
+    arrival = Arrival("log", "ann", "/a", seq, uris, plan, not_before, bulk, named)
     waits = None if joinable is None else Joinable(joinable, frozenset({MAIL}))
     return place(arrival, waits, last_sent_at, now, LIMITS)
 
@@ -113,6 +114,14 @@ def test_only_the_first_step_waits_for_the_user():
 def test_a_message_of_another_plan_joins_nothing():
     other = replace(begun().notification, plan=Plan(category="news"))
     assert isinstance(placed(joinable=other, seq=8), Begin)
+
+
+def test_a_message_of_another_category_that_a_publisher_made_up_joins_unless_the_user_names_it():
+    news, talk = Plan(category="news", free=True), Plan(category="talk", free=True)
+    other = replace(begun().notification, plan=news)
+    assert placed(joinable=other, seq=8, plan=talk) == Join(other.id)
+    assert isinstance(placed(joinable=other, seq=8, plan=talk, named={"talk"}), Begin)
+    assert isinstance(placed(joinable=other, seq=8, plan=replace(talk, expires_at=150.0)), Begin)
 
 
 def test_a_message_with_its_own_expiry_begins_a_notification_that_ends_with_it():

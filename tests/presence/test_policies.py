@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+from onward.presence.v1 import users_pb2
 
 from services.chassis.subjects import partition_of
 from services.presence import timers
@@ -256,3 +257,41 @@ def test_the_crowd_of_a_dead_edge_has_the_time_to_return(run, tmp_path, store_se
 async def all_in_grace(stage: Stage, count: int) -> bool:
     counts = await stage.store.read(lambda tx: tx.counts())
     return counts.clients_in_grace == count
+
+
+def test_categories_that_a_publisher_makes_up_do_not_keep_messages_apart(
+    run, tmp_path, store_settings
+):
+    async def claim():
+        plugin = FakePlugin(mailto=True)
+        async with staged(tmp_path, plugin, collapse_s=1.0, **store_settings) as stage:
+            ann, carl = Client(stage.log, "ann"), Client(stage.log, "carl")
+            for one in (ann, carl):
+                one.connect("/a", endpoints=[f"mailto:{one.user}@example.org"])
+                one.disconnect()
+            await stage.report()
+            said = users_pb2.Preference(category="c5", allowed=True)
+            await stage.users.UpdateProfile(
+                users_pb2.UpdateProfileRequest(
+                    user="carl",
+                    profile=users_pb2.UserProfile(preferences=[said]),
+                    parts=["preferences"],
+                ),
+                timeout=20,
+            )
+            for n in range(10):
+                stage.log.publish("/a", "hello", category=f"c{n}")
+            await stage.report()
+            await until(lambda: sum(one.count for one in plugin.deliveries) == 20)
+            told = {
+                user: sorted(one.count for one in plugin.deliveries if one.user == user)
+                for user in ("ann", "carl")
+            }
+            # To carl the sixth means something, and so it is told by itself.
+            assert (sum(told["ann"]), sum(told["carl"])) == (10, 10)
+            assert len(told["ann"]) <= 2
+            assert len(told["carl"]) <= 3
+            alone = [one for one in plugin.deliveries if one.category == "c5"]
+            assert [(one.user, one.count) for one in alone] == [("carl", 1)]
+
+    run(claim())

@@ -137,6 +137,30 @@ def test_settings_are_listed_first_and_keep_their_names(run, etcd_address):
     run(claim())
 
 
+def test_a_channel_that_two_serve_is_told_as_shadowed_where_it_is_not_used(run, etcd_address):
+    async def claim():
+        plugins = [FakePlugin("one", mailto=True), FakePlugin("two", mailto=True, tel=False)]
+        addresses = [await plugin.start() for plugin in plugins]
+        async with replicas(etcd_address) as (stub, [one], _):
+            await stub.AddNotifier(adding("b", addresses[0], plain=True))
+            await until(lambda: one.plugins.lane_for("mailto"))
+            await stub.AddNotifier(adding("c", addresses[1], plain=True))
+
+            async def hidden():
+                told = (await stub.ListNotifiers(pb.ListNotifiersRequest())).notifiers
+                return {n.name: [(s.channel, s.by) for s in n.shadowed] for n in told}
+
+            await until(lambda: one.plugins.lane_for("tel"))
+            assert await hidden() == {"b": [], "c": [("mailto", "b")]}
+            await stub.AddNotifier(adding("a", addresses[1], channels=["mailto"], plain=True))
+            await until(lambda: len(one.names) == 3 and one.plugins.list[0].ready)
+            assert await hidden() == {"a": [], "b": [("mailto", "a")], "c": [("mailto", "a")]}
+        for plugin in plugins:
+            await plugin.stop()
+
+    run(claim())
+
+
 def test_what_cannot_be_called_is_not_registered(run, etcd_address):
     async def claim():
         async with replicas(etcd_address) as (stub, _, etcd):

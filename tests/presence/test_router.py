@@ -1,6 +1,7 @@
 """The routing file as it is read at the start, and anew when it changes."""
 
 import asyncio
+import re
 
 import pytest
 
@@ -21,6 +22,44 @@ def test_a_file_that_cannot_be_taken_stops_the_start(tmp_path, text):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(StartError, match=r"routing\.yaml, which cannot be taken\. "):
         Router(str(path))
+
+
+def test_all_that_is_wrong_is_told_at_the_start_in_the_order_of_the_file(tmp_path):
+    path = tmp_path / "routing.yaml"
+    path.write_text(
+        "templates: {t: {title: '{{ usr }}'}}\nroutes:\n  - {subject: /a, template: x}\n"
+        "  - {subject: /b, policy: often}\nrates: 5\n"
+    )
+    with pytest.raises(StartError) as raised:
+        Router(str(path))
+    assert re.findall(r"Line (\d)", str(raised.value)) == ["1", "3", "4", "5"]
+
+
+def test_what_is_too_much_for_the_terminal_is_left_to_the_check(tmp_path):
+    path = tmp_path / "routing.yaml"
+    path.write_text("routes:\n" + "  - {}\n" * 30)
+    words = r"And 10 more; `onward routing check .*routing\.yaml` tells all\."
+    with pytest.raises(StartError, match=words):
+        Router(str(path))
+
+
+def test_the_expiry_of_the_settings_counts_where_the_file_says_none(tmp_path):
+    path = tmp_path / "routing.yaml"
+    path.write_text("defaults: {digest_s: 60}\n")
+    assert Router(str(path), 61.0).routing.default.plan.digest_s == 60.0
+    with pytest.raises(StartError, match="never sent"):
+        Router(str(path), 60.0)
+
+
+def test_every_channel_that_the_file_names_is_known(tmp_path):
+    path = tmp_path / "routing.yaml"
+    path.write_text(
+        "defaults: {channels: [fcm]}\nroutes: [{subject: /a, channels: [[a], [b]], "
+        "escalate_s: 9}]\n"
+        "categories: {news: {off_on: [c]}}\nrates: {d: {at_most: 1, per_s: 1}, "
+        "'*': {at_most: 1, per_s: 1}}\ntemplates: {t: {title: t, channels: {e: {title: u}}}}\n"
+    )
+    assert Router(str(path)).channels == {"fcm", *"abcde"}
 
 
 def test_without_a_file_there_is_the_empty_routing():

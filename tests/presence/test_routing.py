@@ -3,7 +3,7 @@
 import pytest
 
 from services.presence.plan import DEFAULT_PLAN, Plan, Policy, Priority
-from services.presence.routing import Cap, Category, Route, Routing
+from services.presence.routing import Cap, Category, Route, Routing, category_fault
 
 MENTION = Plan(priority=Priority.HIGH, category="chat")
 CHAT = Plan(category="chat")
@@ -33,7 +33,7 @@ def test_a_star_asks_only_for_the_header_to_be_there():
 
 def test_headers_say_what_the_file_leaves_open():
     plan = Routing().plan("/a", {"category": "news", "priority": "low", "expires_at": "1000"})
-    assert plan == Plan(category="news", priority=Priority.LOW, expires_at=1_000.0)
+    assert plan == Plan(category="news", free=True, priority=Priority.LOW, expires_at=1_000.0)
 
 
 def test_what_is_urgent_is_for_the_file_to_say():
@@ -66,6 +66,52 @@ def test_an_expiry_is_a_time_of_rfc_3339(value):
 @pytest.mark.parametrize("value", ["", "asap", "0", "urgent "])
 def test_a_priority_that_is_none_says_nothing(value):
     assert Routing().plan("/a", {"priority": value}).priority is Priority.NORMAL
+
+
+@pytest.mark.parametrize(
+    "name", ["", "x" * 65, "ü" * 33, "a\nb", "a\x00", "a\x1b[31m", "\u2028", "\u200b"]
+)
+def test_a_category_that_cannot_be_one_says_nothing(name):
+    assert Routing().plan("/a", {"category": name}) == DEFAULT_PLAN
+    assert category_fault(name)
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "ü" * 32, "two words", "新闻"])
+def test_a_category_has_a_name_as_people_write_them(name):
+    assert Routing().plan("/a", {"category": name}).category == name
+    assert category_fault(name) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({"category": "x" * 65}, "`category` is passed over: a category has 1 to 64 bytes"),
+        ({"category": ""}, "`category` is passed over: a category has 1 to 64 bytes"),
+        ({"priority": "asap"}, "`priority` is passed over: it is none of urgent, high, normal"),
+        ({"priority": "URGENT"}, "it counts as high"),
+        ({"expires_at": "soon"}, "`expires_at` is passed over: it is no time of RFC 3339"),
+    ],
+)
+def test_a_header_that_does_not_count_is_told_without_its_value(headers, words):
+    [said] = Routing().passed_over("/a", headers)
+    assert words in said
+    assert all(value not in said or not value for value in headers.values())
+
+
+def test_a_header_that_the_file_stands_against_is_told():
+    known = routing(categories={"chat": Category("chat"), "news": Category("news")})
+    [said] = known.passed_over("/news", {"category": "other"})
+    assert "the routing file has no such category" in said
+    fixed = Routing(default=Route("/*", {}, CHAT, frozenset({"category", "priority"})))
+    said = fixed.passed_over("/a", {"category": "news", "priority": "low"})
+    assert [one.endswith("the routing file says it.") for one in said] == [True, True]
+
+
+def test_a_header_that_counts_or_says_the_same_is_not_told():
+    said = {"category": "news", "priority": "high", "expires_at": "1000", "kind": "x" * 99}
+    assert Routing().passed_over("/a", said) == ()
+    fixed = Routing(default=Route("/*", {}, CHAT, frozenset({"category", "priority"})))
+    assert fixed.passed_over("/a", {"category": "chat", "priority": "Normal"}) == ()
 
 
 def test_a_subject_concerns_those_online_if_any_route_of_it_may():

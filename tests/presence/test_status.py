@@ -111,6 +111,31 @@ def test_a_hole_in_what_is_reported_is_an_alarm_until_it_is_filled(run, tmp_path
     run(claim())
 
 
+def test_a_channel_that_no_plugin_claims_is_an_alarm_until_one_does(run, tmp_path):
+    async def claim():
+        file = tmp_path / "routing.yaml"
+        file.write_text(
+            "routes: [{subject: /a, channels: [mailto, slack]}]\n"
+            "rates: {mqtt+tls: {at_most: 1, per_s: 1}}\n"
+        )
+        plugin = FakePlugin(mailto=True, slack=True)
+        async with staged(tmp_path, plugin, routing=str(file)) as stage:
+            await until(raising(stage, "ROUTING_NAMES_NO_PLUGIN"))
+            [alarm] = (await status(stage)).alarms
+            assert "serves: mqtt+tls. Register" in alarm.text
+            file.write_text("routes: [{subject: /a, channels: [mailto, slack]}]\n")
+            await until(raising(stage))
+            file.write_text("routes: [{subject: /a, channels: [mailto, other]}]\n")
+            await until(raising(stage, "ROUTING_NAMES_NO_PLUGIN"))
+            assert "other" in (await status(stage)).alarms[0].text
+            plugin.channels = {"*": True}
+            await plugin.stop()
+            await plugin.start()
+            await until(raising(stage))
+
+    run(claim())
+
+
 def test_another_log_is_an_alarm(run, tmp_path):
     async def claim():
         async with staged(tmp_path) as stage:

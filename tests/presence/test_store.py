@@ -11,7 +11,7 @@ from services.chassis.subjects import partition_of
 from services.presence import state
 from services.presence.notifications import Delivery, DeliveryState, Notification, Span
 from services.presence.placing import Joinable
-from services.presence.plan import DEFAULT_PLAN
+from services.presence.plan import DEFAULT_PLAN, Plan
 from services.presence.state import (
     Endpoint,
     Follow,
@@ -456,12 +456,33 @@ def test_decisions_are_found_by_any_seq_of_their_span(run, make_store):
 def test_a_notification_is_joinable_until_anything_of_it_was_claimed(run, make_store):
     async def body(store):
         await store.write(lambda tx: tx.begin_all([notification()], [delivery()]))
-        assert await store.read(lambda tx: tx.joinables(["ann"], "/a", DEFAULT_PLAN)) == {
+        assert await store.read(lambda tx: tx.joinables({"ann": ()}, "/a", DEFAULT_PLAN)) == {
             "ann": Joinable(notification(), frozenset({delivery().uri}))
         }
         await store.write(lambda tx: tx.close_notifications(["n"], sent=True))
-        assert await store.read(lambda tx: tx.joinables(["ann", "bob"], "/a", DEFAULT_PLAN)) == {}
+        both = {"ann": (), "bob": ()}
+        assert await store.read(lambda tx: tx.joinables(both, "/a", DEFAULT_PLAN)) == {}
         assert await store.read(lambda tx: tx.last_sent(["ann", "bob"], "/a")) == {"ann": 1_000.0}
+
+    with_store(run, make_store, body)
+
+
+def test_what_publishers_call_their_messages_parts_none_that_nobody_has_a_say_on(run, make_store):
+    async def body(store):
+        news = replace(notification(), plan=Plan(category="news", free=True))
+        await store.write(lambda tx: tx.begin_all([news], [delivery()]))
+
+        async def found(plan, *named):
+            joinables = await store.read(lambda tx: tx.joinables({"ann": named}, "/a", plan))
+            return {user: one.notification.id for user, one in joinables.items()}
+
+        talk = Plan(category="talk", free=True)
+        assert await found(news.plan) == await found(talk) == {"ann": "n"}
+        assert await found(talk, "other") == {"ann": "n"}
+        assert await found(talk, "news") == await found(talk, "talk") == {}
+        assert await found(news.plan, "news") == {"ann": "n"}
+        assert await found(Plan(category="talk")) == await found(DEFAULT_PLAN) == {}
+        assert await found(replace(talk, digest_s=5.0)) == {}
 
     with_store(run, make_store, body)
 
@@ -471,7 +492,8 @@ def test_a_notification_with_nowhere_left_to_go_is_not_joinable(run, make_store)
         await store.write(wrote("ann", state.PutEndpoint(Endpoint(MAIL, ("c",), 1.0))))
         await store.write(lambda tx: tx.begin_all([notification()], [delivery()]))
         await store.write(wrote("ann", state.DropEndpoint(MAIL)))
-        assert await store.read(lambda tx: tx.joinables(["ann", "bob"], "/a", DEFAULT_PLAN)) == {}
+        both = {"ann": (), "bob": ()}
+        assert await store.read(lambda tx: tx.joinables(both, "/a", DEFAULT_PLAN)) == {}
         [ended] = await store.read(lambda tx: tx.deliveries_of("n"))
         assert (ended.state, ended.reason) == (DeliveryState.CANCELLED, "ENDPOINT_REMOVED")
 

@@ -57,6 +57,27 @@ def test_a_watch_tells_the_whole_story_of_a_message_as_it_happens(run, tmp_path)
     run(claim())
 
 
+def test_headers_that_do_not_count_are_told_from_the_log(run, tmp_path):
+    async def claim():
+        file = tmp_path / "routing.yaml"
+        file.write_text("categories: {news: {}}\n")
+        async with staged(tmp_path, FakePlugin(), routing=str(file)) as stage:
+            ann = Client(stage.log, "ann")
+            ann.connect("/a", endpoints=["mailto:ann@example.org"])
+            ann.disconnect()
+            stage.log.publish("/a", "one", category="news", priority="high")
+            stage.log.publish("/a", "two", category="nws", priority="asap")
+            await stage.report()
+            question = presence_pb2.ExplainRequest(user="ann", subject="/a")
+            right, wrong = (await stage.query.Explain(question, timeout=20)).outcomes
+            assert "passed over" not in right.text
+            assert "The header `category` is passed over: the routing file has no" in wrong.text
+            assert "The header `priority` is passed over: it is none of" in wrong.text
+            assert "nws" not in wrong.text
+
+    run(claim())
+
+
 def test_a_quiet_store_is_told_once_and_hardly_read(run, tmp_path):
     async def claim():
         async with staged(tmp_path) as stage:

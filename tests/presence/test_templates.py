@@ -13,6 +13,7 @@ from services.presence.rendering import Asked, Rendering
 from services.presence.templates import (
     ALL_SOURCES_MAX,
     NO_TEMPLATES,
+    PROBLEMS_MAX,
     SOURCE_MAX,
     TEMPLATES_MAX,
     Places,
@@ -139,7 +140,14 @@ def test_each_mistake_is_told_with_its_place_and_its_remedy(value, place, part) 
 
 def test_all_mistakes_are_told_at_once_but_not_without_end() -> None:
     assert len(wrong({"a": {"title": "{{"}, "b": {"title": "{{ x }}"}})) == 2
-    assert len(wrong({f"t{n}": {"title": "{{"} for n in range(50)})) == 20
+    many = {f"t{n}": {"title": "{{", "body": "{{", "url": "{{"} for n in range(TEMPLATES_MAX)}
+    assert len(wrong(many)) == PROBLEMS_MAX
+
+
+def test_a_channel_is_named_by_its_scheme() -> None:
+    [said] = wrong({"chat": {"title": "t", "channels": {"email": {"title": "m"}}}})
+    assert said.startswith("`templates.chat.channels.email`: ")
+    assert "write `mailto`" in said
 
 
 def test_there_are_bounds_for_all_together() -> None:

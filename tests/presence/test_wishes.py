@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -106,6 +107,30 @@ def test_a_category_that_no_route_has_is_refused_if_there_are_any() -> None:
 def test_a_preference_of_no_valid_form_is_refused(wanted: list[pb.Preference]) -> None:
     with pytest.raises(Unacceptable):
         update("preferences", preferences=wanted)
+
+
+@pytest.mark.parametrize(
+    ("part", "fields", "named"),
+    [
+        ("locale", {"locale": "de_DE"}, "locale"),
+        ("time_zone", {"time_zone": "Mars"}, "time_zone"),
+        ("quiet_hours", {"quiet_hours": pb.QuietHours(from_minute=1_440)},
+         "quiet_hours.from_minute"),
+        ("quiet_hours", {"quiet_hours": pb.QuietHours(to_minute=9_999)}, "quiet_hours.to_minute"),
+        ("quiet_hours", {"quiet_hours": pb.QuietHours(days=[1, 8])}, "quiet_hours.days[1]"),
+        ("preferences", {"preferences": [pb.Preference(), pb.Preference(category="Mars")]},
+         "preferences[1].category"),
+        ("preferences", {"preferences": [pb.Preference(channel="x y")]}, "preferences[0].channel"),
+        ("preferences", {"preferences": [pb.Preference()] * 2}, "preferences[1]"),
+        ("mutes", {"mutes": [mute("/a"), mute("Mars")]}, "mutes[1].subject"),
+        ("mutes", {"mutes": [mute("/a", -1)]}, "mutes[0].until"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_field_that_cannot_be_taken_is_named_by_its_path(part, fields, named) -> None:
+    with pytest.raises(Unacceptable, match=re.escape(f"`{named}`")) as refused:
+        update(part, ("news",), **fields)
+    assert "Mars" not in str(refused.value)
 
 
 def test_more_preferences_than_allowed_are_too_many() -> None:

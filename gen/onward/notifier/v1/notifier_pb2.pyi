@@ -252,8 +252,8 @@ class Delivery(_message.Message):
     test: _builtins.bool
     """True: an operator tries out the channel; there is no message behind it."""
     templated: _builtins.bool
-    """True: title, body and html are of a template, and are all that is to be shown. False: they are
-    the usual words; a channel that can show the messages themselves better (as a list, in an
+    """True: title, body and html are of a template, and are all that is to be shown or passed on: it
+    may be there to hide what `messages` hold. False: they are the usual words; a channel that can show the messages themselves better (as a list, in an
     e-mail) may.
     """
     @_builtins.property

@@ -36,10 +36,14 @@ class DeadLetterFilter(_message.Message):
     channel: _builtins.str
     """On this channel, as in `mailto`; empty: on all."""
     reason: _builtins.str
-    """For this reason; empty: for any."""
+    """For this reason, TRIES_EXHAUSTED or TEMPLATE_FAILED, in capitals; empty: for any.
+    INVALID_ARGUMENT: none is given up for another.
+    """
     @_builtins.property
     def delivery_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """With one of these ids, at most 1,000; empty: with any."""
+        """With one of these ids, at most 1,000; empty: with any. They are compared as they are;
+        INVALID_ARGUMENT: one is not of 32 hex digits in lower case.
+        """
 
     def __init__(
         self,

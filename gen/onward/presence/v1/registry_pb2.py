@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!onward/presence/v1/registry.proto\x12\x12onward.presence.v1\"D\n\rPluginAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05plain\x18\x02 \x01(\x08\x12\x13\n\x0bserver_name\x18\x03 \x01(\t\"\x16\n\x14ListNotifiersRequest\"R\n\x15ListNotifiersResponse\x12\x39\n\tnotifiers\x18\x01 \x03(\x0b\x32&.onward.presence.v1.RegisteredNotifier\"\xb0\x01\n\x12RegisteredNotifier\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0b\x32!.onward.presence.v1.PluginAddress\x12\x10\n\x08\x63hannels\x18\x03 \x03(\t\x12\x13\n\x0bof_settings\x18\x04 \x01(\x08\x12\x11\n\tconnected\x18\x05 \x01(\x08\x12\x0e\n\x06health\x18\x06 \x01(\t\x12\x0e\n\x06served\x18\x07 \x03(\t\"h\n\x12\x41\x64\x64NotifierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0b\x32!.onward.presence.v1.PluginAddress\x12\x10\n\x08\x63hannels\x18\x03 \x03(\t\"\x15\n\x13\x41\x64\x64NotifierResponse\"%\n\x15RemoveNotifierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\")\n\x16RemoveNotifierResponse\x12\x0f\n\x07removed\x18\x01 \x01(\x08\"\x17\n\x15ListExtensionsRequest\"U\n\x16ListExtensionsResponse\x12;\n\nextensions\x18\x01 \x03(\x0b\x32\'.onward.presence.v1.RegisteredExtension\"\x88\x01\n\x13RegisteredExtension\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0b\x32!.onward.presence.v1.PluginAddress\x12\x10\n\x08subjects\x18\x03 \x03(\t\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\x04\x12\r\n\x05\x66\x61ult\x18\x05 \x01(\t\"i\n\x13\x41\x64\x64\x45xtensionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0b\x32!.onward.presence.v1.PluginAddress\x12\x10\n\x08subjects\x18\x03 \x03(\t\"\x16\n\x14\x41\x64\x64\x45xtensionResponse\"&\n\x16RemoveExtensionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"*\n\x17RemoveExtensionResponse\x12\x0f\n\x07removed\x18\x01 \x01(\x08\x32\xf8\x04\n\x0fRegistryService\x12\x64\n\rListNotifiers\x12(.onward.presence.v1.ListNotifiersRequest\x1a).onward.presence.v1.ListNotifiersResponse\x12^\n\x0b\x41\x64\x64Notifier\x12&.onward.presence.v1.AddNotifierRequest\x1a\'.onward.presence.v1.AddNotifierResponse\x12g\n\x0eRemoveNotifier\x12).onward.presence.v1.RemoveNotifierRequest\x1a*.onward.presence.v1.RemoveNotifierResponse\x12g\n\x0eListExtensions\x12).onward.presence.v1.ListExtensionsRequest\x1a*.onward.presence.v1.ListExtensionsResponse\x12\x61\n\x0c\x41\x64\x64\x45xtension\x12\'.onward.presence.v1.AddExtensionRequest\x1a(.onward.presence.v1.AddExtensionResponse\x12j\n\x0fRemoveExtension\x12*.onward.presence.v1.RemoveExtensionRequest\x1a+.onward.presence.v1.RemoveExtensionResponseBD\n\x16\x64\x65v.onward.presence.v1P\x01Z(onward.dev/onward/presence/v1;presencev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!onward/presence/v1/registry.proto\x12\x12onward.presence.v1\"D\n\rPluginAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\r\n\x05plain\x18\x02 \x01(\x08\x12\x13\n\x0bserver_name\x18\x03 \x01(\t\"\x16\n\x14ListNotifiersRequest\"R\n\x15ListNotifiersResponse\x12\x39\n\tnotifiers\x18\x01 \x03(\x0b\x32&.onward.presence.v1.RegisteredNotifier\"\xe7\x01\n\x12RegisteredNotifier\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0b\x32!.onward.presence.v1.PluginAddress\x12\x10\n\x08\x63hannels\x18\x03 \x03(\t\x12\x13\n\x0bof_settings\x18\x04 \x01(\x08\x12\x11\n\tconnected\x18\x05 \x01(\x08\x12\x0e\n\x06health\x18\x06 \x01(\t\x12\x0e\n\x06served\x18\x07 \x03(\t\x12\x35\n\x08shadowed\x18\x08 \x03(\x0b\x32#.onward.presence.v1.ShadowedChannel\".\n\x0fShadowedChannel\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\"h\n\x12\x41\x64\x64NotifierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0b\x32!.onward.presence.v1.PluginAddress\x12\x10\n\x08\x63hannels\x18\x03 \x03(\t\"\x15\n\x13\x41\x64\x64NotifierResponse\"%\n\x15RemoveNotifierRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\")\n\x16RemoveNotifierResponse\x12\x0f\n\x07removed\x18\x01 \x01(\x08\"\x17\n\x15ListExtensionsRequest\"U\n\x16ListExtensionsResponse\x12;\n\nextensions\x18\x01 \x03(\x0b\x32\'.onward.presence.v1.RegisteredExtension\"\x88\x01\n\x13RegisteredExtension\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0b\x32!.onward.presence.v1.PluginAddress\x12\x10\n\x08subjects\x18\x03 \x03(\t\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\x04\x12\r\n\x05\x66\x61ult\x18\x05 \x01(\t\"i\n\x13\x41\x64\x64\x45xtensionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x07\x61\x64\x64ress\x18\x02 \x01(\x0b\x32!.onward.presence.v1.PluginAddress\x12\x10\n\x08subjects\x18\x03 \x03(\t\"\x16\n\x14\x41\x64\x64\x45xtensionResponse\"&\n\x16RemoveExtensionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"*\n\x17RemoveExtensionResponse\x12\x0f\n\x07removed\x18\x01 \x01(\x08\x32\xf8\x04\n\x0fRegistryService\x12\x64\n\rListNotifiers\x12(.onward.presence.v1.ListNotifiersRequest\x1a).onward.presence.v1.ListNotifiersResponse\x12^\n\x0b\x41\x64\x64Notifier\x12&.onward.presence.v1.AddNotifierRequest\x1a\'.onward.presence.v1.AddNotifierResponse\x12g\n\x0eRemoveNotifier\x12).onward.presence.v1.RemoveNotifierRequest\x1a*.onward.presence.v1.RemoveNotifierResponse\x12g\n\x0eListExtensions\x12).onward.presence.v1.ListExtensionsRequest\x1a*.onward.presence.v1.ListExtensionsResponse\x12\x61\n\x0c\x41\x64\x64\x45xtension\x12\'.onward.presence.v1.AddExtensionRequest\x1a(.onward.presence.v1.AddExtensionResponse\x12j\n\x0fRemoveExtension\x12*.onward.presence.v1.RemoveExtensionRequest\x1a+.onward.presence.v1.RemoveExtensionResponseBD\n\x16\x64\x65v.onward.presence.v1P\x01Z(onward.dev/onward/presence/v1;presencev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,29 +39,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTNOTIFIERSRESPONSE']._serialized_start=151
   _globals['_LISTNOTIFIERSRESPONSE']._serialized_end=233
   _globals['_REGISTEREDNOTIFIER']._serialized_start=236
-  _globals['_REGISTEREDNOTIFIER']._serialized_end=412
-  _globals['_ADDNOTIFIERREQUEST']._serialized_start=414
-  _globals['_ADDNOTIFIERREQUEST']._serialized_end=518
-  _globals['_ADDNOTIFIERRESPONSE']._serialized_start=520
-  _globals['_ADDNOTIFIERRESPONSE']._serialized_end=541
-  _globals['_REMOVENOTIFIERREQUEST']._serialized_start=543
-  _globals['_REMOVENOTIFIERREQUEST']._serialized_end=580
-  _globals['_REMOVENOTIFIERRESPONSE']._serialized_start=582
-  _globals['_REMOVENOTIFIERRESPONSE']._serialized_end=623
-  _globals['_LISTEXTENSIONSREQUEST']._serialized_start=625
-  _globals['_LISTEXTENSIONSREQUEST']._serialized_end=648
-  _globals['_LISTEXTENSIONSRESPONSE']._serialized_start=650
-  _globals['_LISTEXTENSIONSRESPONSE']._serialized_end=735
-  _globals['_REGISTEREDEXTENSION']._serialized_start=738
-  _globals['_REGISTEREDEXTENSION']._serialized_end=874
-  _globals['_ADDEXTENSIONREQUEST']._serialized_start=876
-  _globals['_ADDEXTENSIONREQUEST']._serialized_end=981
-  _globals['_ADDEXTENSIONRESPONSE']._serialized_start=983
-  _globals['_ADDEXTENSIONRESPONSE']._serialized_end=1005
-  _globals['_REMOVEEXTENSIONREQUEST']._serialized_start=1007
-  _globals['_REMOVEEXTENSIONREQUEST']._serialized_end=1045
-  _globals['_REMOVEEXTENSIONRESPONSE']._serialized_start=1047
-  _globals['_REMOVEEXTENSIONRESPONSE']._serialized_end=1089
-  _globals['_REGISTRYSERVICE']._serialized_start=1092
-  _globals['_REGISTRYSERVICE']._serialized_end=1724
+  _globals['_REGISTEREDNOTIFIER']._serialized_end=467
+  _globals['_SHADOWEDCHANNEL']._serialized_start=469
+  _globals['_SHADOWEDCHANNEL']._serialized_end=515
+  _globals['_ADDNOTIFIERREQUEST']._serialized_start=517
+  _globals['_ADDNOTIFIERREQUEST']._serialized_end=621
+  _globals['_ADDNOTIFIERRESPONSE']._serialized_start=623
+  _globals['_ADDNOTIFIERRESPONSE']._serialized_end=644
+  _globals['_REMOVENOTIFIERREQUEST']._serialized_start=646
+  _globals['_REMOVENOTIFIERREQUEST']._serialized_end=683
+  _globals['_REMOVENOTIFIERRESPONSE']._serialized_start=685
+  _globals['_REMOVENOTIFIERRESPONSE']._serialized_end=726
+  _globals['_LISTEXTENSIONSREQUEST']._serialized_start=728
+  _globals['_LISTEXTENSIONSREQUEST']._serialized_end=751
+  _globals['_LISTEXTENSIONSRESPONSE']._serialized_start=753
+  _globals['_LISTEXTENSIONSRESPONSE']._serialized_end=838
+  _globals['_REGISTEREDEXTENSION']._serialized_start=841
+  _globals['_REGISTEREDEXTENSION']._serialized_end=977
+  _globals['_ADDEXTENSIONREQUEST']._serialized_start=979
+  _globals['_ADDEXTENSIONREQUEST']._serialized_end=1084
+  _globals['_ADDEXTENSIONRESPONSE']._serialized_start=1086
+  _globals['_ADDEXTENSIONRESPONSE']._serialized_end=1108
+  _globals['_REMOVEEXTENSIONREQUEST']._serialized_start=1110
+  _globals['_REMOVEEXTENSIONREQUEST']._serialized_end=1148
+  _globals['_REMOVEEXTENSIONRESPONSE']._serialized_start=1150
+  _globals['_REMOVEEXTENSIONRESPONSE']._serialized_end=1192
+  _globals['_REGISTRYSERVICE']._serialized_start=1195
+  _globals['_REGISTRYSERVICE']._serialized_end=1827
 # @@protoc_insertion_point(module_scope)

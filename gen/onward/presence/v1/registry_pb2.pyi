@@ -102,6 +102,7 @@ class RegisteredNotifier(_message.Message):
     CONNECTED_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
     SERVED_FIELD_NUMBER: _builtins.int
+    SHADOWED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Under which it is registered; of the settings: its address."""
     of_settings: _builtins.bool
@@ -122,6 +123,10 @@ class RegisteredNotifier(_message.Message):
     def served(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The channels it serves, as it says."""
 
+    @_builtins.property
+    def shadowed(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowedChannel]:
+        """The channels it is not used for because a notifier before it in the list gets them."""
+
     def __init__(
         self,
         *,
@@ -132,14 +137,41 @@ class RegisteredNotifier(_message.Message):
         connected: _builtins.bool = ...,
         health: _builtins.str = ...,
         served: _abc.Iterable[_builtins.str] | None = ...,
+        shadowed: _abc.Iterable[Global___ShadowedChannel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "channels", b"channels", "connected", b"connected", "health", b"health", "name", b"name", "of_settings", b"of_settings", "served", b"served"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "channels", b"channels", "connected", b"connected", "health", b"health", "name", b"name", "of_settings", b"of_settings", "served", b"served", "shadowed", b"shadowed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RegisteredNotifier: _TypeAlias = RegisteredNotifier  # noqa: Y015
+
+@_typing.final
+class ShadowedChannel(_message.Message):
+    """A channel that a notifier would be used for, if another were not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    channel: _builtins.str
+    """As in `mailto`, or `*`."""
+    by: _builtins.str
+    """Name of the notifier that gets it."""
+    def __init__(
+        self,
+        *,
+        channel: _builtins.str = ...,
+        by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "channel", b"channel"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowedChannel: _TypeAlias = ShadowedChannel  # noqa: Y015
 
 @_typing.final
 class AddNotifierRequest(_message.Message):
