@@ -63,8 +63,8 @@ class Deliveries:
       begins.
     - One id is sent once: a repeat waits for the one under way, or is told what became of it. The
       memory of that is bounded, and lost at a restart.
-    - `send` raises: UNKNOWN, since it may have sent. The words of the exception are not logged,
-      they may quote a message.
+    - `send` raises, or gives no Result: UNKNOWN, since it may have sent. The words of the
+      exception are not logged, they may quote a message.
 
     `sent`: gets a line of JSON for each call of `send`; for conformance tests only.
     """
@@ -138,11 +138,17 @@ class Deliveries:
             self._sent.write(json.dumps(line) + "\n")
             self._sent.flush()
         try:
-            return await asyncio.wait_for(self._send(delivery), self._limits.send_s)
+            result = await asyncio.wait_for(self._send(delivery), self._limits.send_s)
         except Exception as error:  # noqa: BLE001  # whatever is raised costs one delivery
-            kind = type(error).__name__
-            log.warning("send raised %s, delivery %s", kind, delivery.delivery_id)
-            return Result(outcome=Result.UNKNOWN, detail=f"send raised {kind}")
+            return unknown(delivery, f"send raised {type(error).__name__}")
+        # A forgotten `return` costs one delivery too, and not all that it came with.
+        return result if isinstance(result, Result) else unknown(delivery, "send gave no Result")
+
+
+def unknown(delivery: Delivery, why: str) -> Result:
+    """It may have been sent. `why` quotes nothing of it."""
+    log.warning("%s, delivery %s", why, delivery.delivery_id)
+    return Result(outcome=Result.UNKNOWN, detail=why)
 
 
 def has_expired(delivery: Delivery, now: float) -> bool:

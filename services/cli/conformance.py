@@ -18,6 +18,7 @@ from rich.text import Text
 from services.chassis.errors import StartError
 from services.chassis.tls import Certificates, Trust
 from services.cli import options
+from services.cli.conformance_callbacks import Request, read_sample
 from services.cli.conformance_plugin import Examined, Wishes, scheme_of
 from services.cli.conformance_rules import RULES, Judged, Rule, Verdict, chosen, judge
 from services.cli.outcome import EXIT_FAILED, Failure, run
@@ -59,6 +60,10 @@ Sent = Annotated[
     Path | None,
     typer.Option("--sent", help="Where the plugin writes a JSON line for each real send."),
 ]
+Callback = Annotated[
+    Path | None,
+    typer.Option("--callback", help="JSON of a request that its provider signed; see the guide."),
+]
 RuleNames = Annotated[
     list[str] | None,
     typer.Option("--rule", help="Only this one and what it needs; may be given again."),
@@ -77,6 +82,7 @@ def conformance(
     endpoint: Endpoints = None,
     slow: Slow = "",
     sent: Sent = None,
+    callback: Callback = None,
     rule: RuleNames = None,
     rules: ListRules = False,
     json: options.Json = False,
@@ -93,7 +99,7 @@ def conformance(
             f"no rule is called {error.args[0]!r}; --rules lists all"
         ) from None
     trust = _trust(secret, ca, cert, key, tls_name)
-    wishes = Wishes(channel.lower(), endpoint or (), slow, sent)
+    wishes = Wishes(channel.lower(), endpoint or (), slow, sent, _sample(callback))
     judged: list[Judged] = []
 
     async def examine() -> None:
@@ -122,6 +128,13 @@ def _check_usage(address: str, endpoints: Sequence[str], slow: str) -> None:
     for one in [*endpoints, *([slow] if slow else [])]:
         if ":" not in one or not scheme_of(one):
             raise typer.BadParameter(f"{one!r} is no endpoint; write it as scheme:rest")
+
+
+def _sample(path: Path | None) -> Request | None:
+    try:
+        return None if path is None else read_sample(path)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _trust(

@@ -69,28 +69,54 @@ async def describe(plugin: Examined) -> str:
 
 
 async def callers(plugin: Examined) -> str:
-    """A call that shows nothing, and one that shows the wrong secret, are refused."""
+    """A call that shows nothing, and one that shows less or other than is asked, are refused,
+    whatever the method."""
     if plugin.trust is None:
-        raise Skipped("it was called without secret and certificate; give what it asks for")
+        # It has described itself to whoever this is.
+        raise Failed(
+            "it serves whoever shows nothing; give it a secret or certificates, and show them here"
+        )
     seen = []
-    strangers: list[tuple[str, Trust | None]] = [("shows nothing", None)]
-    if plugin.trust.secret:
-        wrong = Trust(uuid4().hex, plugin.trust.certificates)
-        strangers.append(("shows a wrong secret", wrong))
-    for words, trust in strangers:
+    for words, trust in _strangers(plugin.trust):
         async with open_channel(plugin.address, trust) as channel:
             stub: notifier_pb2_grpc.NotifierServiceAsyncStub = (
                 notifier_pb2_grpc.NotifierServiceStub(channel)
             )
             asked = notifier_pb2.NotifyRequest(deliveries=[plugin.delivery()])
-            code = await status_of(lambda s=stub, a=asked: s.Notify(a, timeout=REACHED_S))  # type: ignore[misc]
-        if code is grpc.StatusCode.OK:
-            raise Failed(f"it serves a caller that {words}")
+            found = {
+                "Notify": await status_of(lambda s=stub, a=asked: s.Notify(a, timeout=REACHED_S)),  # type: ignore[misc]
+                "Describe": await status_of(
+                    lambda s=stub: s.Describe(notifier_pb2.DescribeRequest(), timeout=REACHED_S)  # type: ignore[misc]
+                ),
+                "HandleCallback": await status_of(
+                    lambda s=stub: s.HandleCallback(  # type: ignore[misc]
+                        notifier_pb2.HandleCallbackRequest(method="POST"), timeout=REACHED_S
+                    )
+                ),
+            }
         tls = trust is None and plugin.trust.certificates is not None
-        if code not in _REFUSED and not (tls and code is grpc.StatusCode.UNAVAILABLE):
-            raise Failed(f"a caller that {words} gets {code.name}, not UNAUTHENTICATED")
+        for method, code in found.items():
+            if code is grpc.StatusCode.OK:
+                raise Failed(f"it serves a caller that {words}, who calls {method}")
+            if method == "HandleCallback" and code is grpc.StatusCode.UNIMPLEMENTED:
+                continue  # There is nothing to refuse.
+            if code not in _REFUSED and not (tls and code is grpc.StatusCode.UNAVAILABLE):
+                raise Failed(
+                    f"a caller that {words} gets {code.name} of {method}, not UNAUTHENTICATED"
+                )
         seen.append(words)
     return f"refused is who {' or '.join(seen)}"
+
+
+def _strangers(trust: Trust) -> list[tuple[str, Trust | None]]:
+    """Callers that are none of those `trust` speaks for: what each shows, in words."""
+    found: list[tuple[str, Trust | None]] = [("shows nothing", None)]
+    if trust.secret:
+        found.append(("shows a wrong secret", Trust(uuid4().hex, trust.certificates)))
+    if trust.secret and trust.certificates is not None:
+        # Who gives a plugin both wants both.
+        found.append(("shows a certificate without the secret", Trust("", trust.certificates)))
+    return found
 
 
 async def health(plugin: Examined) -> str:

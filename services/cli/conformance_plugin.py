@@ -56,6 +56,8 @@ class Wishes:
     endpoints: Sequence[str] = ()  # which it can send to; `{n}` in them becomes a number
     slow: str = ""  # one whose provider takes longer than any deadline; empty: there is none
     sent: Path | None = None  # where it writes a line for each real send
+    # A request as its provider signs it; None: there is none to try.
+    callback: notifier_pb2.HandleCallbackRequest | None = None
 
 
 @dataclass(frozen=True, slots=True)

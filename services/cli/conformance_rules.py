@@ -1,7 +1,8 @@
 """Every rule of `onward conformance`, by name and sentence, and how verdicts are come to.
 
 Knows which rules need which others to hold. Must not know how a rule is tried: that is in
-`conformance_answers` and `conformance_strain`. To drive it: `await judge(plugin, chosen(names))`.
+`conformance_answers`, `conformance_strain` and `conformance_callbacks`. To drive it:
+`await judge(plugin, chosen(names))`.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import grpc.aio
 
 from services.cli import conformance_answers as answers
 from services.cli import conformance_strain as strain
+from services.cli.conformance_callbacks import callbacks
 from services.cli.conformance_plugin import Examined, Failed, Skipped
 
 # A rule makes a few calls, of CALL_S each at most.
@@ -92,8 +94,8 @@ RULES = (
     Rule("interleaved", "Two calls with a delivery in common are each answered in full.",
          strain.interleaved, ("concurrency",)),
     Rule("reconnect", "A new connection works, and describes the same.", strain.reconnect, _WORKS),
-    Rule("callbacks", "A forged callback is answered 4xx, and teaches nothing.",
-         strain.callbacks, _WORKS),
+    Rule("callbacks", "A forged callback is answered 4xx, and teaches nothing; a signed one 2xx.",
+         callbacks, _WORKS),
 )  # fmt: skip
 
 

@@ -195,26 +195,6 @@ async def reconnect(plugin: Examined) -> str:
     return "the same"
 
 
-async def callbacks(plugin: Examined) -> str:
-    """A request that no provider signed."""
-    if not plugin.description.callbacks:
-        raise Skipped("it does not say `callbacks`")
-    answer = await plugin.stub.HandleCallback(
-        notifier_pb2.HandleCallbackRequest(
-            method="POST",
-            url="https://conformance.invalid/v1/callbacks/conformance?x=%00",
-            headers={"content-type": "application/x-www-form-urlencoded"},
-            body=b"\x00\xff not what any provider sends",
-        ),
-        timeout=CALL_S,
-    )
-    if not 400 <= answer.status < 500:
-        raise Failed(f"it answers {answer.status or 204} to what no provider has signed")
-    if answer.events:
-        raise Failed(f"it learns {len(answer.events)} events from what no provider has signed")
-    return str(answer.status)
-
-
 def _with(plugin: Examined, name: str, value: str) -> Delivery:
     delivery = plugin.delivery()
     setattr(delivery, name, value)

@@ -1,6 +1,7 @@
 """`onward conformance`: its usage, its output, its exit codes. What it finds: tests/plugins."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from services.cli.__main__ import app
+from services.cli.conformance_callbacks import read_sample
 from services.cli.conformance_rules import RULES, chosen
 from tests.certificates import Authority
 from tests.path.stack import base_environ, free_port
@@ -98,6 +100,65 @@ def test_without_the_secret_a_plugin_that_asks_for_it_does_not_conform(plugin: s
     assert ended.exit_code == 1
     assert "does not conform: describe" in ended.stdout
     assert "UNAUTHENTICATED" in ended.stdout
+
+
+def test_a_plugin_that_serves_whoever_shows_nothing_does_not_conform(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.plugins.broken", "says serving of anything"]
+    with subprocess.Popen(
+        [*command, str(tmp_path / "sent.jsonl")],
+        cwd=ROOT, env=base_environ(), stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        address = f"127.0.0.1:{int(process.stdout.readline())}"
+        try:
+            for shown in ([], ["--secret", SECRET]):
+                ended = conformance(address, *shown, "--rule", "callers")
+                assert ended.exit_code == 1
+                assert "does not conform: callers" in ended.stdout
+                assert "shows nothing" in ended.stdout
+        finally:
+            process.kill()
+
+
+BAD_SAMPLES = [
+    ("", "is no JSON"),
+    ("[]", "is no JSON object with a url"),
+    ('{"body": "topsecret"}', "is no JSON object with a url"),
+    ('{"url": "https://e.org", "topsecret": 1}', "has a field besides method, url"),
+    ('{"url": "https://e.org", "headers": ["topsecret"]}', "`headers`"),
+    ('{"url": "https://e.org", "headers": {"a": 1}}', "`headers`"),
+    ('{"url": "https://e.org", "body": "topsecret", "bodyBase64": ""}', "has both"),
+    ('{"url": "https://e.org", "bodyBase64": "topsecret!"}', "is no Base64"),
+    (json.dumps({"url": "https://e.org", "body": "x" * 65_537}), "more than 65536 bytes"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), BAD_SAMPLES)
+def test_a_sample_that_is_none_is_wrong_usage_and_is_not_quoted(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    sample = tmp_path / "sample.json"
+    sample.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(words)) as refused:
+        read_sample(sample)
+    assert "topsecret" not in str(refused.value)
+    assert conformance("127.0.0.1:1", "--callback", str(sample)).exit_code == 2
+    sample.unlink()
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_sample(sample)
+
+
+def test_a_sample_is_read_as_it_stands(tmp_path: Path) -> None:
+    sample = tmp_path / "sample.json"
+    sample.write_text('{"url": "https://e.org/?a=b", "headers": {"X-Sig": "s"}, "body": "é=1"}')
+    read = read_sample(sample)
+    assert (read.method, read.url, dict(read.headers)) == (
+        "POST", "https://e.org/?a=b", {"x-sig": "s"},
+    )  # fmt: skip
+    assert read.body == "é=1".encode()
+    sample.write_text('{"method": "GET", "url": "https://e.org/", "bodyBase64": "AP8="}')
+    read = read_sample(sample)
+    assert (read.method, read.body) == ("GET", b"\x00\xff")
 
 
 @pytest.mark.parametrize(

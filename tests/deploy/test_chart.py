@@ -45,7 +45,15 @@ TRIAL: dict[str, Any] = LEAST | {
 NO_NOTIFIER: dict[str, Any] = LEAST | {
     "notifier": {"replicas": 0}, "presence": {"plugins": ["a:1", "b:2"]},
 }  # fmt: skip
-CASES = {"least": LEAST, "all": ALL, "trial": TRIAL, "no notifier": NO_NOTIFIER}
+CHANNELS: dict[str, Any] = LEAST | {
+    "notifier": {
+        "secretName": "channels",
+        "settings": {"ONWARD_FCM_CREDENTIALS": "/etc/onward/channels/firebase.json",
+                     "ONWARD_TWILIO_FROM": "+15005550006"},
+    },
+}  # fmt: skip
+CASES = {"least": LEAST, "all": ALL, "trial": TRIAL, "no notifier": NO_NOTIFIER,
+         "channels": CHANNELS}  # fmt: skip
 
 
 def helm(tmp_path: Path, values: dict[str, Any], *words: str) -> "subprocess.CompletedProcess[str]":
@@ -141,6 +149,34 @@ def test_plugins_of_the_operator_come_before_the_charts_notifier(tmp_path: Path)
     assert given["ONWARD_PRESENCE_PLUGINS"] == wanted
 
 
+def test_what_channels_need_reaches_the_notifier_alone_as_variables_and_as_files(
+    tmp_path: Path,
+) -> None:
+    for service, workload in workloads(rendered(tmp_path, CHANNELS)).items():
+        one, pod = container(workload), workload["spec"]["template"]["spec"]
+        mounts = {mount["name"]: mount for mount in one["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        if service != "notifier":
+            assert "channels" not in mounts and "channels" not in volumes
+            assert "envFrom" not in one
+            continue
+        assert one["envFrom"] == [{"secretRef": {"name": "channels"}}]
+        assert mounts["channels"]["mountPath"] == "/etc/onward/channels"
+        assert mounts["channels"]["readOnly"] is True
+        # Its group alone, which is the container's, reads it.
+        assert volumes["channels"]["secret"] == {"secretName": "channels", "defaultMode": 0o440}
+        assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsUser"]
+        named = environ(workload)["ONWARD_FCM_CREDENTIALS"]
+        assert named.startswith(mounts["channels"]["mountPath"] + "/")
+
+
+def test_only_who_has_another_channel_may_leave_the_mail_server_out(tmp_path: Path) -> None:
+    for values, optional in ((LEAST, False), (TRIAL, True), (CHANNELS, True)):
+        variables = container(workloads(rendered(tmp_path, values))["notifier"])["env"]
+        (smtp,) = [one for one in variables if one["name"] == "ONWARD_SMTP_URL"]
+        assert smtp["valueFrom"]["secretKeyRef"]["optional"] is optional
+
+
 def test_no_pod_is_root_writes_its_image_or_is_given_more_than_it_needs(tmp_path: Path) -> None:
     for workload in workloads(rendered(tmp_path, ALL)).values():
         pod, one = workload["spec"]["template"]["spec"], container(workload)
@@ -189,6 +225,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "a URL for an address": {"etcd": {"endpoints": ["http://etcd:2379"]}},
     "another service's setting": LEAST | {"edge": {"settings": {"RETAIN_S": "1"}}},
     "a service's setting for all": LEAST | {"settings": {"ONWARD_EDGE_PAGE": "true"}},
+    "a Secret that is no name": LEAST | {"notifier": {"secretName": ["channels"]}},
     "a user without a password": {"etcd": LEAST["etcd"] | {"user": "onward"}},
     "an ingress for no host": LEAST | {"edge": {"ingress": {"enabled": True}}},
 }

@@ -96,6 +96,29 @@ def test_what_is_mounted_is_there(services: dict[str, Any]) -> None:
     assert all((DEPLOY / file).exists() for file in files)
 
 
+def test_what_channels_need_is_given_to_the_notifiers_alone_and_kept_out_of_git(
+    services: dict[str, Any],
+) -> None:
+    env_file = ["channels/none.env"]
+    mount = "./channels:/etc/onward/channels:ro"
+    for name, service in services.items():
+        notifies = name.startswith("notifier-")
+        assert ([filled(one) for one in service.get("env_file", [])] == env_file) is notifies
+        assert (mount in service.get("volumes", [])) is notifies
+    lines = (DEPLOY / env_file[0]).read_text().splitlines()
+    assert all(line.startswith("#") for line in lines), "it is tracked"
+    for path in ("channels.env", "channels/firebase.json", "channels/AuthKey_ABC.p8"):
+        command = ["git", "check-ignore", "-q", "--no-index", path]
+        assert subprocess.run(command, cwd=DEPLOY, check=False).returncode == 0, path
+
+
+def test_nothing_that_channels_need_reaches_the_builder_of_images() -> None:
+    lines = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    assert "*" in lines
+    assert not [line for line in lines if line.startswith("!deploy") and "channels" in line]
+    assert "!deploy/" not in lines
+
+
 def test_compose_itself_finds_no_fault(tmp_path: Path) -> None:
     """Where docker-compose is not installed the other tests must do."""
     program = shutil.which("docker-compose")

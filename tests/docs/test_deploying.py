@@ -12,12 +12,17 @@ from typer.testing import CliRunner
 
 from services.chassis.tls import Trust, trust_of
 from services.cli.__main__ import app
+from services.notifier.webhook import secret_of
 from tests.deploy.dockerfile import SERVICES
+from tests.deploy.settings_check import settings_of
 from tests.docs.test_code_blocks import DEPLOYING, Block
 
 ROOT = Path(__file__).parents[2]
+SETTINGS = (ROOT / "docs/settings.md").read_text()
 PAGE = (ROOT / "docs/deploying.md").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())
+# What the operator makes.
+UNTRACKED = ("deploy/.env", "deploy/channels.env", "deploy/channels/firebase.json")
 VALUES: dict[str, Any] = yaml.safe_load((ROOT / "deploy/helm/onward/values.yaml").read_text())
 
 
@@ -68,7 +73,7 @@ def test_the_certificates_it_makes_are_ones_that_services_take(tmp_path: Path) -
 
 def test_every_file_and_service_that_it_names_is_there() -> None:
     for path in re.findall(r"\bdeploy/[\w./-]+\w", PAGE):
-        assert (ROOT / path).exists() or path == "deploy/.env", path
+        assert (ROOT / path).exists() or path in UNTRACKED, path
     for words in commands():
         if words[:2] == ["docker", "compose"]:
             assert words[2:4] == ["-f", "deploy/compose.yaml"]
@@ -93,12 +98,40 @@ def test_every_value_of_the_chart_that_it_sets_is_one() -> None:
             for pair in (words[i + 1] for i, word in enumerate(words) if word == "--set"):
                 place: Any = VALUES
                 for key in pair.partition("=")[0].split("."):
+                    if key.startswith("ONWARD_"):
+                        assert f"`{key}`" in SETTINGS, pair
+                        break
                     assert key in place, pair
                     place = place[key]
-    secret = the("create secret generic").text
+    secret = the("create secret generic onward \\\n").text
     made = set(re.findall(r"--from-literal=([\w-]+)=", secret))
     text = "".join(p.read_text() for p in (ROOT / "deploy/helm/onward/templates").glob("*"))
     assert made == set(re.findall(r"\bkey: ([\w-]+)", text))
+
+
+def test_the_secrets_of_channels_that_it_makes_are_what_notifiers_take(tmp_path: Path) -> None:
+    (tmp_path / "deploy/channels").mkdir(parents=True)
+    (tmp_path / "firebase.json").write_text("{}")
+    (tmp_path / "bin").mkdir()
+    for program in ("sudo", "docker"):
+        (tmp_path / "bin" / program).write_text("#!/bin/sh\n")
+        (tmp_path / "bin" / program).chmod(0o755)
+    environ = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+    program = the("deploy/channels.env").text
+    subprocess.run(["sh", "-eu"], input=program, cwd=tmp_path, env=environ, text=True, check=True)
+    file = tmp_path / "deploy/channels.env"
+    assert file.stat().st_mode & 0o077 == 0
+    name, _, named_file = (tmp_path / "deploy/.env").read_text().strip().partition("=")
+    assert f'env_file: ["${{{name}:-' in (ROOT / "deploy/compose.yaml").read_text()
+    assert tmp_path / "deploy" / named_file == file
+    given = dict(line.split("=", 1) for line in file.read_text().splitlines())
+    settings = settings_of("notifier", given)
+    assert Path(settings.fcm_credentials).parent == Path("/etc/onward/channels")
+    assert (tmp_path / "deploy/channels" / Path(settings.fcm_credentials).name).exists()
+    assert [secret_of(one) for one in settings.webhook_secrets]
+    named = re.findall(r"--from-literal=(ONWARD_\w+)=", the("onward-channels").text)
+    assert named
+    assert all(f"`{name}`" in SETTINGS for name in named)
 
 
 def test_every_onward_command_is_one() -> None:

@@ -5,11 +5,12 @@ Prints its port. Endpoints `example:slow…` take longer than any deadline.
 """
 
 import asyncio
+import hmac
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from uuid import uuid4
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 
 from services.chassis.server import Server
@@ -211,6 +212,47 @@ class BelievesAnybody(Sound):
         return notifier_pb2.HandleCallbackResponse(status=200)
 
 
+class BelievesWhatLooksSigned(Sound):
+    """It refuses what has no signature, and does not check the one that is there."""
+
+    async def Describe(self, request: Any, context: Any) -> Any:
+        answer = await super().Describe(request, context)
+        answer.callbacks = True
+        return answer
+
+    async def HandleCallback(self, request: Any, context: Any) -> Any:
+        if "x-signature" not in request.headers:
+            return notifier_pb2.HandleCallbackResponse(status=403)
+        return notifier_pb2.HandleCallbackResponse(status=204)
+
+
+class ChecksSignatures(BelievesWhatLooksSigned):
+    """Keeps every rule, with callbacks."""
+
+    async def HandleCallback(self, request: Any, context: Any) -> Any:
+        if request.headers.get("x-signature") != signature_of(request.url, request.body):
+            return notifier_pb2.HandleCallbackResponse(status=403)
+        arrived = notifier_pb2.DeliveryEvent(
+            delivery_id="0" * 32, kind=notifier_pb2.DeliveryEvent.DELIVERED
+        )
+        return notifier_pb2.HandleCallbackResponse(events=[arrived])
+
+
+def signature_of(url: str, body: bytes) -> str:
+    """As the provider of these examples signs its requests."""
+    return hmac.new(b"a provider's key", url.encode() + b"\n" + body, "sha256").hexdigest()
+
+
+class AsksForTheSecretInNotifyAlone(Sound):
+    """Its server asks nobody for it."""
+
+    async def Notify(self, request: Any, context: Any) -> Any:
+        shown = dict(context.invocation_metadata()).get("authorization")
+        if shown != f"Bearer {SECRET}":
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the shared secret is missing")
+        return await super().Notify(request, context)
+
+
 class DescribesNothing(Sound):
     async def Describe(self, request: Any, context: Any) -> Any:
         return notifier_pb2.DescribeResponse(name="example")
@@ -235,10 +277,12 @@ def chassis_server(secret: str, serving: bool) -> tuple[Any, Callable[[], Any]]:
     return server.grpc, start
 
 
-def plain_server(health: Any) -> tuple[Any, Callable[[], Any]]:
-    """One that takes anybody's calls, with the bounds that gRPC has of itself."""
-    server = grpc.aio.server()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+def plain_server(
+    servicer: Any, options: Sequence[tuple[str, int]] = ()
+) -> tuple[Any, Callable[[], Any]]:
+    """One that takes anybody's calls; without `options`, with the bounds that gRPC itself has."""
+    server = grpc.aio.server(options=list(options))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
 
     async def start() -> int:
         port = server.add_insecure_port("127.0.0.1:0")
@@ -248,6 +292,7 @@ def plain_server(health: Any) -> tuple[Any, Callable[[], Any]]:
     return server, start
 
 
+_ROOMY = [("grpc.max_receive_message_length", 32 * 1024 * 1024)]
 _SERVED = partial(chassis_server, SECRET, serving=True)
 # Each fault: its class and its server.
 FAULTS: dict[str, tuple[type[Sound], Callable[[], tuple[Any, Callable[[], Any]]]]] = {
@@ -271,6 +316,12 @@ FAULTS: dict[str, tuple[type[Sound], Callable[[], tuple[Any, Callable[[], Any]]]
     "takes one call at a time": (TakesOneCallAtATime, _SERVED),
     "forgets itself": (ForgetsItself, _SERVED),
     "believes anybody's callback": (BelievesAnybody, _SERVED),
+    "believes what looks signed": (BelievesWhatLooksSigned, _SERVED),
+    "sound with callbacks": (ChecksSignatures, _SERVED),
+    "asks for the secret in Notify alone": (
+        AsksForTheSecretInNotifyAlone,
+        partial(plain_server, health.aio.HealthServicer(), _ROOMY),
+    ),
     "describes no channel": (DescribesNothing, _SERVED),
 }
 

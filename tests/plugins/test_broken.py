@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from services.chassis.tls import Trust
+from services.cli.conformance_callbacks import Request
 from services.cli.conformance_plugin import Examined, Wishes
 from services.cli.conformance_rules import RULES, Judged, Verdict, judge
 from tests.path.stack import base_environ
-from tests.plugins.broken import FAULTS, SECRET
+from tests.plugins.broken import FAULTS, SECRET, signature_of
 
 pytestmark = pytest.mark.timeout(300)  # all of them are examined before the first test
 
@@ -37,12 +38,19 @@ BREAKS = {
     "forgets itself": "reconnect",
     "believes anybody's callback": "callbacks",
     "describes no channel": "describe",
+    "believes what looks signed": "callbacks",
+    "asks for the secret in Notify alone": "callers",
 }
 AT_A_TIME = 7  # a machine with few cores should not be what a deadline is missed for
 
 
 def wishes(log: Path) -> Wishes:
-    return Wishes(endpoints=("example:{n}", "pigeon:{n}"), slow="example:slow", sent=log)
+    url, body = "https://onward.example/v1/callbacks/example?channel=example", b"status=delivered"
+    sample = Request(
+        method="POST", url=url, body=body, headers={"x-signature": signature_of(url, body)}
+    )
+    endpoints = ("example:{n}", "pigeon:{n}")
+    return Wishes(endpoints=endpoints, slow="example:slow", sent=log, callback=sample)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +100,13 @@ def test_a_sound_plugin_passes_every_rule_but_the_one_about_callbacks(
     assert [one.rule.name for one in judged if one.verdict is Verdict.SKIPPED] == ["callbacks"]
 
 
+def test_a_sound_plugin_that_takes_callbacks_passes_that_rule_too(
+    verdicts: dict[str, list[Judged]],
+) -> None:
+    assert {one.verdict for one in verdicts["sound with callbacks"]} == {Verdict.PASSED}
+    assert verdicts["sound with callbacks"][-1].reason.endswith("1 events of the sample")
+
+
 @pytest.mark.parametrize("fault", BREAKS)
 def test_the_broken_rule_is_named_and_no_other(
     fault: str, verdicts: dict[str, list[Judged]]
@@ -106,4 +121,9 @@ def test_a_plugin_that_serves_strangers_is_found_out(verdicts: dict[str, list[Ju
 
 
 def test_every_fault_is_looked_at() -> None:
-    assert FAULTS.keys() == {*BREAKS, "sound", "says serving of anything"}
+    assert FAULTS.keys() == {
+        *BREAKS,
+        "sound",
+        "sound with callbacks",
+        "says serving of anything",
+    }

@@ -56,6 +56,18 @@ def test_a_service_that_keeps_something_has_a_directory_for_it(service: str) -> 
     assert settings["Environment"] == f"ONWARD_{service.upper()}_DATA_DIR=%S/{name}"
 
 
+def test_the_notifier_alone_is_given_the_key_files_of_channels_as_its_guide_names_them() -> None:
+    for service in SERVICES:
+        given = unit(service).get("LoadCredential")
+        assert given == ("channels:/etc/onward/channels" if service == "notifier" else None)
+    guide = (FOLDER / "README.md").read_text()
+    assert "install -d -m 0700 /etc/onward /etc/onward/channels\n" in guide
+    # As systemd.exec(5) has it: the credential's name, "_", and the file's name.
+    assert "credentials=/run/credentials/onward-notifier.service\n" in guide
+    assert "install -m 0600 firebase.json /etc/onward/channels/firebase.json\n" in guide
+    assert "ONWARD_FCM_CREDENTIALS=$credentials/channels_firebase.json" in guide
+
+
 def test_systemd_itself_finds_no_fault(tmp_path: Path) -> None:
     """Where systemd is not installed the other tests must do."""
     analyze = shutil.which("systemd-analyze")

@@ -7,6 +7,7 @@ its note of it; then the push carries the same tag, and takes the place of the f
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -20,6 +21,9 @@ from onward.extension.v1 import extension_pb2, extension_pb2_grpc
 SCHEME = "fcm:"
 PUSHES_MAX = 20  # at a time, of one message
 BODY_CHARACTERS_MAX = 500
+# A message that was accepted longer ago is passed over: nobody is to be rung up for it any more,
+# and where pushes must wait (a wrong key, FCM is away) it no longer holds up those behind it.
+AGE_MAX_S = 3_600.0
 
 log = logging.getLogger("fcm-chat")
 
@@ -70,6 +74,10 @@ class ChatExtension(extension_pb2_grpc.PresenceExtensionServiceServicer):
             if number <= self._memory.position(partition):
                 continue  # A repeat.
             message = told.message
+            if age_s(message, time.time()) > AGE_MAX_S:
+                log.warning("passed over %d of partition %d: too old", number, partition)
+                self._memory.done(partition, number)
+                continue
             tokens = self._memory.tokens_for(message.subject, message.publisher)
             tokens = [one.removeprefix(SCHEME) for one in tokens if one.startswith(SCHEME)]
             left = self._memory.left(partition, number, tokens)
@@ -108,6 +116,14 @@ def event_of(told) -> Event:
     """What matters here of a `UserPresence`."""
     client = Client(told.generation, told.client_offline, tuple(told.subjects))
     return Event(told.client_id, client, tuple(told.external_tokens), told.is_offline)
+
+
+def age_s(message, now: float) -> float:
+    """How long ago it was accepted; 0 where it does not say."""
+    accepted_at = message.accepted_at
+    if not message.HasField("accepted_at"):
+        return 0.0
+    return now - (accepted_at.seconds + accepted_at.nanos / 1e9)
 
 
 def push_of(message, partition: int, number: int) -> Push:

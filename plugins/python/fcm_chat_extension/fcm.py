@@ -22,6 +22,8 @@ _SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _ANSWER_S = 10.0
 _TOKEN_S = 3600
+# Of 4xx, what is said of the account, the project or the moment, and not of the push.
+_OURS_OR_PASSING = {401, 403, 404, 408, 429}
 # A token is renewed so long before it ends.
 _MARGIN_S = 120
 
@@ -84,22 +86,27 @@ class FcmSender:
 
 
 def verdict(status: int, answer: dict) -> Outcome:
-    """What an answer means. What is our own fault (the account, the project) is tried again until
-    somebody has mended it: nothing is lost meanwhile."""
+    """What an answer means. What is our own fault (the account, the project), or passes, is tried
+    again: nothing is lost until somebody has mended it. What is said of this one push is not: all
+    that is behind it in its partition would wait for it."""
     error = answer.get("error")
     details = error.get("details") if isinstance(error, dict) else None
     codes, fields = set(), set()
     for detail in details if isinstance(details, list) else ():
         if isinstance(detail, dict):
-            codes.add(detail.get("errorCode"))
+            codes.add(str(detail.get("errorCode")))
             violations = detail.get("fieldViolations")
             for one in violations if isinstance(violations, list) else ():
-                fields.add(one.get("field") if isinstance(one, dict) else None)
+                fields.add(str(one.get("field")) if isinstance(one, dict) else "")
     if 200 <= status < 300:
         return Outcome.SENT
     if (status == 404 and "UNREGISTERED" in codes) or (status == 400 and "message.token" in fields):
         return Outcome.GONE
-    return Outcome.DROPPED if status == 400 else Outcome.LATER
+    if status == 403 and "SENDER_ID_MISMATCH" in codes:
+        return Outcome.DROPPED  # The token is one of another project's.
+    if 400 <= status < 500 and status not in _OURS_OR_PASSING:
+        return Outcome.DROPPED
+    return Outcome.LATER
 
 
 def _body(token: str, push: Push) -> bytes:

@@ -37,6 +37,8 @@ class Provider:
         await self.open.wait()
         if one.endpoint == "example:raises":
             raise RuntimeError("the title was: secret")
+        if one.endpoint == "example:forgets":
+            return None  # type: ignore[return-value]  # as an author's `send` may by mistake
         return Result(outcome=Result.ACCEPTED)
 
     async def answer(self, *batch: notifier_pb2.Delivery, wait_s: float = 5) -> list[str]:
@@ -100,6 +102,17 @@ def test_what_send_raises_costs_one_delivery_and_is_not_quoted() -> None:
         )
         assert outcomes(found) == ["a UNKNOWN", "b ACCEPTED"]
         assert found[0].detail == "send raised RuntimeError"
+
+    asyncio.run(body())
+
+
+def test_a_send_that_gives_no_result_costs_one_delivery() -> None:
+    async def body() -> None:
+        provider = Provider()
+        batch = [delivery("a", "example:forgets"), delivery("b")]
+        assert await provider.answer(*batch) == ["a UNKNOWN", "b ACCEPTED"]
+        assert await provider.answer(*batch) == ["a UNKNOWN", "b ACCEPTED"]
+        assert provider.sent == {"a": 2, "b": 1}
 
     asyncio.run(body())
 

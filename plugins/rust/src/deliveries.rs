@@ -185,14 +185,16 @@ impl Inner {
         }
     }
 
-    async fn attempt(&self, delivery: Delivery) -> Sent {
+    async fn attempt(self: &Arc<Self>, delivery: Delivery) -> Sent {
         if has_expired(&delivery) {
             return verdict(Outcome::Expired, "");
         }
         self.note(&delivery);
         let id = delivery.delivery_id.clone();
-        // In a task of its own, so that a panic costs one delivery.
-        let mut task = tokio::spawn((self.send)(delivery));
+        // In a task of its own, so that a panic costs one delivery: also one of `send` itself, before
+        // there is a future.
+        let inner = self.clone();
+        let mut task = tokio::spawn(async move { (inner.send)(delivery).await });
         match timeout(self.limits.send, &mut task).await {
             Ok(Ok(Ok(result))) => result,
             Ok(_) => {

@@ -17,6 +17,7 @@ fn provider(limits: Limits, permits: usize) -> Provider {
     let open = Arc::new(Semaphore::new(permits));
     let (counts, gate) = (sent.clone(), open.clone());
     let send: SendOne = Box::new(move |delivery| {
+        assert_ne!(delivery.endpoint, "example:panics-before", "as asked");
         *counts
             .lock()
             .unwrap()
@@ -146,9 +147,14 @@ async fn a_failure_and_a_panic_cost_one_delivery_each_and_are_not_quoted() {
         to("a", "example:fails"),
         to("b", "example:panics"),
         delivery("c"),
+        to("d", "example:panics-before"),
     ];
     let results = p.deliveries.answer(batch, SOON).await;
-    assert_eq!(said(&results), "a UNKNOWN, b UNKNOWN, c ACCEPTED");
+    assert_eq!(
+        said(&results),
+        "a UNKNOWN, b UNKNOWN, c ACCEPTED, d UNKNOWN"
+    );
+    assert_eq!(results[3].detail, "send failed");
     assert_eq!(results[0].detail, "send failed");
 }
 

@@ -107,6 +107,11 @@ $(POD_NAME).{{ include "onward.name" . }}.{{ .root.Release.Namespace }}.svc:{{ i
   readOnly: true
 {{- end }}
 {{- end }}
+{{- if and (eq .service "notifier") .root.Values.notifier.secretName }}
+- name: channels
+  mountPath: /etc/onward/channels
+  readOnly: true
+{{- end }}
 {{- end }}
 
 {{- define "onward.volumes" -}}
@@ -125,6 +130,10 @@ $(POD_NAME).{{ include "onward.name" . }}.{{ .root.Release.Namespace }}.svc:{{ i
 - name: etcd-password
   secret: {secretName: {{ required "etcd.passwordSecret: name the Secret with etcd.user's password" .root.Values.etcd.passwordSecret }}, defaultMode: 0440}
 {{- end }}
+{{- end }}
+{{- if and (eq .service "notifier") .root.Values.notifier.secretName }}
+- name: channels
+  secret: {secretName: {{ .root.Values.notifier.secretName }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
 

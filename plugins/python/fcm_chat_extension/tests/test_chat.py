@@ -1,13 +1,15 @@
 """The extension over real gRPC, with a file for its memory and a sender that tests script."""
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 
 import grpc
 import grpc.aio
 import pytest
-from chat import ChatExtension, Outcome
+from chat import AGE_MAX_S, ChatExtension, Outcome
 from extension import RequireSecret, credentials
+from fcm import verdict
 from memory import Memory
 from onward.extension.v1 import extension_pb2 as pb
 from onward.extension.v1 import extension_pb2_grpc
@@ -72,17 +74,18 @@ class World:
             position=self.position(1), user=user, generation=generation, **fields
         )
 
-    def message(self, text="hello", publisher="bob", subject="/chat/1") -> pb.ClusterMessage:
+    def message(
+        self, text="hello", publisher="bob", subject="/chat/1", age_s=0.0
+    ) -> pb.ClusterMessage:
         position = self.position(2)
-        return pb.ClusterMessage(
-            position=position,
-            message=entry_pb2.Message(
-                subject=subject,
-                seq=position.number,
-                publisher=publisher,
-                content=entry_pb2.Content(text=text),
-            ),
+        message = entry_pb2.Message(
+            subject=subject,
+            seq=position.number,
+            publisher=publisher,
+            content=entry_pb2.Content(text=text),
         )
+        message.accepted_at.FromNanoseconds(int((time.time() - age_s) * 1e9))
+        return pb.ClusterMessage(position=position, message=message)
 
     async def users(self, *events) -> None:
         request = pb.OnUserPresenceRequest(events=events)
@@ -184,6 +187,49 @@ def test_a_push_that_can_never_be_taken_keeps_nobody_waiting(tmp_path):
             await found.users(found.presence("ann"))
             await found.messages(found.message("one"), found.message("two"))
             assert found.sender.sent == [("ann", "two")]
+
+    asyncio.run(main())
+
+
+def test_one_foreign_token_holds_up_neither_other_users_nor_later_messages(tmp_path):
+    foreign = verdict(403, {"error": {"details": [{"errorCode": "SENDER_ID_MISMATCH"}]}})
+
+    async def main():
+        async with world(tmp_path, foreign) as found:
+            await found.users(found.presence("ann"), found.presence("cid"))
+            await found.messages(found.message("one"), found.message("two"))
+            assert found.sender.sent == [("cid", "one"), ("ann", "two"), ("cid", "two")]
+            assert found.memory.position(2) == 2
+
+    asyncio.run(main())
+
+
+def test_what_must_wait_is_waited_for_no_longer_than_it_is_worth_pushing(tmp_path):
+    async def main():
+        async with world(tmp_path, *[Outcome.LATER] * 3) as found:
+            await found.users(found.presence("ann"))
+            young, old = AGE_MAX_S - 60, AGE_MAX_S + 1
+            await found.messages(found.message("old", age_s=old))
+            assert found.memory.position(2) == 1, "it is passed over"
+            with pytest.raises(grpc.aio.AioRpcError):
+                await found.messages(found.message("young", age_s=young), found.message("new"))
+            assert found.memory.position(2) == 1, "it is still waited for"
+            found._numbers[2] = 1
+            found.sender.outcomes.clear()
+            await found.messages(found.message("young", age_s=old), found.message("new"))
+            assert found.sender.sent == [("ann", "new")]
+
+    asyncio.run(main())
+
+
+def test_a_message_that_does_not_say_when_it_was_accepted_is_pushed(tmp_path):
+    async def main():
+        async with world(tmp_path) as found:
+            await found.users(found.presence("ann"))
+            timeless = found.message("timeless")
+            timeless.message.ClearField("accepted_at")
+            await found.messages(timeless)
+            assert found.sender.sent == [("ann", "timeless")]
 
     asyncio.run(main())
 

@@ -133,17 +133,29 @@ def details(*found) -> dict:
         (400, {}, Outcome.DROPPED),
         (404, {}, Outcome.LATER),
         (401, {}, Outcome.LATER),
-        (403, details({"errorCode": "SENDER_ID_MISMATCH"}), Outcome.LATER),
+        (403, {}, Outcome.LATER),
+        (403, details({"errorCode": "SENDER_ID_MISMATCH"}), Outcome.DROPPED),
+        (413, {}, Outcome.DROPPED),
+        (418, {}, Outcome.DROPPED),
+        (408, {}, Outcome.LATER),
         (429, details({"errorCode": "QUOTA_EXCEEDED"}), Outcome.LATER),
         (500, {}, Outcome.LATER),
         (503, {"error": "a text"}, Outcome.LATER),
         (404, {"error": {"details": "a text"}}, Outcome.LATER),
+        (404, details({"errorCode": ["UNREGISTERED"]}), Outcome.LATER),
         (404, {"error": {"details": [7, {"fieldViolations": [7]}]}}, Outcome.LATER),
     ],
     ids=str,
 )
 def test_what_an_answer_means(status, answer, outcome):
     assert verdict(status, answer) is outcome
+
+
+def test_a_foreign_token_is_dropped_and_the_log_does_not_tell_it(google, caplog):
+    google.script = [(403, details({"errorCode": "SENDER_ID_MISMATCH"}))]
+    assert send(google) == [Outcome.DROPPED]
+    assert "FCM answered 403: dropped" in caplog.text
+    assert "token-1" not in caplog.text and "hello" not in caplog.text
 
 
 def test_an_answer_that_is_no_json_says_nothing(google):

@@ -34,8 +34,8 @@ import java.util.logging.Logger;
  *       begins.
  *   <li>One id is sent once: a repeat waits for the one under way, or is told what became of it. The
  *       memory of that is bounded, and lost at a restart.
- *   <li>An exception of the channel: UNKNOWN, since it may have sent. Its words are not logged, they may
- *       quote a message.
+ *   <li>An exception of the channel, or null: UNKNOWN, since it may have sent. Its words are not logged,
+ *       they may quote a message.
  * </ul>
  */
 final class Deliveries {
@@ -170,11 +170,10 @@ final class Deliveries {
         timer.schedule(self::interrupt, limits.send().toMillis(), TimeUnit.MILLISECONDS);
     try {
       note.accept(delivery);
-      return send.send(delivery);
+      Result result = send.send(delivery);
+      return result != null ? result : unknown(delivery, "send returned null");
     } catch (Exception | Error failure) { // whatever is thrown costs one delivery
-      String kind = failure.getClass().getSimpleName();
-      LOG.warning(() -> "send threw " + kind + ", delivery " + delivery.getDeliveryId());
-      return verdict(Outcome.UNKNOWN, "send threw " + kind);
+      return unknown(delivery, "send threw " + failure.getClass().getSimpleName());
     } finally {
       alarm.cancel(false);
       Thread.interrupted();
@@ -194,6 +193,12 @@ final class Deliveries {
 
   private static Sending over(Result result) {
     return new Sending(CompletableFuture.completedFuture(result));
+  }
+
+  /** It may have been sent. {@code why} quotes nothing of it. */
+  private static Result unknown(Delivery delivery, String why) {
+    LOG.warning(() -> why + ", delivery " + delivery.getDeliveryId());
+    return verdict(Outcome.UNKNOWN, why);
   }
 
   private static Result verdict(Outcome outcome, String detail) {

@@ -1,6 +1,7 @@
 package dev.onward.example;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.onward.notifier.v1.Delivery;
@@ -34,6 +35,9 @@ class DeliveriesTest {
     open.await();
     if (delivery.getEndpoint().equals("example:throws")) {
       throw new IllegalStateException("the title was: secret");
+    }
+    if (delivery.getEndpoint().equals("example:null")) {
+      return null;
     }
     return Result.newBuilder().setOutcome(Outcome.ACCEPTED).build();
   }
@@ -121,6 +125,17 @@ class DeliveriesTest {
     List<Result> results = deliveries(FEW).answer(batch, SOON, new CompletableFuture<>());
     assertEquals("a UNKNOWN, b ACCEPTED", said(results));
     assertEquals("send threw IllegalStateException", results.get(0).getDetail());
+  }
+
+  @Test
+  void aSendThatReturnsNullCostsOneDeliveryAndIsAnsweredAtOnce() {
+    open.countDown();
+    Deliveries deliveries = deliveries(FEW);
+    Duration minute = Duration.ofMinutes(1);
+    Delivery[] batch = {to("a", "example:null"), delivery("b")};
+    assertTimeoutPreemptively(
+        SOON, () -> assertEquals("a UNKNOWN, b ACCEPTED", answer(deliveries, minute, batch)));
+    assertEquals(Map.of("a", 1, "b", 1), sent);
   }
 
   @Test
