@@ -32,10 +32,9 @@ Its rules:
 """
 
 import asyncio
-import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
@@ -51,6 +50,7 @@ from services.chassis.errors import SettingError, Unavailable
 from services.chassis.server import Server
 from services.chassis.tls import Trust
 from services.notifier import results
+from services.notifier.sending import LATE, STOPPING, Sending, begin_by_of
 from services.notifier.turns import Turns
 
 Channel = notifier_pb2.Channel
@@ -66,16 +66,7 @@ ANY_SCHEME = "*"
 ANSWER_MARGIN_S = 0.2
 # What answers have to go out, once the time of the drain is over.
 ANSWER_GRACE_S = 0.5
-# No send begins with less than this left until the answer; of a short call, a part of its time.
-BEGIN_MARGIN_S = 1.0
-_BEGIN_MARGIN_PART = 0.1
-# A send that lingers is asked about again no sooner than this; later, the longer it takes: after
-# so many times its age, since asking counts as a try, and one of ten minutes has eight.
-ASK_AGAIN_S = 2.0
-ASK_AGAIN_AGES = 1.5
 _SENT = (Result.ACCEPTED, Result.DELIVERED)
-_LATE = "its turn did not come within the deadline"
-_STOPPING = "the process is being stopped"
 
 log = logs.get(__name__)
 _results = Counter("onward_notifier_results", "Results by channel.", ["channel", "outcome"])
@@ -92,9 +83,6 @@ _send_seconds = Histogram(
 )
 _callbacks = Counter(
     "onward_notifier_callbacks", "Callbacks of providers, by the status answered.", ["status"]
-)
-_lingering = Counter(
-    "onward_notifier_lingering", "Sends that took longer than a call waits for one.", ["channel"]
 )
 _under_way = Gauge("onward_notifier_under_way", "Deliveries that wait for their turn, or run.")
 _remembered = Gauge("onward_notifier_remembered", "Ids of deliveries sent that are remembered.")
@@ -200,7 +188,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         if len(self._routes) != len(self._channels):
             raise SettingError("two plugins serve one scheme; leave one of them out")
         self._callbacks = {p.name: p for p in plugins if isinstance(p, TakesCallbacks)}
-        self._under_way: dict[str, _Sending] = {}
+        self._under_way: dict[str, Sending] = {}
         # What was sent; and what failed after its caller was answered, until it is told.
         self._ended: OrderedDict[str, Result] = OrderedDict()
         self._stopping = False
@@ -228,7 +216,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         remaining_s = context.time_remaining()
         wait_s = None if remaining_s is None else max(0.0, remaining_s - ANSWER_MARGIN_S)
         _batch.observe(len(deliveries))
-        begin_by = _begin_by(wait_s)
+        begin_by = begin_by_of(wait_s)
         sendings = {one.delivery_id: self._begin(one, begin_by) for one in deliveries}
         _under_way.set(len(self._under_way))
         try:
@@ -279,13 +267,13 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             for task in unfinished:
                 task.cancel()
 
-    def _begin(self, delivery: Delivery, begin_by: float) -> "_Sending":
+    def _begin(self, delivery: Delivery, begin_by: float) -> Sending:
         delivery_id = delivery.delivery_id
         if delivery_id in self._under_way:
             known = self._under_way[delivery_id]
             known.begin_by = max(known.begin_by, begin_by)
             return known
-        sending = _Sending(begin_by)
+        sending = Sending(begin_by)
         sending.run(self._answer(delivery, sending))
         if delivery_id:
             self._under_way[delivery_id] = sending
@@ -296,7 +284,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         self._under_way.pop(delivery_id, None)
         _under_way.set(len(self._under_way))
 
-    async def _answer(self, delivery: Delivery, sending: "_Sending") -> Result:
+    async def _answer(self, delivery: Delivery, sending: Sending) -> Result:
         scheme = delivery.endpoint.partition(":")[0].lower() if ":" in delivery.endpoint else ""
         channel = scheme if scheme in self._routes else ANY_SCHEME
         if not delivery.delivery_id:
@@ -308,7 +296,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         elif len(self._under_way) > self._limits.under_way_max:
             result = results.not_begun("too many deliveries under way")
         elif self._stopping:
-            result = results.not_begun(_STOPPING)
+            result = results.not_begun(STOPPING)
         else:
             route = self._routes[channel]
             lane = route.plugin.lane(delivery) if isinstance(route.plugin, HasLanes) else ""
@@ -319,9 +307,9 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         _results.labels(channel, Result.Outcome.Name(result.outcome)).inc()
         return result
 
-    async def _in_turn(self, route: "_Route", delivery: Delivery, sending: "_Sending") -> Result:
+    async def _in_turn(self, route: "_Route", delivery: Delivery, sending: Sending) -> Result:
         if sending.is_late():
-            return results.not_begun(_LATE)
+            return results.not_begun(LATE)
         # Unknown is the end where it is not repeated, so the result is waited for.
         linger_s = self._limits.linger_s if route.channel.repeats_unknown else None
         sending.begin(linger_s, route.channel.scheme)
@@ -386,86 +374,6 @@ class _Route:
 def _turns_of(plugin: Plugin) -> Turns:
     lanes = plugin.lane_concurrency if isinstance(plugin, HasLanes) else 0
     return Turns(plugin.concurrency, lanes)
-
-
-class _Sending:
-    """One delivery id under way, and whether its plugin has been called."""
-
-    __slots__ = ("_began_at", "_timer", "begin_by", "begun", "task", "told", "undone", "untold")
-
-    task: asyncio.Task[Result]
-
-    def __init__(self, begin_by: float) -> None:
-        self.begun = False
-        # When it is too late to begin, by the loop's clock.
-        self.begin_by = begin_by
-        # Why it is not begun any more; empty: it may be.
-        self.undone = ""
-        # Somebody was answered, or went away, before there was a result.
-        self.untold = False
-        # There is something to answer with: a result, or that it lingers.
-        self.told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._began_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-
-    def run(self, work: Coroutine[Any, Any, Result]) -> None:
-        """What is done for it; its result is this one's."""
-        self.task = asyncio.create_task(work)
-        self.task.add_done_callback(self.tell)
-
-    def begin(self, linger_s: float | None, channel: str) -> None:
-        """Its plugin is called now, and waited for so long; None: until there is a result."""
-        self.begun = True
-        loop = asyncio.get_running_loop()
-        self._began_at = loop.time()
-        if linger_s is not None:
-            self._timer = loop.call_later(linger_s, self._linger, channel)
-
-    def is_late(self) -> bool:
-        """Whether nobody could hear in time of what a send came to that begins now."""
-        return asyncio.get_running_loop().time() > self.begin_by
-
-    def leave_undone(self) -> None:
-        """The process stops: do not begin."""
-        if not self.begun:
-            self.undone = _STOPPING
-            self.task.cancel()
-
-    def give_up_waiting(self) -> None:
-        """Nobody waits any more: do not begin; but let what has begun reach its end."""
-        if not self.begun:
-            self.task.cancel()
-        self.untold = not self.task.done()
-
-    def result(self) -> Result:
-        if self.task.done() and not self.task.cancelled():
-            return self.task.result()
-        if not self.begun:
-            return results.not_begun(self.undone or _LATE)
-        result = results.unknown("still being sent")
-        age_s = asyncio.get_running_loop().time() - self._began_at
-        result.retry_after.FromMilliseconds(int(1_000 * max(ASK_AGAIN_S, ASK_AGAIN_AGES * age_s)))
-        return result
-
-    def _linger(self, channel: str) -> None:
-        if not self.told.done():
-            _lingering.labels(channel).inc()
-            self.told.set_result(None)
-
-    def tell(self, _: object = None) -> None:
-        """Have whoever waits be answered with what there is."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if not self.told.done():
-            self.told.set_result(None)
-
-
-def _begin_by(wait_s: float | None) -> float:
-    """Until when, by the loop's clock, what is answered in `wait_s` may begin."""
-    if wait_s is None:
-        return math.inf
-    margin_s = min(BEGIN_MARGIN_S, wait_s * _BEGIN_MARGIN_PART)
-    return asyncio.get_running_loop().time() + wait_s - margin_s
 
 
 def _seconds(delivery: Delivery) -> float:

@@ -13,9 +13,8 @@ from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 
 from services.chassis.channel import open_channel
 from services.chassis.errors import SettingError, StartError, Unavailable
-from services.notifier import harness, results
+from services.notifier import results, sending
 from services.notifier.harness import (
-    ASK_AGAIN_S,
     SERVICE,
     Channel,
     Limits,
@@ -24,6 +23,7 @@ from services.notifier.harness import (
     serve,
 )
 from services.notifier.results import Result
+from services.notifier.sending import ASK_AGAIN_S
 from tests.notifier.deliveries import Delivery, delivery, message
 from tests.waiting import until
 
@@ -328,7 +328,7 @@ def test_who_waited_for_a_failure_is_not_told_of_it_again(run: Any) -> None:
 def test_the_longer_a_send_takes_the_later_it_is_asked_about_again(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness, "ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr(sending, "ASK_AGAIN_S", 0.01)
 
     async def body() -> None:
         send = Held()

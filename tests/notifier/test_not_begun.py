@@ -8,10 +8,10 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from onward.notifier.v1 import notifier_pb2_grpc
+from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 
 from services.chassis.channel import open_channel
-from services.notifier import harness, results
+from services.notifier import results, sending
 from services.notifier.harness import Notifier, serve
 from services.notifier.results import Result
 from tests.notifier.deliveries import Delivery
@@ -122,8 +122,8 @@ def test_nothing_begins_so_late_that_its_caller_would_not_hear_of_it(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So that the whole of the call's time is too late, whenever a turn comes.
-    monkeypatch.setattr(harness, "_BEGIN_MARGIN_PART", 1.0)
-    monkeypatch.setattr(harness, "BEGIN_MARGIN_S", 60.0)
+    monkeypatch.setattr(sending, "_BEGIN_MARGIN_PART", 1.0)
+    monkeypatch.setattr(sending, "BEGIN_MARGIN_S", 60.0)
 
     async def body() -> None:
         carrier = Carrier(Held())
@@ -139,7 +139,7 @@ def test_nothing_begins_so_late_that_its_caller_would_not_hear_of_it(
 
 
 def _request(*ids: str) -> Any:
-    return harness.notifier_pb2.NotifyRequest(deliveries=[pigeon(one) for one in ids])
+    return notifier_pb2.NotifyRequest(deliveries=[pigeon(one) for one in ids])
 
 
 class _Context:
