@@ -6,7 +6,8 @@ every subject below it; `/*` alone covers all. Grants are a union.
 
 External tokens (`external_tokens` of the claims): if given, it is the full list of what may be
 registered. If not, only those that nobody can guess may be (`fcm:`, `apns:`, `webpush:`): whoever
-knows one holds it; an address or a number is known to many.
+knows one holds it; an address or a number is known to many, and so may be what a plugin of others
+serves.
 """
 
 from collections.abc import Iterable

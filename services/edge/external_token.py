@@ -1,12 +1,15 @@
 """What an external token may look like. Pure.
 
 An external token is a URI that says where a user can be reached outside the socket. Knows the
-forms; must not know who may register which (`entitlement`), nor whether anybody is there.
+forms of those that Onward's own plugins serve, and takes any other scheme, since plugins of others
+bring their own. Must not know who may register which (`entitlement`), nor whether anybody is there.
 """
 
 import re
 from typing import Final
 from urllib.parse import urlsplit
+
+from services.chassis.channel_names import MEANT, SCHEME
 
 URI_BYTES_MAX: Final = 4096
 _LOCAL_BYTES_MAX: Final = 64  # RFC 5321, section 4.5.3.1.1
@@ -23,7 +26,6 @@ _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 
 # Schemes whose tokens are drawn by a provider so that nobody can guess them.
 UNGUESSABLE: Final = frozenset({"fcm", "apns", "webpush"})
-SCHEMES: Final = UNGUESSABLE | {"mailto", "tel", "https", "apprise"}
 
 
 def scheme_of(uri: str) -> str:
@@ -40,8 +42,10 @@ def external_token_fault(uri: str) -> str | None:
     if not (uri.isascii() and uri.isprintable()) or " " in uri:
         return "An external token has printable ASCII characters only, and no space."
     scheme = scheme_of(uri)
-    if scheme not in SCHEMES:
-        return f"An external token starts with one of {', '.join(sorted(SCHEMES))}, and a colon."
+    if scheme in MEANT:
+        return f"An external token of {scheme}: starts with {MEANT[scheme]}: instead."
+    if not SCHEME.fullmatch(scheme):
+        return "An external token starts with its channel in lower case and a colon, as in mailto:."
     rest = uri[len(scheme) + 1 :]
     if scheme == "mailto":
         return _address_fault(rest)
@@ -55,7 +59,7 @@ def external_token_fault(uri: str) -> str | None:
         return _url_fault(uri)
     if scheme == "apprise":
         return None if _TARGET.fullmatch(rest) else "An apprise: token is a name of [a-z0-9-]."
-    return None if rest else f"A {scheme}: token has something behind the colon."
+    return None if rest else "An external token has something behind the colon."
 
 
 def _address_fault(address: str) -> str | None:

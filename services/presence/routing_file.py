@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from services.chassis.channel_names import channel_fault
 from services.presence import yaml_lines
-from services.presence.channel_names import channel_fault
 from services.presence.patterns import star_fault
 from services.presence.plan import DEFAULT_PLAN, Plan, Policy, Priority, Quiet
 from services.presence.plan_times import contradiction

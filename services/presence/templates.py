@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.presence.channel_names import SCHEME, channel_fault
+from services.chassis.channel_names import SCHEME, channel_fault
 from services.presence.sandbox import problem_of
 
 FIELDS = ("title", "body", "html", "url")

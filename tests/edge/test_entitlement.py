@@ -77,6 +77,8 @@ def test_subscribing_and_publishing_are_granted_apart() -> None:
         (["tel:+15551234567", "fcm:x"], "fcm:x", True),
         (["nonsense"], "nonsense", False),
         (["mailto:*"], "mailto:ann@example.org", False),
+        (None, "slack:U024BE7LH", False),
+        (["slack:U024BE7LH"], "slack:U024BE7LH", True),
     ],
 )
 def test_an_external_token_needs_the_claim_unless_nobody_can_guess_it(

@@ -137,10 +137,10 @@ def test_one_may_register_what_ones_token_says_and_a_backend_what_is_an_external
         async with open_door(anonymous=False) as door:
             expected = [
                 ("/v1/me/endpoints", ANN, MAIL, (403, "EXTERNAL_TOKEN_FORBIDDEN")),
-                ("/v1/me/endpoints", ANN, "ftp:x", (400, "EXTERNAL_TOKEN_INVALID")),
+                ("/v1/me/endpoints", ANN, "sms:+1", (400, "EXTERNAL_TOKEN_INVALID")),
                 ("/v1/me/endpoints", ANN, 7, (400, "EXTERNAL_TOKEN_INVALID")),
                 ("/v1/me/endpoints", ANN, None, (400, "EXTERNAL_TOKEN_INVALID")),
-                ("/v1/users/ann/endpoints", ADMIN, "ftp:x", (400, "EXTERNAL_TOKEN_INVALID")),
+                ("/v1/users/ann/endpoints", ADMIN, "sms:+1", (400, "EXTERNAL_TOKEN_INVALID")),
                 ("/v1/users/ann/endpoints", ADMIN, MAIL, (200, None)),
             ]
             for path, headers, uri, found in expected:

@@ -36,7 +36,7 @@ REFUSED_FRAMES: list[tuple[str, dict[str, Any] | str | bytes, str]] = [
     ("transient and retained",
      {"id": "1", "publish": {"subject": "/a", "transient": True, "retain": True}},
      "ARGUMENT_INVALID"),
-    ("a token of no kind", {"id": "1", "setExternalToken": {"uri": "pigeon:7"}},
+    ("a token of no channel", {"id": "1", "setExternalToken": {"uri": "sms:+15551234567"}},
      "EXTERNAL_TOKEN_INVALID"),
     ("CR and LF in an address", {"id": "1", "setExternalToken": {"uri": "mailto:a@b.c\r\nBcc: x"}},
      "EXTERNAL_TOKEN_INVALID"),

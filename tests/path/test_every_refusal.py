@@ -242,7 +242,7 @@ def one_mistake_after_the_other_on_one_connection(stage: Stage) -> None:
     eve.ask(publish={"subject": "/a", "text": "x", "publicationId": "p"})
     eve.ask(publish={"subject": "/a", "text": "y", "publicationId": "p"})
     eve.ask(publish={"subject": "/a", "text": "x", "retain": True, "transient": True})
-    eve.ask(setExternalToken={"uri": "pigeon:7"})
+    eve.ask(setExternalToken={"uri": "sms:7"})
     eve.ask(subscribe={"subscriptions": [{"subject": f"/a/{number}"} for number in range(6)]})
     for number in range(120):
         eve.send({"id": f"p{number}", "publish": {"subject": "/a", "text": "x"}})

@@ -71,11 +71,11 @@ class PluginProcess(Program):
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    """The suite without any plugin, and two users who are away."""
+    """The suite without any plugin, and two users who are away: one with a scheme of its own."""
     up = Suite(tmp_path_factory.mktemp("data"), QUICK | SETTINGS)
     with ended(up):
         up.wait_ready()
-        for user, token in (("ann", "fcm:a-token-of-ann"), ("tom", "tel:+15551234567")):
+        for user, token in (("ann", "fcm:a-token-of-ann"), ("tom", "pager:tom-7")):
             reader = Subscriber(
                 up, tmp_path_factory.mktemp(user), "/all", f"/{user}", "--user", user,
                 "--client-id", user, "--external-token", token,
@@ -188,7 +188,7 @@ def _latencies(suite: Suite, plugin: PluginProcess, count: int) -> list[float]:
 def test_a_plugin_that_hangs_keeps_nobody_waiting_and_its_own_become_dead_letters(
     suite: Suite, tmp_path: Path
 ) -> None:
-    ill, well = PluginProcess(suite, "fcm", tmp_path), PluginProcess(suite, "tel", tmp_path)
+    ill, well = PluginProcess(suite, "fcm", tmp_path), PluginProcess(suite, "pager", tmp_path)
     with ended(ill, well):
         suite.command("notifiers", "add", "ill", ill.address)
         suite.command("notifiers", "add", "well", well.address)
@@ -207,7 +207,7 @@ def test_a_plugin_that_hangs_keeps_nobody_waiting_and_its_own_become_dead_letter
         assert medians[1] < 500
 
         wait_for(lambda: _plugin(suite, "fcm-plugin")["breaker"] != "closed", 20, "it opens")
-        assert _plugin(suite, "tel-plugin")["breaker"] == "closed"
+        assert _plugin(suite, "pager-plugin")["breaker"] == "closed"
         wait_for(
             lambda: all(states(suite, "ann", "/ann", seq) == ["dead"] for seq in seqs),
             60,

@@ -286,7 +286,9 @@ class ExternalToken(_message.Message):
 
     URI_FIELD_NUMBER: _builtins.int
     uri: _builtins.str
-    """Required. `fcm:…`, `apns:…`, `webpush:…`, `mailto:…`, `tel:+…`, `https:…`; at most 4,096 bytes."""
+    """Required. `fcm:…`, `apns:…`, `webpush:…`, `mailto:…`, `tel:+…`, `https:…`, or of the
+    scheme of somebody's own plugin; at most 4,096 bytes.
+    """
     def __init__(
         self,
         *,

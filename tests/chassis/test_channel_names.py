@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.presence.channel_names import SCHEME, channel_fault
+from services.chassis.channel_names import SCHEME, channel_fault
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_what_is_no_scheme_is_refused(name):
 @pytest.mark.parametrize(
     ("name", "meant"),
     [("email", "mailto"), ("sms", "tel"), ("web-push", "webpush"), ("apn", "apns"),
-     ("firebase", "fcm"), ("webhook", "https")],
+     ("firebase", "fcm"), ("webhook", "https"), ("http", "https")],
 )  # fmt: skip
 def test_another_name_of_a_channel_is_refused_with_the_right_one(name, meant):
     assert SCHEME.fullmatch(name)
