@@ -23,6 +23,7 @@ from tests.faults.run import Verdict, judge
 from tests.faults.scene import Scenario
 from tests.faults.stage import SETTINGS, Theatre
 from tests.faults.tree import copy_tree, not_imported
+from tests.path.mailbox import SOON_AGAIN
 from tests.path.stack import ended
 
 
@@ -99,7 +100,7 @@ def _play_embedded(
 def _play_cluster(
     scenario: Scenario, shape: Shape, folder: Path, tree: Path | None, history: History, post: Post
 ) -> None:
-    settings = SETTINGS | dict(scenario.settings) | post.settings
+    settings = SETTINGS | dict(scenario.settings) | post.settings | SOON_AGAIN
     with Links() as links, postgres_of(shape) as postgres:
         stores = (postgres.primary.port, postgres.standby.port) if postgres else ()
         trees = dict.fromkeys(shape.members(), tree) if tree is not None else {}

@@ -16,6 +16,7 @@ from tests.faults.history import History
 from tests.faults.post import Post
 from tests.faults.publisher import Publisher
 from tests.faults.teller import GIVEN_UP_S, Teller
+from tests.path.mailbox import SOON_AGAIN
 from tests.path.stack import QUICK, Suite, ended
 
 SERVICES = ("etcd", "coordinator", "edge", "presence", "notifier")
@@ -178,7 +179,7 @@ class Theatre:
         self, folder: Path, post: Post, settings: dict[str, str], tree: Path | None = None
     ) -> None:
         self._data = folder / "data"
-        self._settings = SETTINGS | settings | post.settings
+        self._settings = SETTINGS | settings | post.settings | SOON_AGAIN
         self._tree = tree
         self.suite = Suite(self._data, self._settings, tree=tree)
 

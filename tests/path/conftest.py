@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.path.mailbox import Mailbox
+from tests.path.mailbox import SOON_AGAIN, Mailbox
 from tests.path.stack import QUICK, Suite, ended
 
 
@@ -20,7 +20,7 @@ def suite(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mailbox: Mailbox
 ) -> Iterator[Suite]:
     """`onward up`, ready, with quick graces, e-mail, and the module's own `SETTINGS`."""
-    settings = QUICK | getattr(request.module, "SETTINGS", {}) | mailbox.settings
+    settings = QUICK | getattr(request.module, "SETTINGS", {}) | mailbox.settings | SOON_AGAIN
     up = Suite(tmp_path_factory.mktemp("data"), settings)
     with ended(up):
         up.wait_ready()

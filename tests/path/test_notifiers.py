@@ -117,7 +117,10 @@ def test_a_plugin_comes_dies_leaves_a_dead_letter_and_sends_it_again_under_its_i
     plugin = PluginProcess(suite, "fcm", tmp_path)
     with ended(plugin):
         [added] = suite.command("notifiers", "add", "push", plugin.address)
-        assert added == {"event": "added", "name": "push", "connected": True, "served": ["fcm"]}
+        assert added == {
+            "event": "added", "name": "push", "connected": True, "served": ["fcm"],
+            "shadowed": [], "shadows": [],
+        }  # fmt: skip
         wait_for(lambda: states(suite, "ann", "/ann", seq) == ["accepted"], 20, "it is sent")
         [tested] = suite.command("send-test", "fcm:a-token-of-ann", "--text", "hello")
         assert (tested["plugin"], tested["outcome"]) == ("fcm-plugin", "ACCEPTED")
