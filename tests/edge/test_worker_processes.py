@@ -16,7 +16,8 @@ import pytest
 from services.chassis.settings import load
 from services.edge.settings import Settings
 from services.edge.worker_processes import worker_count, worker_environ
-from tests.edge.cluster import ROOT, SECRET, Cluster, Edge, Raw, cluster, free_port
+from tests.edge.cluster import ROOT, SECRET, Cluster, Edge, Raw, cluster
+from tests.path.stack import free_row
 from tests.processes import alive, descendants
 from tests.waiting import until
 
@@ -32,18 +33,6 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def settings(**variables: str) -> Settings:
     return load(Settings, "edge", {"ONWARD_SECRET": SECRET} | variables)
-
-
-def free_pair() -> int:
-    """A port that is free, as is the next."""
-    while True:
-        base = free_port()
-        with socket.socket() as next_one:
-            try:
-                next_one.bind(("127.0.0.1", base + 1))
-            except OSError:
-                continue
-        return base
 
 
 def refuses(edge: Edge) -> bool:
@@ -116,7 +105,7 @@ def test_workers_share_an_address_and_each_is_an_edge_of_its_own(
     run: Run, members: Cluster
 ) -> None:
     async def main() -> None:
-        base = free_pair()
+        base = free_row(2)
         edge = members.edge(
             ONWARD_EDGE_WORKERS="2", ONWARD_EDGE_METRICS_PORT=str(base), ONWARD_EDGE_DRAIN_S="2"
         )
