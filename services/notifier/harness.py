@@ -33,7 +33,6 @@ Its rules:
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,8 +49,9 @@ from services.chassis.errors import SettingError, Unavailable
 from services.chassis.server import Server
 from services.chassis.tls import Trust
 from services.notifier import results
+from services.notifier.remembered import Remembered
 from services.notifier.sending import LATE, STOPPING, Sending, begin_by_of
-from services.notifier.turns import Turns
+from services.notifier.turns import LaneFull, Turns
 
 Channel = notifier_pb2.Channel
 Delivery = notifier_pb2.Delivery
@@ -66,7 +66,9 @@ ANY_SCHEME = "*"
 ANSWER_MARGIN_S = 0.2
 # What answers have to go out, once the time of the drain is over.
 ANSWER_GRACE_S = 0.5
-_SENT = (Result.ACCEPTED, Result.DELIVERED)
+# When what found its lane full may come again, at the earliest.
+LANE_AGAIN_S = 2.0
+_LANE_FULL = "others to the same place are in front of it"
 
 log = logs.get(__name__)
 _results = Counter("onward_notifier_results", "Results by channel.", ["channel", "outcome"])
@@ -162,7 +164,7 @@ class Limits:
     linger_s: float = 2.0  # how long a batch waits for one send; longer: UNKNOWN for now
     send_s: float = 30.0  # one send; longer: UNKNOWN
     under_way_max: int = 2_000  # deliveries waiting or being sent; more: not begun
-    remembered_max: int = 10_000  # ids and their results; beyond it the oldest are forgotten
+    remembered_max: int = 10_000  # ids of what was sent; beyond it the oldest are forgotten
     callback_s: float = 5.0  # one callback; longer: 500
 
 
@@ -189,8 +191,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             raise SettingError("two plugins serve one scheme; leave one of them out")
         self._callbacks = {p.name: p for p in plugins if isinstance(p, TakesCallbacks)}
         self._under_way: dict[str, Sending] = {}
-        # What was sent; and what failed after its caller was answered, until it is told.
-        self._ended: OrderedDict[str, Result] = OrderedDict()
+        self._ended = Remembered(self._limits.remembered_max)
         self._stopping = False
 
     async def Describe(self, request: Any, context: Any) -> notifier_pb2.DescribeResponse:
@@ -227,7 +228,7 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         told = {own_id: sending.result() for own_id, sending in sendings.items()}
         for own_id, sending in sendings.items():
             if sending.task.done():
-                self._forget_failure(own_id)
+                self._ended.told(own_id)
         return notifier_pb2.NotifyResponse(
             results=[_named(one.delivery_id, told[one.delivery_id]) for one in deliveries]
         )
@@ -291,8 +292,8 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             result = results.rejected_message("the delivery has no id")
         elif not scheme or channel not in self._routes:
             result = results.rejected_message("no channel here serves this scheme")
-        elif delivery.delivery_id in self._ended:
-            return self._ended[delivery.delivery_id]
+        elif known := self._ended.get(delivery.delivery_id):
+            return known
         elif len(self._under_way) > self._limits.under_way_max:
             result = results.not_begun("too many deliveries under way")
         elif self._stopping:
@@ -300,10 +301,14 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         else:
             route = self._routes[channel]
             lane = route.plugin.lane(delivery) if isinstance(route.plugin, HasLanes) else ""
-            async with route.turns.of(lane):
-                result = await self._in_turn(route, delivery, sending)
-        if result.outcome in _SENT or (sending.untold and sending.begun):
-            self._remember(delivery.delivery_id, result)
+            try:
+                async with route.turns.of(lane, self._limits.linger_s):
+                    result = await self._in_turn(route, delivery, sending)
+            except LaneFull:
+                result = results.not_begun(_LANE_FULL, LANE_AGAIN_S)
+        if sending.begun:
+            self._ended.keep(delivery.delivery_id, result, untold=sending.untold)
+            _remembered.set(len(self._ended))
         _results.labels(channel, Result.Outcome.Name(result.outcome)).inc()
         return result
 
@@ -338,19 +343,6 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
             return results.unknown(f"the plugin raised {kind}")
         finally:
             _send_seconds.labels(plugin.name).observe(time.perf_counter() - began)
-
-    def _remember(self, delivery_id: str, result: Result) -> None:
-        self._ended[delivery_id] = result
-        if len(self._ended) > self._limits.remembered_max:
-            self._ended.popitem(last=False)
-        _remembered.set(len(self._ended))
-
-    def _forget_failure(self, delivery_id: str) -> None:
-        """A failure is told once; who comes again wants it tried again."""
-        known = self._ended.get(delivery_id)
-        if known is not None and known.outcome not in _SENT:
-            del self._ended[delivery_id]
-            _remembered.set(len(self._ended))
 
 
 def _channel_of(url: str) -> str:

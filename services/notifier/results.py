@@ -38,9 +38,10 @@ def retry(detail: str = "", after_s: float | None = None) -> Result:
     return result
 
 
-def not_begun(detail: str = "") -> Result:
-    """Its turn did not come, so nothing was sent: the try does not count, and it comes again."""
-    result = build(Result.RETRY, detail)
+def not_begun(detail: str = "", after_s: float | None = None) -> Result:
+    """Its turn did not come, so nothing was sent: the try does not count, and it comes again, not
+    before `after_s`. With it, the plugin has time for others."""
+    result = retry(detail, after_s)
     result.not_begun = True
     return result
 

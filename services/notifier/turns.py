@@ -5,12 +5,16 @@ lane holds none of the plugin's, so that a slow lane fills itself and nothing el
 and names; must not know deliveries. To drive it:
 
     turns = Turns(at_a_time=32, of_a_lane=8)
-    async with turns.of("hooks.example.org"): …     # waits for both; "": for the plugin's alone
+    async with turns.of("hooks.example.org", 2.0): …  # waits for both; "": for the plugin's alone
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+
+class LaneFull(Exception):
+    """Its lane had no turn for it in time."""
 
 
 class Turns:
@@ -28,8 +32,9 @@ class Turns:
         return len(self._lanes)
 
     @asynccontextmanager
-    async def of(self, lane: str) -> AsyncIterator[None]:
-        """A turn, as long as it is held."""
+    async def of(self, lane: str, wait_s: float) -> AsyncIterator[None]:
+        """A turn, as long as it is held. Raises LaneFull where the lane has none within `wait_s`:
+        whoever waits on for one keeps others waiting that came with it."""
         if not lane:
             async with self._all:
                 yield
@@ -37,8 +42,16 @@ class Turns:
         own = self._lanes.setdefault(lane, _Lane(self._of_a_lane))
         own.inside += 1
         try:
-            async with own.turns, self._all:
-                yield
+            try:
+                async with asyncio.timeout(wait_s):
+                    await own.turns.acquire()
+            except TimeoutError:
+                raise LaneFull from None
+            try:
+                async with self._all:
+                    yield
+            finally:
+                own.turns.release()
         finally:
             own.inside -= 1
             if not own.inside:

@@ -20,6 +20,7 @@ from services.presence import answers, metrics, receipts
 from services.presence.claims import Claimed, hasten
 from services.presence.contents import Contents, newest_seqs
 from services.presence.notifications import (
+    COUNTED,
     NOT_CALLED,
     PLUGIN_FAULTS,
     PLUGIN_WORKS,
@@ -257,12 +258,14 @@ class Caller:
                 await asyncio.sleep(_FAULT_PAUSE_S)
 
     def _age_s(self, tx: Transaction, claimed: Claimed) -> float:
-        """Since its first try; read where it decides whether this one was the last."""
-        if not is_last_try(claimed.delivery, self._limits):
+        """Since the first of its tries that count, and that were not before it was replayed; read
+        where it decides whether this one was the last."""
+        delivery = claimed.delivery
+        if not is_last_try(delivery, self._limits):
             return 0.0
-        return tx.now() - min(
-            one.at for one in [*tx.attempts(claimed.delivery.id), claimed.attempt]
-        )
+        counted = [one.at for one in tx.attempts(delivery.id) if one.outcome in COUNTED]
+        of_this_life = sorted(counted)[-delivery.tries :] if delivery.tries else []
+        return tx.now() - min([*of_this_life, claimed.attempt.at])
 
     def _learn(
         self, lane: Lane, claimed: Sequence[Claimed], results: Mapping[str, Answer]
@@ -275,8 +278,8 @@ class Caller:
         telling = [answer for own_id, answer in results.items() if own_id not in misfits]
         called = [answer for answer in telling if answer.outcome not in NOT_CALLED]
         faults = [answer for answer in called if answer.outcome in PLUGIN_FAULTS]
-        if not faults and all(answer.outcome is Outcome.NOT_BEGUN for answer in called):
-            faults = called  # It takes nothing for now, so that further calls would be in vain.
+        if not faults and all(map(_takes_nothing, called)):
+            faults = called  # Further calls would be in vain.
         if not called:
             lane.breaker = lane.breaker.release()  # Nothing was learnt of the plugin.
         elif works or not faults:
@@ -299,6 +302,11 @@ class Caller:
             0 if lane.breaker.closed else 1
         )
         return frozenset(results if works else (one for one in results if one in misfits))
+
+
+def _takes_nothing(answer: Answer) -> bool:
+    """Whether the plugin is busy, and not only with what goes where this one goes."""
+    return answer.outcome is Outcome.NOT_BEGUN and not answer.retry_after_s
 
 
 def _go_on(tx: Transaction, claimed: Sequence[Claimed], effects: Sequence[Effect]) -> None:

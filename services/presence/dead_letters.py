@@ -1,7 +1,7 @@
 """Deliveries that were given up: shown, sent again with the ids that they have, or dropped.
 
-A dead letter that is replayed is due now, as a retry: with all its tries before it, and as many as
-at first to come. It is claimed like any other, so that what is against it by then is asked anew.
+A dead letter that is replayed is due now, as a retry: with as many tries to come as at first, and
+as much time for them. It is claimed like any other, so what is against it by then is asked anew.
 Whoever replays it sends it. Knows the store; must not know plugins or the wire. To drive it:
 `await DeadLetters(store, tell).replay(which, after_id)`, and go on behind the id it returns.
 """

@@ -24,6 +24,8 @@ class Misfits:
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, None] = OrderedDict()
+        # Those that failed so, whether others were served or not.
+        self._once: OrderedDict[str, None] = OrderedDict()
 
     def __contains__(self, delivery_id: str) -> bool:
         return delivery_id in self._known
@@ -38,12 +40,10 @@ class Misfits:
                 pass  # Nothing was learnt of it.
             elif answers[one.id].outcome not in _OF_THE_WHOLE:
                 self._known.pop(one.id, None)
-            elif others_served and _failed_before(one):
-                self._known[one.id] = None
-                if len(self._known) > KEPT_MAX:
-                    self._known.popitem(last=False)
-
-
-def _failed_before(delivery: Delivery) -> bool:
-    """Whether an earlier try met a fault of the plugin's: those are not among `tries`."""
-    return delivery.attempts - delivery.tries > 1
+                self._once.pop(one.id, None)
+            else:
+                again = one.id in self._once
+                kept = self._known if again and others_served else self._once
+                kept[one.id] = None
+                if len(kept) > KEPT_MAX:
+                    kept.popitem(last=False)

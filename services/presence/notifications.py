@@ -102,11 +102,13 @@ NOTHING_SENT = frozenset(
     )
 )
 # Longest wait of a delivery that a plugin has not begun with: it may have its turn at any time.
-TURN_LONGEST_S = 30.0
+TURN_LONGEST_S = 120.0
 # Outcomes of deliveries that the plugin was not called with.
 NOT_CALLED = frozenset({Outcome.TEMPLATE_FAILED, Outcome.NOT_RENDERED})
 # Outcomes after which it is not known whether it went out.
 _IN_DOUBT = frozenset({Outcome.UNKNOWN, Outcome.CALL_BROKEN, Outcome.CALL_TIMED_OUT})
+# Outcomes that use up a try.
+COUNTED = frozenset({Outcome.RETRY.value, *(one.value for one in _IN_DOUBT)})
 # Outcomes that show that the plugin and its provider do their work.
 PLUGIN_WORKS = frozenset(
     {
@@ -320,7 +322,7 @@ def settle(
 ) -> list[Effect]:
     """What an answer makes of a claimed delivery. `chance` is a random number in [0, 1); `works`
     says that the same call served others, so that a fault is not that of the whole plugin; `age_s`
-    are the seconds since its first try, where its tries are used up (`is_last_try`)."""
+    are the seconds since its first try that counts, where they are used up (`is_last_try`)."""
     match answer.outcome:
         case Outcome.ACCEPTED:
             return [_end(delivery, DeliveryState.ACCEPTED)]
@@ -361,8 +363,11 @@ def settle(
         case _ if answer.outcome in _IN_DOUBT and delivery.repeats_unknown:
             # Counted, also where the plugin is at fault: one that sends and then hangs or dies must
             # not send the same again at each probe until the delivery expires; nor for as long as
-            # what is known not to be sent is tried.
-            return [_again(delivery, DeliveryState.UNKNOWN, answer, now, chance, limits)]
+            # what is known not to be sent is tried. Unless it says when to ask again: it may be
+            # sending still.
+            if not answer.retry_after_s:
+                age_s = math.inf
+            return [_again(delivery, DeliveryState.UNKNOWN, answer, now, chance, limits, age_s)]
         case _:
             assert answer.outcome in _IN_DOUBT, answer.outcome
             return [_end(delivery, DeliveryState.UNKNOWN, answer.outcome.value)]

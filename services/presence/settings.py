@@ -132,9 +132,10 @@ class Settings(SharedSettings):
         3_600.0,
         least=0,
         most=31_622_400,
-        doc="seconds from the first try that a delivery is tried on when its tries are used up, as "
-        "long as it is known not to have been sent; less gives up sooner, so that a provider which "
-        "is out for longer leaves dead letters",
+        doc="seconds from the first try that counts, or from a replay, for which a delivery is "
+        "tried on when its tries are used up, as long as it is known not to have been sent or "
+        "its plugin says when to ask again; less gives up sooner, so that a provider which is out "
+        "for longer leaves dead letters",
     )
     breaker_first_s: float = setting(
         1.0, least=0.01, doc="seconds that a plugin which failed as a whole is left alone at first"

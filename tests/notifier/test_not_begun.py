@@ -12,10 +12,10 @@ from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 
 from services.chassis.channel import open_channel
 from services.notifier import results, sending
-from services.notifier.harness import Notifier, serve
+from services.notifier.harness import LANE_AGAIN_S, Limits, Notifier, serve
 from services.notifier.results import Result
 from tests.notifier.deliveries import Delivery
-from tests.notifier.test_harness import SECRET, Carrier, Held, notify, outcomes, pigeon
+from tests.notifier.test_harness import SECRET, Carrier, Held, notify, outcomes, pigeon, served
 from tests.waiting import until
 
 STOPPING = "the process is being stopped"
@@ -83,6 +83,37 @@ def test_at_a_stop_what_is_under_way_ends_and_what_waits_is_not_begun(run: Any) 
             await process.ending
         assert carrier.sent == ["held"]
         assert carrier.closed
+
+    run(body())
+
+
+class Laned(Carrier):
+    """A carrier whose lanes are the addresses, with one turn each."""
+
+    lane_concurrency = 1
+
+    def lane(self, delivery: Delivery) -> str:
+        return delivery.delivery_id.partition("-")[0]
+
+
+def test_what_waits_for_a_full_lane_holds_nobody_up_and_says_that_it_waits_by_itself(
+    run: Any,
+) -> None:
+    async def body() -> None:
+        send = Held()
+        carrier = Laned(send)
+        async with served(carrier, limits=Limits(linger_s=0.05)) as stub:
+            began = asyncio.get_running_loop().time()
+            ids = ("held-1", "held-2", "free-1")
+            answers = await notify(stub, *(pigeon(one) for one in ids), timeout=60)
+            assert asyncio.get_running_loop().time() - began < 30
+            assert [r.not_begun for r in answers] == [False, True, False]
+            assert [r.outcome for r in answers] == [Result.UNKNOWN, Result.RETRY, Result.ACCEPTED]
+            assert answers[1].retry_after.ToTimedelta().total_seconds() == LANE_AGAIN_S
+            send.go.set()
+            [again] = await notify(stub, pigeon("held-2"), timeout=60)
+            assert again.outcome == Result.ACCEPTED
+        assert carrier.sent == ["held-1", "free-1", "held-2"]
 
     run(body())
 

@@ -5,7 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from services.notifier.turns import Turns
+import pytest
+
+from services.notifier.turns import LaneFull, Turns
+
+PATIENT_S = 30.0
 
 
 class Road:
@@ -18,7 +22,7 @@ class Road:
         self._go: dict[str, asyncio.Event] = {}
 
     async def hold(self, lane: str) -> None:
-        async with self.turns.of(lane):
+        async with self.turns.of(lane, PATIENT_S):
             with self._counted(lane):
                 await self._go.setdefault(lane, asyncio.Event()).wait()
 
@@ -94,5 +98,46 @@ def test_a_lane_is_forgotten_when_nobody_is_in_it_also_after_a_cancel(run: Any) 
         road.let_go("a")
         await road.hold("a")
         assert turns.lanes == 0
+
+    run(body())
+
+
+def test_whoever_gets_no_turn_in_a_lane_in_time_leaves_and_the_lane_goes_on(run: Any) -> None:
+    async def body() -> None:
+        turns = Turns(at_a_time=2, of_a_lane=1)
+        road = Road(turns)
+        first = asyncio.create_task(road.hold("slow"))
+        await settled()
+        with pytest.raises(LaneFull):
+            async with turns.of("slow", 0.01):
+                pass
+        assert turns.lanes == 1
+        async with turns.of("other", 0.01):
+            pass
+        road.let_go("slow")
+        await first
+        async with turns.of("slow", 0.01):
+            pass
+        assert turns.lanes == 0
+
+    run(body())
+
+
+def test_a_turn_of_the_plugin_is_waited_for_with_a_lane_or_without(run: Any) -> None:
+    """Only a lane can be full: who waits for the plugin itself is answered at the deadline."""
+
+    async def body() -> None:
+        road = Road(Turns(at_a_time=1, of_a_lane=1))
+        first = asyncio.create_task(road.hold("a"))
+        await settled()
+
+        async def wait(lane: str) -> None:
+            async with road.turns.of(lane, 0.01):
+                pass
+
+        waiting = [asyncio.create_task(wait(lane)) for lane in ("", "b")]
+        assert not (await asyncio.wait(waiting, timeout=0.1))[0]
+        road.let_go("a")
+        await asyncio.gather(*waiting, first)
 
     run(body())

@@ -6,7 +6,7 @@ import time
 import grpc
 import grpc.aio
 from onward.notifier.v1 import notifier_pb2
-from onward.presence.v1 import presence_pb2
+from onward.presence.v1 import deliveries_pb2, presence_pb2
 
 from tests.presence.stage import Client, FakePlugin, Stage, staged
 from tests.waiting import until
@@ -139,6 +139,33 @@ def test_the_time_for_a_dead_letter_begins_with_the_first_try(run, tmp_path):
     run(claim())
 
 
+def test_the_time_for_a_dead_letter_leaves_out_what_was_no_try_and_what_was_before_a_replay(
+    run, tmp_path
+):
+    async def claim():
+        plugin = FakePlugin()
+        plugin.script = [R.MISCONFIGURED, R.RETRY, R.RETRY] + [R.RETRY] * 1_000
+        limits = {"retry_tries_max": 2, "retry_longest_s": 0.05, "dead_letter_after_s": 0.4}
+        async with staged(tmp_path, plugin, breaker_first_s=0.5, **limits) as stage:
+
+            async def times() -> list[float]:
+                await until(in_state(stage, "dead"))
+                [delivery] = await deliveries(stage)
+                return [attempt.at.ToNanoseconds() / 1e9 for attempt in delivery.attempts]
+
+            await send(stage)
+            at = await times()
+            assert at[-1] - at[1] >= 0.3, "what was misconfigured was no try"
+            [letter] = await deliveries(stage)
+            which = deliveries_pb2.DeadLetterFilter(delivery_ids=[letter.delivery_id])
+            request = deliveries_pb2.ReplayDeadLettersRequest(filter=which)
+            await stage.deliveries.ReplayDeadLetters(request)
+            again = (await times())[len(at) :]
+            assert again[-1] - again[0] >= 0.3, "as long as at first"
+
+    run(claim())
+
+
 NOT_BEGUN = answer(outcome=R.RETRY, not_begun=True, detail="stopping")
 
 
@@ -170,6 +197,22 @@ def test_a_plugin_that_never_begins_is_called_seldom_until_all_expires(run, tmp_
             await until(in_state(stage, *["expired"] * 20))
             # Those that were under way together, as many as may be.
             assert len(plugin.calls) <= 4
+
+    run(claim())
+
+
+def test_what_only_waits_for_others_to_the_same_place_stops_no_channel(run, tmp_path):
+    async def claim():
+        plugin = FakePlugin()
+        full = answer(outcome=R.RETRY, not_begun=True, retry_after={"seconds": 1})
+        plugin.script = [full] * 3
+        async with staged(tmp_path, plugin, breaker_first_s=600.0) as stage:
+            await send(stage)
+            await until(in_state(stage, "retry"))
+            lane = stage.workers.plugins.lane_for("mailto")
+            assert lane is not None
+            assert lane.breaker.closed
+            await until(in_state(stage, "accepted"), 20)
 
     run(claim())
 

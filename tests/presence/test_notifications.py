@@ -114,6 +114,15 @@ def test_what_may_have_been_sent_is_tried_no_longer_than_its_tries():
     assert (put.delivery.state, put.delivery.reason) == (DeliveryState.DEAD, "TRIES_EXHAUSTED")
 
 
+def test_what_may_be_under_way_still_is_asked_about_on_until_it_is_old_enough():
+    """A plugin that names a time to ask again has not given up; a dead letter would be a lie."""
+    ask_again = {"retry_after_s": 5.0}
+    [put] = settled(Outcome.UNKNOWN, sending(tries=2), age_s=1.0, **ask_again)
+    assert (put.delivery.state, put.delivery.tries) == (DeliveryState.UNKNOWN, 3)
+    [put] = settled(Outcome.UNKNOWN, sending(tries=2), **ask_again)
+    assert put.delivery.state is DeliveryState.DEAD
+
+
 def test_a_retry_that_would_come_after_the_expiry_expires_now():
     [put] = settled(Outcome.RETRY, sending(), retry_after_s=5_000.0)
     assert put.delivery.state is DeliveryState.EXPIRED

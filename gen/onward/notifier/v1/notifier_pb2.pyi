@@ -484,8 +484,9 @@ class Result(_message.Message):
     """With RETRY: the plugin has not begun with this one, because others were in front of it or the
     plugin is being stopped; the provider was not asked, and nothing was sent. The try does not
     count: the delivery is due again soon, at a drawn time and not before `retry_after`, until it
-    expires. A plugin that begins nothing of a call is left alone for a while, as one that fails.
-    With any other outcome: passed over.
+    expires. A plugin that begins nothing of a call is left alone for a while, as one that fails;
+    but not for what has a `retry_after`, which says that it waits by itself. With any other
+    outcome: passed over.
     """
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:

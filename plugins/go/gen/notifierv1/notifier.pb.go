@@ -538,8 +538,8 @@ type Delivery struct {
 	MuteUrl string `protobuf:"bytes,20,opt,name=mute_url,json=muteUrl,proto3" json:"mute_url,omitempty"`
 	// True: an operator tries out the channel; there is no message behind it.
 	Test bool `protobuf:"varint,21,opt,name=test,proto3" json:"test,omitempty"`
-	// True: title, body and html are of a template, and are all that is to be shown. False: they are
-	// the usual words; a channel that can show the messages themselves better (as a list, in an
+	// True: title, body and html are of a template, and are all that is to be shown or passed on: it
+	// may be there to hide what `messages` hold. False: they are the usual words; a channel that can show the messages themselves better (as a list, in an
 	// e-mail) may.
 	Templated     bool `protobuf:"varint,22,opt,name=templated,proto3" json:"templated,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -927,8 +927,9 @@ type Result struct {
 	// With RETRY: the plugin has not begun with this one, because others were in front of it or the
 	// plugin is being stopped; the provider was not asked, and nothing was sent. The try does not
 	// count: the delivery is due again soon, at a drawn time and not before `retry_after`, until it
-	// expires. A plugin that begins nothing of a call is left alone for a while, as one that fails.
-	// With any other outcome: passed over.
+	// expires. A plugin that begins nothing of a call is left alone for a while, as one that fails;
+	// but not for what has a `retry_after`, which says that it waits by itself. With any other
+	// outcome: passed over.
 	NotBegun      bool `protobuf:"varint,7,opt,name=not_begun,json=notBegun,proto3" json:"not_begun,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
