@@ -137,15 +137,15 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Send until cancelled, or until `drain`."""
-        served: set[Lane] = set()
+        served: list[Lane] = []
         async with asyncio.TaskGroup() as group:
             group.create_task(lasting(self._expire()))
             self._group = group
             try:
                 while True:
                     self._changed.clear()
-                    lanes = set(self._plugins.lanes)
-                    for lane in lanes - served:
+                    lanes = list(self._plugins.lanes)
+                    for lane in [one for one in lanes if one not in served]:
                         # Those of a former run have ended with it.
                         lane.in_hand.clear()
                         lane.calls.clear()

@@ -354,7 +354,7 @@ class Plugins:
                         if plugin not in running:
                             work = lasting(plugin.run(self._tell, self.report_to))
                             running[plugin] = group.create_task(work)
-                    for plugin in running.keys() - set(self.list):
+                    for plugin in [one for one in running if one not in self.list]:
                         self.retiring.add(plugin)
                         ending = self._retire(plugin, running.pop(plugin))
                         group.create_task(lasting(ending))
