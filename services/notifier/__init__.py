@@ -11,7 +11,8 @@
 Each channel: `…_rendering` makes what is sent, `…_verdicts` results of what is answered, both pure;
 `email_address`, `webpush_endpoint` and `smtp_url` read addresses, `google_token`,
 `google_credentials` and `vapid` show who sends. Of all: `wording` has the words, `http_call` makes
-one request, `public_address` keeps users' URLs off the operator's network. `apprise` is a process.
+one request, `public_address` keeps users' URLs off the operator's network. `smtp_data` hands over
+mail. `apprise` is a process.
 
 A plugin is one small class; `console` is the one to copy. The harness does the rest: gRPC, one
 result per delivery, deadlines, `turns`, repeats. `results` builds results; `…settings` hold what an

@@ -1,11 +1,11 @@
-"""Sends e-mail: the shell around `email_rendering`, on aiosmtplib.
+"""Sends e-mail: the shell around `email_rendering`, on aiosmtplib and `smtp_data`.
 
 One delivery is one SMTP transaction with one recipient, so that each has its own reply. A
-connection is kept for the next delivery for a short while. Until DATA is sent a lost connection
-means that nothing was sent; after it, that nobody knows. A server may look at a message for minutes
-before it answers (RFC 5321, section 4.5.3.2.6); who hangs up sooner makes it come twice, so that
-reply has a limit of its own. Nothing is repeated here, except that a kept connection which turns
-out to be closed before the first command is replaced.
+connection is kept for the next delivery for a short while. Until the server asks for the message a
+lost connection means that nothing was sent; after it, that nobody knows. A server may look at a
+message for minutes before it answers (RFC 5321, section 4.5.3.2.6); who hangs up sooner makes it
+come twice, so that reply has a limit of its own. Nothing is repeated here, except that a kept
+connection which turns out to be closed before the first command is replaced.
 """
 
 import socket
@@ -19,7 +19,7 @@ import aiosmtplib
 from prometheus_client import Counter
 
 from services.chassis import logs
-from services.notifier import results
+from services.notifier import results, smtp_data
 from services.notifier.email_address import address_of
 from services.notifier.email_rendering import Sender, render
 from services.notifier.harness import Channel, Delivery, Result
@@ -129,6 +129,7 @@ class Email:
         )
         try:
             await smtp.connect()
+            smtp_data.keep_alive(smtp)
         except aiosmtplib.SMTPResponseException as error:
             return self._refused(verdict(Stage.SESSION, error.code, error.message))
         except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError):
@@ -164,8 +165,10 @@ class Email:
             await smtp.mail(self._sender.address)
             stage = Stage.RECIPIENT
             await smtp.rcpt(address)
+            stage = Stage.START
+            await smtp_data.ask(smtp)
             stage = Stage.DATA
-            reply = await smtp.data(message, timeout=patience_s)
+            reply = await smtp_data.give(smtp, message, patience_s)
         except aiosmtplib.SMTPResponseException as error:
             return verdict(stage, error.code, error.message, self._limits.back_off_s)
         except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError, OSError):

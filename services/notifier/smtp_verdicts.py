@@ -25,7 +25,8 @@ class Stage(Enum):
     SESSION = "session"  # connection, EHLO, STARTTLS, AUTH
     SENDER = "sender"  # MAIL FROM
     RECIPIENT = "recipient"  # RCPT TO
-    DATA = "data"  # DATA, and the reply after the message
+    START = "start"  # DATA: whether to start with the message
+    DATA = "data"  # the end of the message
 
 
 _Table = Mapping[str, "Outcome.ValueType"]
@@ -56,6 +57,7 @@ _BY_STAGE: Mapping[Stage, _Table] = {
     },
     Stage.SENDER: {**_ANY_STAGE, "5": Result.MISCONFIGURED},
     Stage.RECIPIENT: {**_ANY_STAGE, **_ENDPOINT},
+    Stage.START: {**_ANY_STAGE, **_ENDPOINT},
     Stage.DATA: {**_ANY_STAGE, **_ENDPOINT},
 }
 _ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})(?=\s|$)")

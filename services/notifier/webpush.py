@@ -23,7 +23,7 @@ from services.notifier.vapid import Vapid
 from services.notifier.webpush_endpoint import (
     NotASubscription,
     Subscription,
-    is_listed,
+    entry_of,
     is_named,
     listed_at,
     subscription_of,
@@ -71,8 +71,8 @@ class WebPush:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         verify: ssl.SSLContext | None = None,
     ) -> None:
-        """`services` are believed what they say of our set-up, until one has accepted anything; see
-        `webpush_endpoint.is_listed` and `listed_at`.
+        """`services` are believed what they say of our set-up, each until it has accepted anything;
+        see `webpush_endpoint.entry_of`.
         `allow_private`: the operator's own network may be sent to. `verify`: for its
         certificates."""
         self._vapid = vapid
@@ -81,8 +81,10 @@ class WebPush:
         self._limits = limits or Limits()
         self._now = now
         self._unlisted = 0  # under way
-        # A listed service accepted something: the key and the subject are right.
-        self._proven = False
+        # Those of `services` that accepted something: to them the key and the subject are right.
+        # Some are stricter than others, so it says nothing of those. By entry of the list, not by
+        # host: below a pattern anybody can make up hosts.
+        self._proven: set[str] = set()
         self._heard_at: datetime | None = None  # when a listed service last answered
         self.concurrency = self._limits.connections
         # Apart, so that names which nobody answers for keep no listed host's name from being found.
@@ -97,13 +99,14 @@ class WebPush:
             to = subscription_of(delivery.endpoint, self._allow_private)
         except NotASubscription as error:
             return results.rejected_message(str(error))
-        if is_listed(to.host, listed_at(to.port, self._services)):
-            return await self._send(delivery, to, listed=True)
+        entry = entry_of(to.host, to.port, self._services)
+        if entry is not None:
+            return await self._send(delivery, to, entry)
         if self._unlisted >= self._limits.unlisted:
             return results.retry("too many to push services that are not listed", CROWDED_WAIT_S)
         self._unlisted += 1
         try:
-            return await self._send(delivery, to, listed=False)
+            return await self._send(delivery, to, None)
         finally:
             self._unlisted -= 1
 
@@ -123,7 +126,8 @@ class WebPush:
         # A proxy would look names up by itself, so the environment's is not asked.
         return httpx.AsyncClient(transport=transport, trust_env=False, cookies=no_cookies())
 
-    async def _send(self, delivery: Delivery, to: Subscription, listed: bool) -> Result:
+    async def _send(self, delivery: Delivery, to: Subscription, entry: str | None) -> Result:
+        """`entry`: of the list, which `to` falls under, if any."""
         now = self._now()
         sent = {
             **headers(delivery, now),
@@ -133,9 +137,8 @@ class WebPush:
         }
         try:
             body = encrypted(to, payload(delivery))
-            answer = await post(
-                self.name, self._clients[listed], to.url, body, sent, self._limits.timeouts
-            )
+            client = self._clients[entry is not None]
+            answer = await post(self.name, client, to.url, body, sent, self._limits.timeouts)
         except Forbidden:
             return results.rejected_message("the push service's address is not public")
         except NotConnected as error:
@@ -148,10 +151,12 @@ class WebPush:
             return results.rejected_message("the push service's URL cannot be read")
         now = self._now()
         after = answer.headers.get("retry-after")
-        result = verdict(answer.status, after, now, listed=listed, proven=self._proven)
-        if listed:
+        listed, proven = entry is not None, entry in self._proven
+        result = verdict(answer.status, after, now, listed=listed, proven=proven)
+        if entry is not None:
             self._heard_at = now
-            self._proven |= result.outcome == Result.ACCEPTED
+            if result.outcome == Result.ACCEPTED:
+                self._proven.add(entry)
         return result
 
     def _is_about_network(self, to: Subscription, now: datetime) -> bool:

@@ -86,6 +86,14 @@ def is_named(host: str, services: Sequence[str]) -> bool:
     return any(service.lower() == host for service in services)
 
 
+def entry_of(host: str, port: int, services: Sequence[str]) -> str | None:
+    """The first of `services` that lists `host` at `port`, as it stands there; None: none does."""
+    for service in services:
+        if is_listed(host, listed_at(port, [service])):
+            return service
+    return None
+
+
 def listed_at(port: int, services: Sequence[str]) -> list[str]:
     """Those of `services` that are listed at `port`, without it: at the one after `:`, or at 443.
     At another port of a host that is listed anything may answer, or nothing."""

@@ -26,6 +26,8 @@ class Mailbox:
     port: int = 0
     mail: list[str] = field(default_factory=list)  # replies to MAIL; empty: 250
     rcpt: list[str] = field(default_factory=list)
+    # To DATA, in the stead of 354. "lost": close instead; "silent": say nothing
+    start: list[str] = field(default_factory=list)
     data: list[str] = field(default_factory=list)
     # After the message. "lost": close instead; "silent": say nothing; "slow": 250, after a second
     received: list[EmailMessage] = field(default_factory=list)
@@ -71,14 +73,31 @@ class _Recording(SMTP):
             self.event_handler.transports.append(transport)
         super().connection_made(transport)
 
+    async def smtp_DATA(self, arg: str) -> None:
+        start = self.event_handler.start.pop(0) if self.event_handler.start else ""
+        if start == "lost":
+            self.transport.abort()
+        elif start == "silent":
+            await asyncio.sleep(30)
+        elif start:
+            await self.push(start)
+        else:
+            await super().smtp_DATA(arg)
+
 
 @asynccontextmanager
-async def running(mailbox: Mailbox, **options: Any) -> AsyncIterator[Mailbox]:
-    """The server on a free port of 127.0.0.1; `options` are aiosmtpd's."""
+async def running(
+    mailbox: Mailbox, tls: ssl.SSLContext | None = None, **options: Any
+) -> AsyncIterator[Mailbox]:
+    """The server on a free port of 127.0.0.1. `tls`: from the first byte; `options` are
+    aiosmtpd's."""
     loop = asyncio.get_running_loop()
     tasks_before = asyncio.all_tasks()
     server = await loop.create_server(
-        lambda: _Recording(mailbox, loop=loop, hostname="localhost", **options), "127.0.0.1", 0
+        lambda: _Recording(mailbox, loop=loop, hostname="localhost", **options),
+        "127.0.0.1",
+        0,
+        ssl=tls,
     )
     mailbox.port = server.sockets[0].getsockname()[1]
     try:

@@ -54,6 +54,9 @@ def test_an_email_is_handed_over_with_its_queue_name(run: Any) -> None:
         ({"rcpt": ["451 4.7.1 later"]}, Result.RETRY, "recipient 451 4.7.1"),
         ({"mail": ["451 busy"]}, Result.RETRY, "sender 451"),
         ({"mail": ["550 5.1.8 who"]}, Result.MISCONFIGURED, "sender 550 5.1.8"),
+        ({"start": ["451 4.3.0 later"]}, Result.RETRY, "start 451 4.3.0"),
+        ({"start": ["554 5.5.1 nobody"]}, Result.REJECTED_MESSAGE, "start 554 5.5.1"),
+        ({"start": ["250 what"]}, Result.RETRY, "start 250"),
         ({"data": ["451 4.3.0 later"]}, Result.RETRY, "data 451 4.3.0"),
         ({"data": ["554 5.6.0 odd"]}, Result.REJECTED_MESSAGE, "data 554 5.6.0"),
         ({"data": ["550 5.1.1 unknown"]}, Result.ENDPOINT_GONE, "data 550 5.1.1"),
@@ -72,6 +75,29 @@ def test_a_server_silent_after_data_leaves_the_outcome_unknown(run: Any) -> None
     limits = Limits(reply_s=0.3, data_reply_s=0.3)
     result = run(send_one(Mailbox(data=["silent"]), limits=limits))
     assert result.outcome == Result.UNKNOWN
+
+
+@pytest.mark.parametrize("start", ["silent", "lost"])
+def test_a_server_that_never_asks_for_the_message_is_waited_for_as_at_any_command_and_has_nothing(
+    run: Any, start: str
+) -> None:
+    mailbox = Mailbox(start=[start])
+
+    async def body() -> None:
+        async with running(mailbox), asyncio.timeout(20):
+            plugin = email(mailbox.port, limits=Limits(reply_s=0.3, data_reply_s=600))
+            result = await plugin.send(delivery(message("one")))
+            assert (result.outcome, result.detail) == (
+                Result.RETRY,
+                "the connection was lost at start",
+            )
+            # Nor does it get the next one over that connection.
+            assert (await plugin.send(delivery(message("two")))).outcome == Result.ACCEPTED
+            assert mailbox.connections == 2
+            assert len(mailbox.received) == 1
+            await plugin.close()
+
+    run(body())
 
 
 def test_the_reply_to_a_message_may_take_longer_than_others(run: Any) -> None:

@@ -109,7 +109,7 @@ def test_a_redirect_is_not_followed(run: Any, status: int) -> None:
         assert (len(server.requests), other.requests) == (2, [])
 
 
-def test_once_a_listed_service_accepted_anything_blame_costs_one_delivery(run: Any) -> None:
+def test_once_a_listed_service_accepted_anything_its_blame_costs_one_delivery(run: Any) -> None:
     async def body() -> list[int]:
         to = plugin(server.port)
         outcomes = []
@@ -129,9 +129,47 @@ def test_once_a_listed_service_accepted_anything_blame_costs_one_delivery(run: A
             Result.ACCEPTED,
             Result.ACCEPTED,
             Result.REJECTED_MESSAGE,
-            Result.REJECTED_MESSAGE,
-            Result.REJECTED_MESSAGE,
+            Result.RETRY,
+            Result.RETRY,
         ]
+
+
+def test_what_one_service_accepted_proves_nothing_to_another_that_may_be_stricter(run: Any) -> None:
+    async def body() -> None:
+        to = plugin(lax.port, strict.port)
+
+        async def said(of: PushServer, status: int) -> Result:
+            of.answer(status)
+            return await to.send(delivery(message("x"), endpoint=of.subscribe()))
+
+        assert (await said(lax, 201)).outcome == Result.ACCEPTED
+        for status in (400, 401, 403):
+            assert (await said(strict, status)).outcome == Result.MISCONFIGURED
+        assert (await said(strict, 201)).outcome == Result.ACCEPTED
+        refused = await said(strict, 403)
+        assert (refused.outcome, refused.retry_after.seconds) == (Result.RETRY, 600)
+        await to.close()
+
+    with PushServer() as lax, PushServer() as strict:
+        run(body())
+
+
+def test_hosts_below_one_pattern_prove_for_each_other(run: Any) -> None:
+    async def body() -> None:
+        to = WebPush(VAPID, [f"*:{server.port}"], True)
+        for host, status, outcome in (
+            ("localhost", 403, Result.MISCONFIGURED),
+            ("127.0.0.1", 201, Result.ACCEPTED),
+            ("localhost", 403, Result.RETRY),
+        ):
+            server.answer(status)
+            endpoint = server.subscribe(url=f"http://{host}:{server.port}")
+            assert (await to.send(delivery(message("x"), endpoint=endpoint))).outcome == outcome
+        await to.close()
+        server.faults.clear()  # It knows itself by one of the two names only.
+
+    with PushServer() as server:
+        run(body())
 
 
 def test_another_port_of_a_listed_host_is_not_believed(run: Any) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from services.notifier.webpush import SERVICES
 from services.notifier.webpush_endpoint import (
     NotASubscription,
+    entry_of,
     is_listed,
     is_named,
     listed_at,
@@ -164,6 +165,17 @@ def test_a_host_is_listed_at_443_unless_another_port_is_named() -> None:
     assert listed_at(80, services) == ["*"]
     assert listed_at(22, services) == []
     assert listed_at(8443, SERVICES) == []
+
+
+def test_what_lists_a_host_is_the_first_entry_that_fits_as_it_is_written() -> None:
+    services = ["Push.Example", "push.example:8443", "*.push.example", "*"]
+    assert entry_of("push.example", 443, services) == "Push.Example"
+    assert entry_of("push.example", 8443, services) == "push.example:8443"
+    for made_up in ("a.push.example", "b.push.example"):
+        assert entry_of(made_up, 443, services) == "*.push.example"
+        assert entry_of(made_up, 8443, services) is None
+    assert entry_of("other.example", 443, services) == "*"
+    assert entry_of("push.example", 443, []) is None
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ NOW = datetime(2026, 11, 22, 14, 0, tzinfo=UTC)
         (404, Result.ENDPOINT_GONE, Result.ENDPOINT_GONE, Result.ENDPOINT_GONE),
         (410, Result.ENDPOINT_GONE, Result.ENDPOINT_GONE, Result.ENDPOINT_GONE),
         (400, Result.MISCONFIGURED, Result.REJECTED_MESSAGE, Result.REJECTED_MESSAGE),
-        (401, Result.MISCONFIGURED, Result.REJECTED_MESSAGE, Result.RETRY),
-        (403, Result.MISCONFIGURED, Result.REJECTED_MESSAGE, Result.RETRY),
+        (401, Result.MISCONFIGURED, Result.RETRY, Result.RETRY),
+        (403, Result.MISCONFIGURED, Result.RETRY, Result.RETRY),
         (413, Result.REJECTED_MESSAGE, Result.REJECTED_MESSAGE, Result.REJECTED_MESSAGE),
         (422, Result.REJECTED_MESSAGE, Result.REJECTED_MESSAGE, Result.REJECTED_MESSAGE),
         (405, Result.REJECTED_MESSAGE, Result.REJECTED_MESSAGE, Result.RETRY),
@@ -70,3 +70,13 @@ def test_a_retry_waits_as_long_as_is_wished_within_a_day_and_else_10_s(
             result = verdict(status, after, NOW, listed=listed, proven=True)
             assert result.retry_after.seconds == seconds
             assert result.HasField("retry_after")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_who_refuses_what_it_took_before_is_asked_again_in_ten_minutes_or_as_it_says(
+    status: int,
+) -> None:
+    for after, seconds in ((None, 600), ("7", 7), ("99999999999", 86_400)):
+        result = verdict(status, after, NOW, listed=True, proven=True)
+        assert result.retry_after.seconds == seconds
+    assert verdict(status, None, NOW, listed=False, proven=False).retry_after.seconds == 10
