@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2
 from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 
 from services.chassis.channel import open_channel
+from services.chassis.channel_names import MEANT, SCHEME
 from services.chassis.tls import Trust
 from services.cli.conformance_plugin import (
     ANY,
@@ -31,7 +32,6 @@ from services.cli.conformance_plugin import (
 )
 
 _NAME = re.compile("[a-z0-9-]{1,40}")
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}|\*")
 _CHANNELS_MAX = 32
 _BATCH_MAX, _CONCURRENCY_MAX = 1_000, 64
 _TEXT_BYTES_MAX = 256
@@ -51,7 +51,9 @@ async def describe(plugin: Examined) -> str:
     if len(schemes) > _CHANNELS_MAX:
         raise Failed(f"it describes {len(schemes)} channels; {_CHANNELS_MAX} are looked at")
     for scheme in schemes:
-        if not _SCHEME.fullmatch(scheme):
+        if scheme in MEANT:
+            raise Failed(f"its channel {scheme!r} is that of {MEANT[scheme]}: tokens; name it so")
+        if scheme != ANY and not SCHEME.fullmatch(scheme):
             raise Failed(f"its channel {scheme[:60]!r} is no scheme of a URI")
     if len(set(schemes)) < len(schemes):
         raise Failed("it describes one channel twice")

@@ -79,7 +79,7 @@ class HttpApi:
         self._deliveries = DeliveryRoutes(
             backend.ask_registry, backend.ask_deliveries, self._check_admin, self._requests.body
         )
-        self._callbacks = CallbackRoutes(backend.ask_deliveries, callbacks)
+        self._callbacks = CallbackRoutes(backend.ask_deliveries, callbacks, self._requests.in_time)
 
     def routes(self) -> list[web.RouteDef]:
         """All paths but the handshake."""

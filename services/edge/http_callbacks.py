@@ -7,6 +7,7 @@ must not know what it means. Nothing of it is logged. `GET` and `POST /v1/callba
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -42,16 +43,22 @@ class CallbackLimits:
     public_url: str = ""
     # Of one network address; more: 429.
     rates: RateLimits = field(default_factory=lambda: RateLimits(500.0, 1_000))
-    # Under way at a time; more: 503, and providers come again. A slow plugin must not take the
-    # edge's room for all requests.
+    # With plugins at a time; more: 503, and providers come again. A slow plugin must not take the
+    # edge's room for all requests. One whose body is still to come is not with a plugin.
     under_way_max: int = 64
 
 
 class CallbackRoutes:
-    """Handlers."""
+    """Handlers. `in_time(reading)`: what it reads of a request; raises Refused if that is late."""
 
-    def __init__(self, deliveries: Ask, limits: CallbackLimits) -> None:
+    def __init__(
+        self,
+        deliveries: Ask,
+        limits: CallbackLimits,
+        in_time: Callable[[Awaitable[bytes]], Awaitable[bytes]],
+    ) -> None:
         self._deliveries = deliveries
+        self._in_time = in_time
         self._public_url = limits.public_url.rstrip("/")
         self._rates = Rates(limits.rates)
         self._room = limits.under_way_max
@@ -70,14 +77,23 @@ class CallbackRoutes:
         plugin = request.match_info["plugin"]
         if not _PLUGIN.fullmatch(plugin):
             raise Refused(_no_plugin(), 404)
+        answer = await self._forwarded(plugin, await self._callback(request))
+        if isinstance(answer, Refusal):
+            # Whatever kept it from being recorded, the provider is to send it again.
+            raise Refused(answer, 503)
+        if answer is None:
+            raise Refused(_no_plugin(), 404)
+        return _response(answer)
+
+    async def _forwarded(self, plugin: str, callback: notifier_pb2.HandleCallbackRequest) -> Any:
+        """What presence answers. Takes a place for as long as that takes."""
         if self._room <= 0:
             full = refuse(Code.OVERLOADED, "As many callbacks are under way as may be.", 1_000)
             raise Refused(full, 503)
         self._room -= 1
         try:
             async with asyncio.timeout(ANSWER_S):
-                callback = await self._callback(request)
-                answer = await self._deliveries(
+                return await self._deliveries(
                     "ForwardCallback",
                     deliveries_pb2.ForwardCallbackRequest(plugin=plugin, callback=callback),
                 )
@@ -86,12 +102,6 @@ class CallbackRoutes:
             raise Refused(late) from None
         finally:
             self._room += 1
-        if isinstance(answer, Refusal):
-            # Whatever kept it from being recorded, the provider is to send it again.
-            raise Refused(answer, 503)
-        if answer is None:
-            raise Refused(_no_plugin(), 404)
-        return _response(answer)
 
     async def _callback(self, request: web.Request) -> notifier_pb2.HandleCallbackRequest:
         headers: dict[str, str] = {}
@@ -103,7 +113,7 @@ class CallbackRoutes:
             raise Refused(refuse(Code.HEADERS_TOO_LARGE, message), 431)
         body = b""
         if (request.content_length or 0) <= BODY_BYTES_MAX:
-            body = await _read(request)
+            body = await self._in_time(_read(request))
         if (request.content_length or len(body)) > BODY_BYTES_MAX:
             message = f"A callback has at most {BODY_BYTES_MAX} bytes."
             raise Refused(refuse(Code.CONTENT_TOO_LARGE, message))

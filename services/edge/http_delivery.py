@@ -19,6 +19,7 @@ asks: `admin` refuses whoever is no administrator, before anything is read.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
@@ -41,6 +42,9 @@ _NAMES: Final = {
 _WHICH: Final = {
     "user": str, "channel": str, "reason": str, "ids": list, "all": bool, "after": str,
 }  # fmt: skip
+# What presence calls by the names of its contract, as it is called in a query, and in a body.
+_IN_QUERY: Final = {"`delivery_ids`": "`id`", "`after_id`": "`after`"}
+_IN_BODY: Final = {"`delivery_ids`": "`ids`", "`after_id`": "`after`"}
 _TEST: Final = {"endpoint": str, "user": str, "text": str}
 _WORDS: Final = {str: "a text", bool: "true or false", list: "a list of texts"}
 
@@ -113,7 +117,8 @@ class DeliveryRoutes:
             after_id=query.get("after", ""),
             limit=int(limit),
         )
-        return json_response(_shown(_answered(await self._deliveries("ListDeadLetters", asked))))
+        found = await self._deliveries("ListDeadLetters", asked)
+        return json_response(_shown(_answered(found, _IN_QUERY)))
 
     async def _letter(self, request: web.Request) -> web.StreamResponse:
         self._admin(request)
@@ -128,13 +133,15 @@ class DeliveryRoutes:
         self._admin(request)
         which, after = _which(await self._read(request))
         asked = deliveries_pb2.ReplayDeadLettersRequest(filter=which, after_id=after)
-        return json_response(_shown(_answered(await self._deliveries("ReplayDeadLetters", asked))))
+        done = await self._deliveries("ReplayDeadLetters", asked)
+        return json_response(_shown(_answered(done, _IN_BODY)))
 
     async def _drop(self, request: web.Request) -> web.StreamResponse:
         self._admin(request)
         which, after = _which(await self._read(request))
         asked = deliveries_pb2.DropDeadLettersRequest(filter=which, after_id=after)
-        return json_response(_shown(_answered(await self._deliveries("DropDeadLetters", asked))))
+        done = await self._deliveries("DropDeadLetters", asked)
+        return json_response(_shown(_answered(done, _IN_BODY)))
 
     async def _send_test(self, request: web.Request) -> web.StreamResponse:
         self._admin(request)
@@ -142,9 +149,14 @@ class DeliveryRoutes:
         return json_response(_shown(_answered(await self._deliveries("SendTest", asked))))
 
 
-def _answered(answer: Any) -> Any:
+def _answered(answer: Any, names: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """The answer; a refusal is raised, in which fields have the `names` that the caller wrote."""
     if isinstance(answer, Refusal):
-        raise Refused(answer)
+        told = Refusal()
+        told.CopyFrom(answer)
+        for ours, theirs in names.items():
+            told.message = told.message.replace(ours, theirs)
+        raise Refused(told)
     return answer
 
 

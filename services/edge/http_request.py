@@ -5,6 +5,7 @@ mapping; must not know what is asked for. What cannot be read is raised as `Refu
 """
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -50,9 +51,13 @@ class Requests:
 
     async def body(self, request: web.Request) -> bytes:
         """The body, once all of it is there."""
+        return await self.in_time(request.read())
+
+    async def in_time(self, reading: Awaitable[bytes]) -> bytes:
+        """The body as `reading` has it, which must not take longer than a body may."""
         try:
             async with asyncio.timeout(self._body_s):
-                return await request.read()
+                return await reading
         except TimeoutError:
             late = refuse(Code.ARGUMENT_INVALID, "The body did not come in time.")
             raise Refused(late, 408) from None

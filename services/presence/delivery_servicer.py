@@ -12,11 +12,11 @@ import grpc.aio
 from onward.presence.v1 import deliveries_pb2 as pb
 from onward.presence.v1 import deliveries_pb2_grpc, presence_pb2
 
+from services.chassis.channel_names import SCHEME
 from services.chassis.errors import Fault
 from services.chassis.subjects import name_fault
 from services.presence.callbacks import Callbacks
 from services.presence.dead_letters import DeadLetters
-from services.presence.descriptions import SCHEME
 from services.presence.notifications import DEAD_REASONS, Delivery
 from services.presence.receiving import EVENTS_MAX, Receiving
 from services.presence.servicer import abort
@@ -156,9 +156,9 @@ async def _which(asked: pb.DeadLetterFilter, after_id: str, context: Context) ->
     for number, one in enumerate(asked.delivery_ids, start=1):
         if not _LETTER_ID.fullmatch(one):
             which = f" (number {number} of them is none)" if len(asked.delivery_ids) > 1 else ""
-            await _invalid(context, f"Each of `ids`{which} {_ID_SENTENCE}")
+            await _invalid(context, f"Each of `delivery_ids`{which} {_ID_SENTENCE}")
     if after_id and not _LETTER_ID.fullmatch(after_id):
-        await _invalid(context, f"`after` {_ID_SENTENCE}")
+        await _invalid(context, f"`after_id` {_ID_SENTENCE}")
     if asked.user and (fault := name_fault(asked.user)):
         await _invalid(context, f"`user` cannot be taken. {fault}")
     channel = asked.channel.lower()

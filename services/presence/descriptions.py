@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from onward.notifier.v1 import notifier_pb2
 
+from services.chassis.channel_names import MEANT, channel_fault
+
 ANY = "*"
-SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}|\*")
 NAME = re.compile("[a-z0-9-]{1,40}")
 _BATCH_DEFAULT, _BATCH_MAX = 100, 1_000
 _CONCURRENCY_DEFAULT, _CONCURRENCY_MAX = 4, 64
@@ -32,6 +33,8 @@ class Description:
     callbacks: bool = False
     # All channels that it named.
     served: Sequence[str] = ()
+    # Names that it gave and that mean other channels, which no token or route can have.
+    misnamed: Sequence[str] = ()
 
     def repeats_unknown(self, scheme: str) -> bool:
         """Whether a delivery of unknown outcome on this channel may be sent again."""
@@ -47,18 +50,20 @@ def description_of(
     that it serves.
     """
     named = [(channel.scheme.lower(), channel.repeats_unknown) for channel in response.channels]
-    served = dict(reversed([one for one in named if SCHEME.fullmatch(one[0])][:CHANNELS_MAX]))
+    taken = [one for one in named if one[0] == ANY or channel_fault(one[0]) is None]
+    served = dict(reversed(taken[:CHANNELS_MAX]))
     return Description(
         name=response.name if NAME.fullmatch(response.name) else address,
         channels={
             scheme: served.get(scheme, served.get(ANY, False))
             for scheme in only or served
-            if scheme in served or ANY in served
+            if scheme in served or (ANY in served and scheme not in MEANT)
         },
         batch_max=min(response.batch_max or _BATCH_DEFAULT, _BATCH_MAX),
         concurrency_max=min(response.concurrency_max or _CONCURRENCY_DEFAULT, _CONCURRENCY_MAX),
         callbacks=response.callbacks,
         served=tuple(sorted(served)),
+        misnamed=tuple(sorted(MEANT.keys() & {scheme for scheme, _ in named})),
     )
 
 

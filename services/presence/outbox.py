@@ -158,6 +158,7 @@ class Outbox:
         last_sent = tx.last_sent(list(users), subject)
         log_id, now = tx.log_id(), tx.now()
         begun: list[Begin] = []
+        replanned: dict[str, Plan] = {}
         decided: list[tuple[str, Decided]] = []
         for user, where in due:
             arrival = Arrival(
@@ -177,10 +178,13 @@ class Outbox:
                 own_id = placed.notification.id
             else:
                 own_id = placed.notification_id
+                if placed.plan is not None:
+                    replanned[own_id] = placed.plan
             decided.append((user, Decided(span, own_id, "", now)))
         deliveries = [delivery for one in begun for delivery in one.deliveries]
         news.schemes.update(delivery.scheme for delivery in deliveries)
         tx.begin_all([one.notification for one in begun], deliveries)
+        tx.put_plans(replanned)
         tx.put_all_decided(subject, decided)
         metrics.notifications.inc(len(begun))
         metrics.decisions.labels("DUE").inc(span.count * len(due))

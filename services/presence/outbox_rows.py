@@ -187,6 +187,16 @@ class OutboxTables(DecidedRows):
         )  # fmt: skip
         self.put_deliveries(deliveries)
 
+    def put_plans(self, plans: Mapping[str, Plan]) -> None:
+        ids_of: dict[Plan, list[str]] = {}
+        for own_id, plan in plans.items():
+            ids_of.setdefault(plan, []).append(own_id)
+        for plan, ids in ids_of.items():
+            self.db.execute(
+                "UPDATE notifications SET plan = ? WHERE id IN (SELECT value FROM each_text(?))",
+                (encode(plan), listed(ids)),
+            )
+
     def notifications(self, notification_ids: Sequence[str]) -> Mapping[str, Notification]:
         rows = self.db.rows(
             f"SELECT {_of('n', _NOTIFICATION)} FROM each_text(?) CROSS JOIN notifications AS n"

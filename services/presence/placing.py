@@ -2,9 +2,10 @@
 
 Rules: a message joins a notification only while nothing of it has been handed to a plugin, and
 only one of its own plan, or one that differs in a category which a publisher made up and no
-preference of the user names. A new one has a delivery for each endpoint, due at once, after the
-quiet hours, after the digest's time, or when something of the subject was sent long enough ago;
-further steps of an escalation later. Nothing holds back what is urgent.
+preference of the user names: it has no category from then on. A new one has a delivery for each
+endpoint, due at once, after the quiet hours, after the digest's time, or when something of the
+subject was sent long enough ago; further steps of an escalation later. Nothing holds back what is
+urgent.
 
 Knows plans and the limits. Must not know whether the user may be sent anything (`decision`). To
 drive it: `place(…)` per user, and write what it returns in the same transaction.
@@ -37,6 +38,8 @@ class Join:
     """Record the messages as part of this notification."""
 
     notification_id: str
+    # Which it has from then on; None: the one that it has.
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,9 @@ def place(
     plan = arrival.plan
     expiry_s = limits.expiry_s if plan.expiry_s is None else plan.expiry_s
     if joinable is not None and _takes(joinable, arrival, now, expiry_s):
-        return Join(joinable.notification.id)
+        before = joinable.notification.plan
+        told = before.told_with(plan)
+        return Join(joinable.notification.id, None if told == before else told)
     due_at = now
     if plan.priority is not Priority.URGENT:
         collapse_s = limits.collapse_s if plan.collapse_s is None else plan.collapse_s

@@ -92,6 +92,11 @@ class Plan:
             return False
         return replace(self, category=other.category) == other
 
+    def told_with(self, other: "Plan") -> "Plan":
+        """The plan of a notification of messages of both: of no category where theirs differ, so
+        that what the user says of one of them later does not count for the other."""
+        return self if self == other else replace(self, category="")
+
 
 DEFAULT_PLAN = Plan()
 _ENUMS: dict[str, type[Enum]] = {"policy": Policy, "priority": Priority, "quiet": Quiet}

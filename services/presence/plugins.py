@@ -24,6 +24,7 @@ from onward.notifier.v1 import notifier_pb2, notifier_pb2_grpc
 
 from services.chassis import logs
 from services.chassis.channel import open_channel
+from services.chassis.channel_names import channel_fault
 from services.chassis.errors import SettingError
 from services.chassis.tasks import lasting
 from services.chassis.tls import Trust
@@ -210,6 +211,9 @@ class Plugin:
             log.warning("plugin_describes_nothing", plugin=self.address, status=error.code().name)
             return False
         described = self._take(self._said)
+        for name in self.description.misnamed if self.description else ():
+            reason = channel_fault(name)
+            log.warning("plugin_channel_refused", plugin=self.label, channel=name, reason=reason)
         log.info("plugin_connected", plugin=self.label, channels=",".join(sorted(described)))
         return True
 

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from services.chassis.channel_names import MEANT, SCHEME
 from services.chassis.errors import SettingError
 from services.chassis.tls import Trust
-from services.presence.descriptions import CHANNELS_MAX, NAME, SCHEME
+from services.presence.descriptions import ANY, CHANNELS_MAX, NAME
 
 # The kind of key in etcd.
 NOTIFIERS = "notifiers"
@@ -75,9 +76,16 @@ def fault_of(registration: Registration) -> str:
         return fault
     if len(registration.channels) > CHANNELS_MAX:
         return f"A notifier is used for at most {CHANNELS_MAX} channels."
-    if any(not SCHEME.fullmatch(channel) for channel in registration.channels):
+    if any(channel != ANY and not SCHEME.fullmatch(channel) for channel in registration.channels):
         return "A channel is the scheme of external tokens in lower case, as in mailto, or `*`."
     return ""
+
+
+def misnamed(registration: Registration) -> str:
+    """Which channel has another name, in one sentence; empty: none. What stands in etcd already
+    may name one, which is passed over."""
+    wrong = [channel for channel in registration.channels if channel in MEANT]
+    return f"The tokens of {wrong[0]} start with `{MEANT[wrong[0]]}:`; name that." if wrong else ""
 
 
 def name_fault(name: str) -> str:

@@ -26,6 +26,7 @@ from services.presence.registry import (
     Registration,
     encode,
     fault_of,
+    misnamed,
     name_fault,
     shown_to,
 )
@@ -82,7 +83,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             server_name=address.server_name,
             channels=tuple(dict.fromkeys(channel.lower() for channel in request.channels)),
         )
-        if wrong := fault_of(wanted):
+        if wrong := fault_of(wanted) or misnamed(wanted):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, wrong)
         there = {plugin.registration.name for plugin in self._plugins.list}
         if wanted.name not in there and len(there) >= NOTIFIERS_MAX:

@@ -41,11 +41,12 @@ class Router:
         self.fault = ""
         if self._path is not None:
             self._stamp = _stamp(self._path)
-            fault = self._load(_TOLD_AT_START)
-            if fault:
+            found = self._read(self._path, _TOLD_AT_START)
+            if isinstance(found, str):
                 raise StartError(
-                    f"ONWARD_PRESENCE_ROUTING names {path}, which cannot be taken. {fault}"
+                    f"ONWARD_PRESENCE_ROUTING names {path}, which cannot be taken. {found}"
                 )
+            self._take(found)
 
     @property
     def routing(self) -> Routing:
@@ -58,7 +59,7 @@ class Router:
         return self._whole.templates
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after the routing has changed."""
+        """Call `listener` when the routing has changed, before anybody on the loop meets it."""
         self._listeners.append(listener)
 
     async def run(self) -> None:
@@ -72,31 +73,34 @@ class Router:
                 continue
             self._stamp = stamp
             # A long file takes seconds to understand, in which this process must say that it lives.
-            self.fault = await asyncio.to_thread(self._load, _TOLD)
-            if self.fault:
+            found = await asyncio.to_thread(self._read, self._path, _TOLD)
+            self.fault = found if isinstance(found, str) else ""
+            if isinstance(found, str):
                 log.error("routing_refused", fault=self.fault)
                 continue
             log.info("routing_changed")
-            for listener in self._listeners:
-                listener()
+            self._take(found)
 
-    def _load(self, told_max: int) -> str:
-        """Read the file; what is wrong with it, or empty."""
-        assert self._path is not None
+    def _take(self, whole: Whole) -> None:
+        """Let it count, for the listeners too, in one step of the loop: no plan may name a template
+        that those who write the words do not have yet."""
+        self._whole, self.channels = whole, whole.channels()
+        for listener in self._listeners:
+            listener()
+
+    def _read(self, path: Path, told_max: int) -> Whole | str:
+        """What the file says, or what is wrong with it. Changes nothing: it runs in a thread."""
         try:
-            text = self._path.read_text("utf-8")
-            whole = read_whole(text, self._expiry_s)
+            return read_whole(path.read_text("utf-8"), self._expiry_s)
         except OSError as error:
             return f"It cannot be read ({error.strerror})."
         except UnicodeDecodeError:
             return "It is not UTF-8."
         except RoutingFault as fault:
-            return _told(fault.problems, told_max, self._path)
+            return _told(fault.problems, told_max, path)
         except Exception as error:  # noqa: BLE001  # whatever a file makes of its reader
             log.error("routing_unread", error=type(error).__name__)
             return f"It cannot be understood ({type(error).__name__})."
-        self._whole, self.channels = whole, whole.channels()
-        return ""
 
 
 def _told(problems: Sequence[Problem], told_max: int, path: Path) -> str:

@@ -271,8 +271,7 @@ class OutboxRows(Protocol):
         """Put parts of a suppression in the place of the whole."""
 
     def decided_users(self, users: Sequence[str], subject: str, seq: int) -> Mapping[str, str]:
-        """Those of the users for whom this message has been decided; why it was suppressed, empty
-        if it was not."""
+        """Users for whom this message has been decided: why it was suppressed, or empty."""
 
     def take_out(self, user: str, subject: str, to_seq: int, reason: str) -> None:
         """Take a decided message out of its notification: nothing of it will be sent."""
@@ -303,6 +302,9 @@ class OutboxRows(Protocol):
         self, notifications: Sequence[Notification], deliveries: Sequence[Delivery]
     ) -> None:
         """Insert notifications and their deliveries."""
+
+    def put_plans(self, plans: Mapping[str, Plan]) -> None:
+        """Give notifications, by id, other plans."""
 
     def notifications(self, notification_ids: Sequence[str]) -> Mapping[str, Notification]:
         """Those that there are, by id."""

@@ -14,9 +14,9 @@ import grpc
 import grpc.aio
 from onward.notifier.v1 import notifier_pb2
 
+from services.chassis.channel_names import SCHEME
 from services.chassis.errors import Fault
 from services.presence import answers
-from services.presence.descriptions import SCHEME
 from services.presence.notifications import Answer, scheme_of
 from services.presence.plugins import Lane, Plugins
 
@@ -47,7 +47,7 @@ def endpoint_fault(endpoint: str) -> str:
     if len(endpoint) > ENDPOINT_MAX or not endpoint.isprintable():
         return f"An external token has at most {ENDPOINT_MAX} printable characters."
     scheme, _, rest = endpoint.partition(":")
-    if not rest or scheme.lower() == "*" or not SCHEME.fullmatch(scheme.lower()):
+    if not rest or not SCHEME.fullmatch(scheme.lower()):
         return "An external token is a URI, as in mailto:ann@example.org."
     return ""
 

@@ -14,6 +14,7 @@ from zoneinfo import available_timezones
 from google.protobuf.timestamp_pb2 import Timestamp
 from onward.presence.v1 import users_pb2
 
+from services.chassis.channel_names import SCHEME
 from services.presence.patterns import pattern_fault
 from services.presence.profile import (
     MINUTES_OF_DAY,
@@ -33,7 +34,6 @@ PARTS = ("locale", "time_zone", "quiet_hours", "preferences", "mutes")
 # RFC 5646, section 2.1, without its irregular tags: a language, then subtags of up to 8 letters.
 _LOCALE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _LOCALE_MAX = 35  # section 4.4.1
-_CHANNEL = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
 # The last second that a Timestamp can say: a mute until then is one without an end.
 NEVER_S = 253_402_300_799
 
@@ -182,7 +182,7 @@ def _preferences(
             raise Unacceptable(f"`{at}.category` has {bound}.")
         if one.category and categories and one.category not in categories:
             raise Unacceptable(f"`{at}.category` is none that the routing file has.")
-        if one.channel and not _CHANNEL.fullmatch(one.channel):
+        if one.channel and not SCHEME.fullmatch(one.channel):
             raise Unacceptable(f"`{at}.channel` is a scheme of external tokens, as in mailto.")
         key = (one.category, one.channel)
         if key in said:

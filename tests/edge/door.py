@@ -223,6 +223,7 @@ class Door:
         page: bool,
         stories: StoryLimits,
         callbacks: CallbackLimits,
+        body_s: float,
     ) -> None:
         self.connections: list[Echo] = []
         self.rounds: list[int] = []
@@ -233,7 +234,7 @@ class Door:
             self.backend,
             authenticator,
             lambda: self.backend.ready,
-            body_s=0.5,
+            body_s=body_s,
             page=page,
             stories=stories,
             callbacks=callbacks,
@@ -278,6 +279,7 @@ async def open_door(
     page: bool = False,
     stories: StoryLimits = StoryLimits(),  # noqa: B008 - frozen
     callbacks: CallbackLimits = CallbackLimits(),  # noqa: B008 - frozen
+    body_s: float = 0.5,
 ) -> AsyncIterator[Door]:
     door = Door(
         limits=limits,
@@ -287,6 +289,7 @@ async def open_door(
         page=page,
         stories=stories,
         callbacks=callbacks,
+        body_s=body_s,
     )
     await door.gateway.start()
     sweeping = asyncio.create_task(door.sweep.run())

@@ -13,6 +13,7 @@ from services.edge import http_callbacks
 from services.edge.http_callbacks import CallbackLimits
 from services.edge.rates import RateLimits
 from tests.edge.door import Door, open_door, run_on_uvloop
+from tests.waiting import until
 
 PATH = "/v1/callbacks/sms"
 PUBLIC = CallbackLimits("https://push.example.org/")
@@ -116,12 +117,58 @@ def test_a_provider_is_answered_in_time(monkeypatch: pytest.MonkeyPatch) -> None
             never = asyncio.get_running_loop().create_future()
             door.backend.delivery_answers["ForwardCallback"] = never
             assert (await call(door))[0] == 503
-            # Nor is a body waited for that does not come.
-            reader, writer = await door.dial()
-            head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
-            writer.write(head.encode() + b"{")
-            assert b" 503 " in await reader.readuntil(b"\r\n")
+
+    run_on_uvloop(main())
+
+
+async def begin_upload(door: Door) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A callback of nine bytes of which one has come."""
+    reader, writer = await door.dial()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
+    writer.write(head.encode() + b"{")
+    return reader, writer
+
+
+def test_a_body_that_does_not_come_is_waited_for_as_long_as_any() -> None:
+    async def main() -> None:
+        async with open_door() as door:
+            reader, writer = await begin_upload(door)
+            assert b" 408 " in await reader.readuntil(b"\r\n")
             writer.close()
+            assert not door.backend.delivery_calls
+
+    run_on_uvloop(main())
+
+
+def test_slow_uploads_take_no_places() -> None:
+    async def main() -> None:
+        async with open_door(callbacks=CallbackLimits(under_way_max=1), body_s=30.0) as door:
+            door.backend.delivery_answers["ForwardCallback"] = pb.ForwardCallbackResponse(
+                status=204
+            )
+            uploads = [await begin_upload(door) for _ in range(3)]
+            assert (await call(door))[0] == 204
+            assert len(door.backend.delivery_calls) == 1
+            for _, writer in uploads:
+                writer.write(b'"a": 12}')
+            for reader, writer in uploads:
+                assert b" 204 " in await reader.readuntil(b"\r\n")
+                writer.close()
+
+    run_on_uvloop(main())
+
+
+def test_a_place_is_taken_while_the_plugin_has_it() -> None:
+    async def main() -> None:
+        async with open_door(callbacks=CallbackLimits(under_way_max=1)) as door:
+            answer = asyncio.get_running_loop().create_future()
+            door.backend.delivery_answers["ForwardCallback"] = answer
+            first = asyncio.create_task(call(door))
+            await until(lambda: bool(door.backend.delivery_calls))
+            assert (await call(door))[0] == 503
+            answer.set_result(pb.ForwardCallbackResponse(status=204))
+            assert (await first)[0] == 204
+            assert (await call(door))[0] == 204
 
     run_on_uvloop(main())
 

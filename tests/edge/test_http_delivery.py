@@ -171,6 +171,27 @@ def test_dead_letters_are_replayed_and_dropped(
     run_on_uvloop(main())
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "named"),
+    [
+        ("GET", "/v1/dead-letters?id=D1", None, ("`id`", "`after`")),
+        ("POST", "/v1/dead-letters/replay", {"ids": ["D1"]}, ("`ids`", "`after`")),
+        ("POST", "/v1/dead-letters/drop", {"ids": ["D1"]}, ("`ids`", "`after`")),
+    ],
+)
+def test_what_is_wrong_with_a_field_is_told_by_the_name_that_the_caller_wrote(
+    method: str, path: str, body: Any, named: tuple[str, str]
+) -> None:
+    async def main() -> None:
+        async with open_door(anonymous=False) as door:
+            for ours, theirs in zip(("`delivery_ids`", "`after_id`"), named, strict=True):
+                door.backend.refusal = refuse(Code.ARGUMENT_INVALID, f"Each of {ours} is an id.", 0)
+                status, answer = await call(door, method, path, body)
+                assert (status, answer["message"]) == (400, f"Each of {theirs} is an id.")
+
+    run_on_uvloop(main())
+
+
 def test_a_test_is_sent_and_told() -> None:
     async def main() -> None:
         async with open_door(anonymous=False) as door:

@@ -19,7 +19,7 @@ from tests.notifications.claims import (
     was_read,
 )
 from tests.notifications.standing import NO
-from tests.notifications.wanted import may_join, muted, quiet_end, rate_of, wants
+from tests.notifications.wanted import may_join, muted, quiet_end, rate_of, together, wants
 
 Record = Mapping[str, Any]
 _OPEN = frozenset({"pending", "retry", "unknown"})
@@ -81,7 +81,10 @@ class Deliveries:
         else:
             wish = self._judge.people.users[user].wish
             notification.plans = frozenset(
-                one for one in notification.plans if any(may_join(one, p, wish) for p in plans)
+                together(one, p)
+                for one in notification.plans
+                for p in plans
+                if may_join(one, p, wish)
             )
             if notification.claimed:
                 self._break("N1", f"{what} joined what had been handed to a plugin")

@@ -185,6 +185,13 @@ def of_two() -> History:
     return away(history).begin(1, uris=(PHONE, MAIL))
 
 
+def of_two_categories() -> History:
+    """Two messages that wait together, and the user wants no more of the one's category."""
+    history = History().leave().message(category="a").message(2, category="security")
+    history.begin(1).decide(2, own_id="n")
+    return history.wish(preferences=[{"category": "a", "channel": "", "allowed": False}])
+
+
 def escalating() -> History:
     """The phone first, mail after 10 s."""
     route = {"subject": "/s", "channels": [["fcm"], ["mailto"]], "escalate_s": 10}
@@ -274,6 +281,9 @@ FAULTS: dict[str, tuple[History, str]] = {
         away().begin(1)
         .wish(preferences=[{"category": "", "channel": "mailto", "allowed": False}]).send(1),
         "does not want it there",
+    ),
+    "a message is kept back by what is said of another's category": (
+        of_two_categories().cancel("PREFERENCE"), "was cancelled, as PREFERENCE",
     ),
     "it is sent in quiet hours": (
         away().begin(1).wish(**quiet()).send(1), "was sent in quiet hours",
@@ -384,5 +394,6 @@ def test_what_may_be_is_not_called_wrong():
     dead = away().begin(1).claim().hand(1).settle("RETRY", "retry").wait(61.0)
     dead.claim(attempt=2).hand(1, attempt=2).settle("RETRY", "retry", attempt=2)
     dead.claim(attempt=3).hand(1, attempt=3).settle("RETRY", "dead", attempt=3)
-    for history in (repeated, rang, over, own, received, kept, dead):
+    of_none = of_two_categories().send(1, 2)
+    for history in (repeated, rang, over, own, received, kept, dead, of_none):
         assert history.found() == []

@@ -106,13 +106,18 @@ def may_join(one: Plan, other: Plan, wish: Mapping[str, Any]) -> bool:
     part them only if the user says something of one."""
     if one == other:
         return True
-    said = {preference["category"] for preference in wish.get("preferences", ())}
+    said = {preference["category"] for preference in wish.get("preferences", ())} - {""}
     return (
         one.made_up
         and other.made_up
         and not said & {one.category, other.category}
         and replace(one, category="") == replace(other, category="")
     )
+
+
+def together(one: Plan, other: Plan) -> Plan:
+    """The plan of a notification of messages of both, which may join."""
+    return one if one == other else replace(one, category="")
 
 
 def rate_of(routing: Mapping[str, Any], channel: str) -> Mapping[str, Any] | None:

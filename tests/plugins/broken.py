@@ -129,6 +129,13 @@ class DescribesWhatItRejects(Sound):
         return answer
 
 
+class CallsTelSms(Sound):
+    async def Describe(self, request: Any, context: Any) -> Any:
+        answer = await super().Describe(request, context)
+        answer.channels.add(scheme="sms")
+        return answer
+
+
 class DiesOfManyDeliveries(Sound):
     async def Notify(self, request: Any, context: Any) -> Any:
         if len(request.deliveries) > 100:
@@ -305,6 +312,7 @@ FAULTS: dict[str, tuple[type[Sound], Callable[[], tuple[Any, Callable[[], Any]]]
     "sends twice for one id": (SendsTwice, _SERVED),
     "accepts an unknown channel": (TakesAnyChannel, _SERVED),
     "describes a channel that it rejects": (DescribesWhatItRejects, _SERVED),
+    "describes a channel by a name of another": (CallsTelSms, _SERVED),
     "dies on an oversized batch": (DiesOfManyDeliveries, _SERVED),
     "says serving and works not": (WorksNot, _SERVED),
     "works and says not serving": (Sound, partial(chassis_server, SECRET, serving=False)),

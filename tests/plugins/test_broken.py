@@ -27,6 +27,7 @@ BREAKS = {
     "sends twice for one id": "repeats",
     "accepts an unknown channel": "unknown-channel",
     "describes a channel that it rejects": "claimed-channels",
+    "describes a channel by a name of another": "describe",
     "dies on an oversized batch": "oversized",
     "says serving and works not": "health",
     "works and says not serving": "health",

@@ -160,11 +160,11 @@ def test_what_is_like_an_id_or_a_reason_is_refused_and_not_taken_for_it(run, tmp
             for one in like:
                 for ids in ([one], [own_id, one]):
                     code, words = await refused(call(request(filter={"delivery_ids": ids})))
-                    assert (code, "`ids`" in words) == (C.INVALID_ARGUMENT, True), one
+                    assert (code, "`delivery_ids`" in words) == (C.INVALID_ARGUMENT, True), one
                     assert ("number 2" in words) is (len(ids) == 2)
                 if one:
                     code, words = await refused(call(request(filter={}, after_id=one)))
-                    assert (code, "`after`" in words) == (C.INVALID_ARGUMENT, True), one
+                    assert (code, "`after_id`" in words) == (C.INVALID_ARGUMENT, True), one
             for one in ("tries_exhausted", "TRIES_EXHAUSTED ", "TRIES", "DROPPED", "EXPIRED"):
                 code, words = await refused(call(request(filter={"reason": one})))
                 assert (code, "`reason`" in words) == (C.INVALID_ARGUMENT, True), one

@@ -75,6 +75,17 @@ def test_what_is_no_scheme_is_passed_over_and_the_first_of_many_are_kept():
     assert served == {"mailto", "fcm", *(f"x{n}" for n in range(30))}
 
 
+def test_a_channel_by_the_name_of_another_is_passed_over_and_told():
+    schemes = ["SMS", "http", "tel", "*", "firebase"]
+    response = notifier_pb2.DescribeResponse(
+        channels=[notifier_pb2.Channel(scheme=scheme) for scheme in schemes]
+    )
+    found = description_of(response, "host:1")
+    assert (set(found.channels), found.served) == ({"tel", "*"}, ("*", "tel"))
+    assert found.misnamed == ("firebase", "http", "sms")
+    assert not description_of(response, "host:1", ("sms",)).channels
+
+
 def test_a_lane_leaves_a_call_to_each_other_lane_of_its_plugin():
     assert [lane_calls_max(16, lanes) for lanes in (1, 2, 7, 15)] == [16, 15, 10, 2]
     assert [lane_calls_max(4, lanes) for lanes in (1, 2, 3)] == [4, 3, 2]

@@ -52,6 +52,23 @@ def test_debug_logs_of_good_and_bad_deliveries_hold_no_token_and_no_content(run,
     assert not [secret for secret in SECRETS if secret in lines]
 
 
+def test_a_channel_by_a_name_of_another_is_logged_with_the_right_one(run, tmp_path):
+    said = io.StringIO()
+
+    async def claim():
+        async with staged(tmp_path, FakePlugin(sms=True, tel=True)):
+            await until(lambda: "plugin_connected" in said.getvalue())
+
+    try:
+        logs.configure("presence", "info", said)
+        run(claim())
+    finally:
+        structlog.reset_defaults()
+    [line] = [line for line in said.getvalue().splitlines() if "plugin_channel_refused" in line]
+    assert "channel=sms" in line
+    assert "write `tel`" in line
+
+
 def test_a_plugin_that_breaks_is_logged_by_the_name_of_its_error_alone(run):
     said = io.StringIO()
 

@@ -119,7 +119,11 @@ def test_a_message_of_another_plan_joins_nothing():
 def test_a_message_of_another_category_that_a_publisher_made_up_joins_unless_the_user_names_it():
     news, talk = Plan(category="news", free=True), Plan(category="talk", free=True)
     other = replace(begun().notification, plan=news)
-    assert placed(joinable=other, seq=8, plan=talk) == Join(other.id)
+    of_none = replace(news, category="")
+    assert placed(joinable=other, seq=8, plan=news) == Join(other.id)
+    assert placed(joinable=other, seq=8, plan=talk) == Join(other.id, of_none)
+    mixed = replace(other, plan=of_none)
+    assert placed(joinable=mixed, seq=8, plan=talk) == Join(other.id), "it has none already"
     assert isinstance(placed(joinable=other, seq=8, plan=talk, named={"talk"}), Begin)
     assert isinstance(placed(joinable=other, seq=8, plan=replace(talk, expires_at=150.0)), Begin)
 

@@ -13,6 +13,7 @@ from services.presence.registry import (
     decode,
     encode,
     fault_of,
+    misnamed,
     of_setting,
     shown_to,
 )
@@ -20,6 +21,13 @@ from tests.certificates import Authority
 
 SECRET = "a secret of sixteen or more"
 GOOD = Registration("mailer", "mailer.example.org:4500", True, "mail", ("mailto", "tel"))
+
+
+def test_a_channel_by_another_name_is_refused_when_it_is_added_and_read_where_it_stands() -> None:
+    wrong = replace(GOOD, channels=("mailto", "sms"))
+    assert misnamed(wrong) == "The tokens of sms start with `tel:`; name that."
+    assert misnamed(GOOD) == ""
+    assert decode("mailer", json.loads(encode(wrong))) == wrong
 
 
 def test_a_plugin_without_tls_is_shown_the_secret_alone(tmp_path: Path) -> None:

@@ -171,6 +171,7 @@ def test_what_cannot_be_called_is_not_registered(run, etcd_address):
                 adding("a", "h:1", server_name="a b"),
                 adding("a", "h:1", channels=["no scheme"]),
                 pb.AddNotifierRequest(name="a"),
+                adding("a", "h:1", channels=["mailto", "SMS"]),
             ):
                 code, words = await refused(stub.AddNotifier(request))
                 assert (code, words[-1:]) == (C.INVALID_ARGUMENT, "."), request

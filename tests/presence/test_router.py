@@ -121,6 +121,33 @@ def test_templates_come_with_the_file_and_change_with_it(run, tmp_path):
     run(body())
 
 
+def test_what_a_thread_has_read_counts_at_once_for_plans_and_for_words(run, tmp_path, monkeypatch):
+    path = tmp_path / "routing.yaml"
+    path.write_text(routes(1))
+    router = Router(str(path))
+    once_read, changes = [], []
+    router.on_change(lambda: changes.append(len(router.routing.routes)))
+    in_thread = asyncio.to_thread
+
+    async def watched(function, *args):
+        found = await in_thread(function, *args)
+        once_read.append((len(router.routing.routes), list(changes)))
+        return found
+
+    monkeypatch.setattr(asyncio, "to_thread", watched)
+
+    async def body():
+        running = asyncio.create_task(router.run())
+        try:
+            path.write_text(routes(2))
+            await until(lambda: len(router.routing.routes) == 2)
+            assert (once_read, changes) == ([(1, [])], [2])
+        finally:
+            running.cancel()
+
+    run(body())
+
+
 @pytest.mark.parametrize(
     "place", ["routes: [{subject: /a, template: x}]", "defaults: {template: x}"]
 )

@@ -483,6 +483,11 @@ def test_what_publishers_call_their_messages_parts_none_that_nobody_has_a_say_on
         assert await found(news.plan, "news") == {"ann": "n"}
         assert await found(Plan(category="talk")) == await found(DEFAULT_PLAN) == {}
         assert await found(replace(talk, digest_s=5.0)) == {}
+        of_none = replace(talk, category="")
+        await store.write(lambda tx: tx.put_plans({"n": of_none}))
+        assert (await store.read(lambda tx: tx.notifications(["n"])))["n"].plan == of_none
+        assert await found(talk, "news") == {"ann": "n"}, "it is of no category that has a say"
+        assert await found(talk, "talk") == {}
 
     with_store(run, make_store, body)
 

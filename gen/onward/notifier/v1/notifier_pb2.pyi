@@ -252,9 +252,10 @@ class Delivery(_message.Message):
     test: _builtins.bool
     """True: an operator tries out the channel; there is no message behind it."""
     templated: _builtins.bool
-    """True: title, body and html are of a template, and are all that is to be shown or passed on: it
-    may be there to hide what `messages` hold. False: they are the usual words; a channel that can show the messages themselves better (as a list, in an
-    e-mail) may.
+    """True: title, body and html are of a template, and with `url` they are all that is to be shown or
+    passed on: it may be there to hide what `messages` hold. `url` is the template's, or the
+    messages' own where the template says none. False: they are the usual words; a channel that can
+    show the messages themselves better (as a list, in an e-mail) may.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___NotifiedMessage]:

@@ -538,9 +538,10 @@ type Delivery struct {
 	MuteUrl string `protobuf:"bytes,20,opt,name=mute_url,json=muteUrl,proto3" json:"mute_url,omitempty"`
 	// True: an operator tries out the channel; there is no message behind it.
 	Test bool `protobuf:"varint,21,opt,name=test,proto3" json:"test,omitempty"`
-	// True: title, body and html are of a template, and are all that is to be shown or passed on: it
-	// may be there to hide what `messages` hold. False: they are the usual words; a channel that can show the messages themselves better (as a list, in an
-	// e-mail) may.
+	// True: title, body and html are of a template, and with `url` they are all that is to be shown or
+	// passed on: it may be there to hide what `messages` hold. `url` is the template's, or the
+	// messages' own where the template says none. False: they are the usual words; a channel that can
+	// show the messages themselves better (as a list, in an e-mail) may.
 	Templated     bool `protobuf:"varint,22,opt,name=templated,proto3" json:"templated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
