@@ -217,11 +217,12 @@ def _judge(
                 return refused
             if (put_off := _restrained(tx, delivery, notification.plan, rows)) is not None:
                 return put_off
-            if policy is Policy.USER:
-                _take_out(tx, notification, acknowledged)
-            return tuple(
+            told = tuple(
                 _unacknowledged(state_now, delivery.subject, spans[message.seq]) for message in left
             )
+            if policy is Policy.USER:
+                _take_out(tx, notification, acknowledged, spans, told)
+            return told
         case Held(until, puts):
             for put in puts:
                 # Under the notification's own name: its first message of now may be taken out of
@@ -264,11 +265,32 @@ def _unacknowledged(state_now: UserState, subject: str, span: Span) -> Span:
     return span if first > span.to_seq else replace(span, from_seq=first)
 
 
-def _take_out(tx: Transaction, notification: Notification, acknowledged: Sequence[Message]) -> None:
+def _take_out(
+    tx: Transaction,
+    notification: Notification,
+    acknowledged: Sequence[Message],
+    spans: Mapping[int, Span],
+    told: Sequence[Span],
+) -> None:
+    """Take what was acknowledged out of the notification: messages, and the first ones of spans of
+    which only the rest is `told`."""
+    user, subject = notification.user, notification.subject
+    shortened = [one for one in told if spans[one.to_seq].from_seq < one.from_seq]
+    if not (acknowledged or shortened):
+        return
     # Once something of it may have been sent, its messages stay what was told to the user.
-    if acknowledged and (notification.joinable or not _may_have_been_sent(tx, notification)):
-        for message in acknowledged:
-            tx.take_out(notification.user, notification.subject, message.seq, "ACKNOWLEDGED")
+    if not notification.joinable and _may_have_been_sent(tx, notification):
+        return
+    for message in acknowledged:
+        tx.take_out(user, subject, message.seq, ACKNOWLEDGED)
+    for rest in shortened:
+        for row in tx.decided_in(user, subject, rest.to_seq, rest.to_seq):
+            gone = replace(row.span, to_seq=rest.from_seq - 1)
+            parts = (
+                replace(row, span=gone, notification_id="", reason=ACKNOWLEDGED),
+                replace(row, span=rest),
+            )
+            tx.replace_decided(user, subject, row, parts)
 
 
 def _may_have_been_sent(tx: Transaction, notification: Notification) -> bool:

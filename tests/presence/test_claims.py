@@ -94,3 +94,53 @@ def test_what_is_acknowledged_after_a_try_is_taken_out_if_nothing_was_sent(
             await store.close()
 
     run(body())
+
+
+@pytest.mark.parametrize(
+    ("outcome", "left"),
+    [(None, [(4, 9)]), ("RETRY", [(4, 9)]), ("UNKNOWN", [(1, 9)])],
+)
+def test_of_a_long_backlog_only_what_is_told_stays_in_the_notification(
+    run, make_store, outcome, left
+):
+    """Else it would be said of messages that they were notified, and no notification told them."""
+
+    async def body():
+        store = make_store(clock=lambda: 1_000.0)
+        await store.open()
+        await own(store)
+        lock_all(store, ["ann"])
+
+        def placed(tx) -> None:
+            offline = Register("c", 2, "s", 7, Standing.OFFLINE, connected=True)
+            for row in (
+                state.PutRegister(offline),
+                state.PutFollow(Follow("/a", "c", 1, 0, 3, session_id="s")),
+                state.PutEndpoint(Endpoint(MAIL, ("c",), 0.0)),
+            ):
+                tx.write_user("ann", row)
+            tx.begin_all([Notification("n", "ann", "/a", 1, 0.0, 0.0, 10_000.0)], [due(MAIL)])
+            tx.put_decided("ann", "/a", Decided(Span(1, 9, 90), "n", "", 5.0))
+            if outcome is not None:
+                tx.close_notifications(["n"], sent=True)
+                tx.put_attempts([Attempt(MAIL, 1, 0.0, "p", outcome)])
+
+        try:
+            await store.write(placed)
+            [claimed] = await store.write(
+                lambda tx: claim_deliveries(tx, tx.deliveries([MAIL]), PLUGIN, RULES)
+            )
+            assert list(claimed.spans) == [Span(4, 9, 90)]
+            members = await store.read(lambda tx: tx.members("n"))
+            assert [(span.from_seq, span.to_seq) for span in members] == left
+            rows = await store.read(lambda tx: tx.decided_in("ann", "/a", 1, 9))
+            gone = [] if outcome == "UNKNOWN" else [(1, 3, "ACKNOWLEDGED", 5.0)]
+            assert gone == [
+                (one.span.from_seq, one.span.to_seq, one.reason, one.at)
+                for one in rows
+                if not one.notification_id
+            ]
+        finally:
+            await store.close()
+
+    run(body())
