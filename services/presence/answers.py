@@ -23,7 +23,8 @@ from services.presence.notifications import (
 from services.presence.plan import Priority
 from services.presence.recording import Recording
 from services.presence.render_worker import Failure
-from services.presence.store import Attempt, Transaction
+from services.presence.store import Transaction
+from services.presence.store_outbox import Attempt
 from services.presence.wording import Telling, Told, Words
 
 _TEXT_MAX = 256

@@ -38,7 +38,8 @@ from services.presence.plugins import Lane
 from services.presence.recording import Recording
 from services.presence.render_worker import Failure
 from services.presence.rendering import Asked, Rendering
-from services.presence.store import Attempt, Store, Transaction
+from services.presence.store import Store, Transaction
+from services.presence.store_outbox import Attempt
 from services.presence.wording import Told
 
 log = logs.get(__name__)

@@ -48,7 +48,8 @@ from services.presence.state import (
     Standing,
     UserState,
 )
-from services.presence.store import Attempt, Transaction
+from services.presence.store import Transaction
+from services.presence.store_outbox import Attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,13 +285,7 @@ def _take_out(
     for message in acknowledged:
         tx.take_out(user, subject, message.seq, ACKNOWLEDGED)
     for rest in shortened:
-        for row in tx.decided_in(user, subject, rest.to_seq, rest.to_seq):
-            gone = replace(row.span, to_seq=rest.from_seq - 1)
-            parts = (
-                replace(row, span=gone, notification_id="", reason=ACKNOWLEDGED),
-                replace(row, span=rest),
-            )
-            tx.replace_decided(user, subject, row, parts)
+        tx.shorten(user, subject, rest, ACKNOWLEDGED)
 
 
 def _may_have_been_sent(tx: Transaction, notification: Notification) -> bool:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.presence.notifications import Delivery, DeliveryState, Span
-from services.presence.store import Attempt, Store, Transaction
+from services.presence.store import Store, Transaction
 from services.presence.store_deliveries import Which
+from services.presence.store_outbox import Attempt
 
 # Of one transaction, which locks as many users at most.
 _PAGE = 500

@@ -20,8 +20,8 @@ from services.presence.dead_letters import DeadLetters
 from services.presence.notifications import DEAD_REASONS, Delivery
 from services.presence.receiving import EVENTS_MAX, Receiving
 from services.presence.servicer import abort
-from services.presence.store import Attempt
 from services.presence.store_deliveries import Which
+from services.presence.store_outbox import Attempt
 from services.presence.trial import TEXT_MAX, Trial, endpoint_fault
 
 Context = grpc.aio.ServicerContext[Any, Any]

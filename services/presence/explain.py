@@ -17,7 +17,7 @@ from services.presence.notifications import Delivery, DeliveryState
 from services.presence.plan import DEFAULT_PLAN, Plan, Policy
 from services.presence.receipts import Kind, Receipt
 from services.presence.state import Follow, Message, Register, Standing, UserState
-from services.presence.store import Attempt, Decided
+from services.presence.store_outbox import Attempt, Decided
 
 State = pb.Outcome.State
 

@@ -6,8 +6,8 @@ from services.presence.notifications import Delivery
 from services.presence.receipts import Kind, Receipt
 from services.presence.rows import Rows
 from services.presence.sql import listed
-from services.presence.store import Attempt
 from services.presence.store_deliveries import Which
+from services.presence.store_outbox import Attempt
 
 _RECEIPT = "delivery_id, kind, at, provider_id, detail"
 

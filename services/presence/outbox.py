@@ -16,7 +16,8 @@ from services.presence.notifications import Limits, Span
 from services.presence.placing import Arrival, Begin, place
 from services.presence.plan import DEFAULT_PLAN, Plan
 from services.presence.profile import NO_PROFILE, Profile
-from services.presence.store import Decided, Transaction
+from services.presence.store import Transaction
+from services.presence.store_outbox import Decided
 
 # One page of what was decided before in a range; ranges are read page by page.
 _PAGE = 1_000

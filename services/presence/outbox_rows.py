@@ -1,4 +1,4 @@
-"""Reads and writes decisions, notifications, deliveries and attempts: `store.OutboxRows`."""
+"""Reads and writes decisions, notifications, deliveries and attempts: `store_outbox.OutboxRows`."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from services.presence.placing import PUT_OFF, Joinable, in_turn
 from services.presence.plan import Plan, Priority, decode, encode
 from services.presence.rows import Rows
 from services.presence.sql import Row, listed
-from services.presence.store import Attempt, Decided, Suppression
+from services.presence.store_outbox import Attempt, Decided, Suppression
 
 _DECIDED = "user, subject, to_seq, from_seq, pos, notification_id, reason, at"
 _NOTIFICATION = "id, user, subject, first_seq, created_at, due_at, expires_at, joinable, plan"
@@ -87,6 +87,20 @@ class DecidedRows(Rows):
             " WHERE user = ? AND subject = ? AND to_seq = ?",
             (reason, user, subject, to_seq),
         )
+
+    def shorten(self, user: str, subject: str, rest: Span, reason: str) -> None:
+        self.touch([user])
+        whole = self.db.rows(
+            "SELECT from_seq, at FROM decided WHERE user = ? AND subject = ? AND to_seq = ?",
+            (user, subject, rest.to_seq),
+        )
+        self.db.execute(
+            "UPDATE decided SET from_seq = ? WHERE user = ? AND subject = ? AND to_seq = ?",
+            (rest.from_seq, user, subject, rest.to_seq),
+        )
+        for from_seq, at in whole:
+            first = Span(from_seq, rest.from_seq - 1, rest.pos)
+            self.put_decided(user, subject, Decided(first, "", reason, at))
 
     def members(self, notification_id: str, limit: int = 1_000) -> Sequence[Span]:
         rows = self.db.rows(

@@ -14,7 +14,7 @@ from services.presence.notifications import Delivery
 from services.presence.receipts import Receipt
 
 if TYPE_CHECKING:
-    from services.presence.store import Attempt
+    from services.presence.store_outbox import Attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,10 @@ CREATE TEMP TRIGGER note2 AFTER UPDATE ON main.cursors BEGIN
 CREATE TEMP TRIGGER note3 AFTER INSERT ON main.decided BEGIN
   SELECT note('decided', NEW.user, NEW.subject, NEW.from_seq, NEW.to_seq, NEW.notification_id,
     NEW.reason); END;
-CREATE TEMP TRIGGER note4 AFTER UPDATE ON main.decided BEGIN
+CREATE TEMP TRIGGER note4 AFTER UPDATE OF notification_id ON main.decided BEGIN
   SELECT note('taken_out', NEW.user, NEW.subject, NEW.to_seq, OLD.notification_id, NEW.reason); END;
+CREATE TEMP TRIGGER note14 AFTER UPDATE OF from_seq ON main.decided BEGIN
+  SELECT note('shortened', NEW.user, NEW.subject, NEW.from_seq, NEW.to_seq); END;
 CREATE TEMP TRIGGER note13 AFTER DELETE ON main.decided BEGIN
   SELECT note('undecided', OLD.user, OLD.subject, OLD.to_seq, OLD.reason); END;
 CREATE TEMP TRIGGER note5 AFTER INSERT ON main.notifications BEGIN

@@ -15,6 +15,8 @@ Records:
         cursor(partition, pos)    wish(user, wish)    revoked(user, subjects)
         decided(user, subject, first, last, notification, reason)
         taken_out(user, subject, last, notification, reason)
+        shortened(user, subject, first, last): the first messages of it are taken out of its
+            notification; they are decided next
         undecided(user, subject, last, reason): the decision is put aside for another one
         notification(id, user, subject, first)
         delivery(id, notification, user, subject, uri, state, due_at, reason, attempts, held, step)
@@ -92,6 +94,8 @@ class Judge:
         self._cursors: dict[int, int] = {}  # as this commit moves them
         # Rows that this commit puts aside; what is left of them is written anew.
         self._aside: list[tuple[str, str, Row]] = []
+        # Of a transaction: what was taken out of the front of a row.
+        self._cut_off: set[tuple[str, str, int, int]] = set()
         self._acks: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
         self._floors: Counter[str] = Counter()
         self.rows: dict[tuple[str, str], list[Row]] = defaultdict(list)
@@ -163,6 +167,7 @@ class Judge:
         notes = r["notes"]
         self.people.left.clear()
         self._aside.clear()
+        self._cut_off.clear()
         self._before = self._applied.copy()
         self._cursors = {p: pos for kind, *of in notes if kind == "cursor" for p, pos in [of]}
         for kind, *values in notes:
@@ -179,6 +184,8 @@ class Judge:
                 self._undecided(*values)
             elif kind == "taken_out":
                 self._taken_out(*values)
+            elif kind == "shortened":
+                self._shortened(*values)
             else:
                 self.deliveries.note(kind, values)
         self.deliveries.committed()
@@ -283,6 +290,8 @@ class Judge:
             right = any(
                 reason in objection(plan, of.wish, subject, uris, people.now) for plan in row.plans
             )
+        elif reason == "ACKNOWLEDGED":
+            right = (user, subject, row.first, row.last) in self._cut_off
         elif reason == "PUBLISHER":
             right = message.publisher == user
         elif reason == "NO_ENDPOINT":
@@ -322,6 +331,21 @@ class Judge:
         if all(plan.policy != "user" for plan in row.plans):
             self.break_("N1", f"{last} of {subject} for {user} was taken out for all endpoints")
         self.deliveries.taken_out(notification, row)
+
+    def _shortened(self, user: str, subject: str, first: int, last: int) -> None:
+        row = next(one for one in self.rows[user, subject] if one.last == last)
+        what = f"{row.first}–{first - 1} of {subject} for {user}"
+        for seq in range(row.first, first):
+            pos = self.messages[subject, seq].pos
+            if not self.people.acknowledged(user, subject, seq, pos, sure=False):
+                self.break_("N1", f"{what} was taken out, and {seq} is not acknowledged")
+                break
+        if not row.first < first <= last or not row.notification:
+            self.break_("N1", f"{what} was taken out of what has none of it")
+        if all(plan.policy != "user" for plan in row.plans):
+            self.break_("N1", f"{what} was taken out for all endpoints")
+        self._cut_off.add((user, subject, row.first, first - 1))
+        row.first = first
 
     # -- at the end ---------------------------------------------------------------------------
 

@@ -185,6 +185,24 @@ def of_two() -> History:
     return away(history).begin(1, uris=(PHONE, MAIL))
 
 
+def backlog(acked: int, first: int) -> History:
+    """The rest of a backlog, 1 to 3, is decided in one piece; ann's client comes back, has up to
+    `acked`, and leaves again. Then what is before `first` is taken out of the notification."""
+    history = History().leave().message().message(2).message(3)
+    history.commit(
+        ("notification", "n", "ann", "/s", 1),
+        _delivery("n", MAIL, "pending", history.now),
+        ("decided", "ann", "/s", 1, 3, "n", ""),
+    )
+    history.event("a", "connected", 2, replaces=True, starts={"/s": 0}, uris=[], round=1)
+    history.tell("acks", user="ann", client="a", positions={"/s": acked})
+    history.event("a", "disconnected", 2, clean=False, acked={"/s": acked}).wait(2.0)
+    return history.commit(
+        ("shortened", "ann", "/s", first, 3),
+        ("decided", "ann", "/s", 1, first - 1, "", "ACKNOWLEDGED"),
+    )
+
+
 def of_two_categories() -> History:
     """Two messages that wait together, and the user wants no more of the one's category."""
     history = History().leave().message(category="a").message(2, category="security")
@@ -363,6 +381,12 @@ FAULTS: dict[str, tuple[History, str]] = {
         .event("b", "disconnected", clean=True, acked={"/s": 1}).cancel("ACKNOWLEDGED"),
         "cancelled, as ACKNOWLEDGED",
     ),
+    "what was not acknowledged is taken out of a backlog": (
+        backlog(acked=1, first=3).claim().hand(3).settle(), "was taken out, and 2 is not",
+    ),
+    "a message is called acknowledged that was in no notification": (
+        away().decide(1, reason="ACKNOWLEDGED"), "was suppressed, as ACKNOWLEDGED",
+    ),
     "always is silenced by a client": (
         History({"subject": "/s", "policy": "always"}).message()
         .event("a", "disconnected", clean=True, acked={"/s": 1}),
@@ -395,5 +419,6 @@ def test_what_may_be_is_not_called_wrong():
     dead.claim(attempt=2).hand(1, attempt=2).settle("RETRY", "retry", attempt=2)
     dead.claim(attempt=3).hand(1, attempt=3).settle("RETRY", "dead", attempt=3)
     of_none = of_two_categories().send(1, 2)
-    for history in (repeated, rang, over, own, received, kept, dead, of_none):
+    rest = backlog(acked=1, first=2).claim().hand(2, 3).settle()
+    for history in (repeated, rang, over, own, received, kept, dead, of_none, rest):
         assert history.found() == []

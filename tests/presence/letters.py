@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from services.presence.notifications import Delivery, DeliveryState, Notification, Span
-from services.presence.store import Attempt, Decided
+from services.presence.store_outbox import Attempt, Decided
 
 NOW = 1_000.0
 MAIL = "mailto:ann@example.org"

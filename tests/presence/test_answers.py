@@ -17,7 +17,7 @@ from services.presence.notifications import Delivery, DeliveryState, Outcome, Sp
 from services.presence.plan import Plan, Priority
 from services.presence.profile import Profile
 from services.presence.render_worker import Failure
-from services.presence.store import Attempt
+from services.presence.store_outbox import Attempt
 from services.presence.wording import Told, Words
 
 

@@ -7,7 +7,7 @@ from services.presence.claims import ClaimRules, claim_deliveries
 from services.presence.notifications import Delivery, DeliveryState, Notification, Span
 from services.presence.plugins import Description
 from services.presence.state import Endpoint, Follow, Register, Standing
-from services.presence.store import Attempt, Decided
+from services.presence.store_outbox import Attempt, Decided
 from tests.presence.terms import lock_all, own
 
 HOLD_S, CHECK_S = 120.0, 1.0

@@ -9,7 +9,7 @@ from services.presence.explain import Facts, story
 from services.presence.notifications import Delivery, DeliveryState, Span
 from services.presence.plan import DEFAULT_PLAN, Plan, Policy, Priority, Quiet
 from services.presence.state import Endpoint, Follow, Handover, Mark, Register, Standing, UserState
-from services.presence.store import Attempt, Decided
+from services.presence.store_outbox import Attempt, Decided
 
 NAME = presence_pb2.Outcome.State.Name
 

@@ -12,7 +12,7 @@ from services.presence.plugins import Description
 from services.presence.profile import Mute, Preference, Profile, QuietHours
 from services.presence.routing import Cap, Routing
 from services.presence.state import Endpoint, Follow, Register, Standing
-from services.presence.store import Decided
+from services.presence.store_outbox import Decided
 from tests.presence.terms import lock_all, own
 
 MAIL, PHONE = "mailto:ann@example.org", "tel:+491700000000"

@@ -23,7 +23,8 @@ from services.presence.state import (
     Standing,
     UserState,
 )
-from services.presence.store import Attempt, Cursor, Decided, FanOut, GraceDue
+from services.presence.store import Cursor, FanOut, GraceDue
+from services.presence.store_outbox import Attempt, Decided
 from tests.presence.terms import lock_all, own
 from tests.waiting import until
 

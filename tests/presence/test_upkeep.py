@@ -16,7 +16,7 @@ from services.presence.state import (
     Register,
     Standing,
 )
-from services.presence.store import Decided
+from services.presence.store_outbox import Decided
 from services.presence.upkeep import CLOCKS_APART_S, Keeps, Upkeep
 from tests.presence.stage import PARTITIONS, SECRET, FakeLog
 from tests.presence.terms import locked

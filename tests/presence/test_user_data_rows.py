@@ -13,7 +13,7 @@ from services.presence.state import (
     Register,
     Standing,
 )
-from services.presence.store import Attempt, Decided
+from services.presence.store_outbox import Attempt, Decided
 from services.presence.user_data import Followed, Follower
 from tests.presence.terms import lock_all, own
 
