@@ -8,7 +8,9 @@ token says is known to `mute_tokens`.
 """
 
 import time
+from base64 import b64encode
 from collections.abc import Callable
+from hashlib import sha256
 from html import escape
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -22,17 +24,29 @@ from services.chassis.refusals import Code, Refusal
 from services.edge.backend import Backend
 from services.edge.http_refusal import status_of
 
+_STYLE: Final = """
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; color-scheme: light dark;
+  font: 1.05rem/1.5 system-ui, sans-serif; background: light-dark(#f4f5f7, #15171a);
+  color: light-dark(#1c1f24, #e6e8eb) }
+main { box-sizing: border-box; max-width: 26rem; margin: 1rem; padding: 2rem; border-radius: .75rem;
+  background: light-dark(#fff, #1f2226); overflow-wrap: anywhere; text-align: center }
+button { font: inherit; padding: .5rem 1.5rem; border: 0; border-radius: .5rem; color: #fff;
+  background: #2457c5; cursor: pointer }
+button:focus-visible { outline: 3px solid light-dark(#9db8f2, #6b8fe0); outline-offset: 2px }
+"""
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="robots" content="noindex"><title>Notifications</title></head>
+<meta name="robots" content="noindex"><title>Notifications</title>
+<style>{style}</style></head>
 <body><main><p>{text}</p>{form}</main></body></html>
 """
+_STYLE_HASH: Final = b64encode(sha256(_STYLE.encode()).digest()).decode()
 _BUTTON: Final = '<form method="post" action="?{query}"><button>{word}</button></form>'
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
+    f"frame-ancestors 'none'; style-src 'sha256-{_STYLE_HASH}'",
     # The address is the key.
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -102,7 +116,7 @@ def _not_good() -> web.Response:
 
 def _page(text: str, status: int = 200, form: str = "") -> web.Response:
     return web.Response(
-        text=_PAGE.format(text=text, form=form),
+        text=_PAGE.format(style=_STYLE, text=text, form=form),
         status=status,
         content_type="text/html",
         headers=_HEADERS,

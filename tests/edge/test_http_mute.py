@@ -2,6 +2,8 @@
 
 import re
 import time
+from base64 import b64encode
+from hashlib import sha256
 from html import unescape
 from urllib.parse import urljoin
 
@@ -41,6 +43,9 @@ def test_a_look_shows_a_button_and_changes_nothing() -> None:
             assert "<button>Mute</button>" in text
             assert "/chat/&lt;b&gt;&amp;1" in text
             assert not door.backend.asked_users
+            style = text.partition("<style>")[2].partition("</style>")[0]
+            told = b64encode(sha256(style.encode()).digest()).decode()
+            assert f"style-src 'sha256-{told}'" in policy, "else browsers pass it over"
 
     run_on_uvloop(main())
 
@@ -97,7 +102,7 @@ def test_looking_undoes_nothing_and_neither_does_a_link_that_is_not_good() -> No
             assert not door.backend.asked_users
             door.backend.refusal = refuse(Code.UNAVAILABLE, "Nobody.", 1_000)
             status, text, _ = await ask("POST", url(door) + "&undo=1")
-            assert (status, "later" in text, "button" in text) == (503, True, False)
+            assert (status, "later" in text, "<button" in text) == (503, True, False)
 
     run_on_uvloop(main())
 
