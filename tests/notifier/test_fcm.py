@@ -21,9 +21,13 @@ HTML = {"content-type": "text/html"}
 TO = "fcm:device-1"
 
 
+# A busy machine may take longer than a provider may.
+PATIENT = {"connect_s": 30.0, "turn_s": 30.0, "answer_s": 30.0, "whole_s": 50.0}
+
+
 def fcm(fake: FakeFcm, folder: Path, url: str = "", **timeouts: float) -> Fcm:
     account = read_service_account(str(fake.credentials(folder)), "X")
-    return Fcm(account, url or fake.url, Limits(timeouts=Timeouts(**timeouts)))
+    return Fcm(account, url or fake.url, Limits(timeouts=Timeouts(**PATIENT | timeouts)))
 
 
 async def send(plugin: Fcm, endpoint: str = TO) -> Result:
@@ -170,7 +174,7 @@ def test_many_sends_share_one_exchange_of_tokens(run: Any, tmp_path: Path) -> No
             await plugin.close()
 
     with FakeFcm() as fake:
-        assert {r.outcome for r in run(body())} == {Result.ACCEPTED}
+        assert [r for r in run(body()) if r.outcome != Result.ACCEPTED] == []
         assert (fake.exchanges, len(fake.requests)) == (1, 20)
 
 
