@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from onward.coordinator.v1.coordinator_pb2 import UplinkRequest, UplinkResponse
 
 from services.chassis.errors import Fault
 from tests.simulation.network import LostError, Network, Pipe
@@ -49,8 +50,11 @@ class Context:
 class Switchboard:
     """All addresses."""
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
+    def __init__(
+        self, network: Network, refused: Callable[[str], None] = lambda publication_id: None
+    ) -> None:
+        """`refused` is told of each publish that an edge hears to be refused."""
+        self.network, self.refused = network, refused
         self.ports: dict[str, Port] = {}
 
     def open_channel(self, address: str, *_: Any, **__: Any) -> "Channel":
@@ -161,6 +165,8 @@ class StreamCall:
         network = switchboard.network
         self._come: list[Any] = []  # what came and was not read; EOF and errors too
         self._ready = asyncio.Event()
+        self._refused = switchboard.refused
+        self._publishes: dict[int, str] = {}  # of an uplink: publication ids by request
         self._server = _ServerHalf()
         port = switchboard.port(address)
         there = port.process.name if port else address
@@ -175,6 +181,9 @@ class StreamCall:
     async def write(self, item: Any) -> None:
         if self._up.over:
             raise asyncio.InvalidStateError("the call has ended")
+        for part in item.batch.partitions if isinstance(item, UplinkRequest) else ():
+            for append in part.appends:
+                self._publishes[append.request] = append.publish.publication_id
         self._up.send(item)
         await asyncio.sleep(0)
 
@@ -195,6 +204,10 @@ class StreamCall:
         self._take(asyncio.CancelledError())
 
     def _take(self, item: Any) -> None:
+        for answer in item.batch.appended if isinstance(item, UplinkResponse) else ():
+            publication_id = self._publishes.pop(answer.request, "")
+            if publication_id and answer.HasField("refusal"):
+                self._refused(publication_id)
         self._come.append(item)
         self._ready.set()
 

@@ -88,7 +88,7 @@ class Story:
         self.loop = VirtualLoop()
         self.random = Random(seed)
         self.network = Network(self.loop, Random(seed * 3 + 1))
-        self.switchboard = Switchboard(self.network)
+        self.switchboard = Switchboard(self.network, self._refused)
         self.etcd = EtcdServer(self.network, self.random)
         self.database = Database(self.record)
         self.presence_database = PresenceDatabase(self.record)
@@ -102,6 +102,12 @@ class Story:
 
     def record(self, event: str, **fields: Any) -> None:
         self.records.append({"event": event, "at": self.loop.now, **fields})
+
+    def _refused(self, publication_id: str) -> None:
+        # Also where its client has gone, and will not hear of it: what it sends again stands behind
+        # what was accepted after the refusal.
+        who, _, number = publication_id.rpartition("#")
+        self.record("refused", who=who, numbers=[int(number)])
 
     # Members.
 
