@@ -10,11 +10,14 @@ _USUAL_START_S = 0.3
 
 
 def descendants(pid: int) -> list[int]:
-    """The pids of all processes below `pid`."""
+    """The pids of all processes below `pid`; without those that vanish while they are looked at."""
     found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += [int(child), *descendants(int(child))]
+    try:
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in task.read_text().split():
+                found += [int(child), *descendants(int(child))]
+    except OSError:
+        pass
     return found
 
 

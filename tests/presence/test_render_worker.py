@@ -12,6 +12,7 @@ from services.presence.render_process import STRIKES_MAX
 from services.presence.render_worker import Failure, Job, Rendered, RenderWorker
 from services.presence.strikes import KEPT_S
 from tests.log_scan import CANARY
+from tests.processes import alive
 from tests.waiting import until
 
 FAILED = Failure.TEMPLATE
@@ -212,7 +213,7 @@ def test_a_process_that_is_killed_meanwhile_is_started_anew(run) -> None:
             first = worker.pid
             assert first is not None
             os.kill(first, signal.SIGKILL)
-            await until(lambda: _is_dead(first))
+            await until(lambda: not alive(first))
             assert await worker.render([good(2)]) == [{"title": "2: hi"}]
             assert worker.pid != first
         finally:
@@ -220,14 +221,6 @@ def test_a_process_that_is_killed_meanwhile_is_started_anew(run) -> None:
         assert worker.pid is None
 
     run(body())
-
-
-def _is_dead(pid: int) -> bool:
-    """Whether it has ended, waited for or not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:  # it may also vanish while it is looked at
-        return True
 
 
 def test_a_process_that_got_no_processor_has_not_failed(run, monkeypatch) -> None:
