@@ -47,6 +47,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from services.chassis import logs
 from services.chassis.errors import SettingError, Unavailable
 from services.chassis.server import Server
+from services.chassis.times import seconds_of
 from services.chassis.tls import Trust
 from services.notifier import results
 from services.notifier.remembered import Remembered
@@ -321,7 +322,10 @@ class Notifier(notifier_pb2_grpc.NotifierServiceServicer):
         return await self._send(route.plugin, delivery)
 
     async def _send(self, plugin: Plugin, delivery: Delivery) -> Result:
-        if delivery.HasField("expires_at") and _seconds(delivery) <= self._now().timestamp():
+        if (
+            delivery.HasField("expires_at")
+            and seconds_of(delivery.expires_at) <= self._now().timestamp()
+        ):
             return results.expired()
         began = time.perf_counter()
         limit_s = self._limits.send_s + (plugin.extra_s if isinstance(plugin, TakesLonger) else 0.0)
@@ -366,11 +370,6 @@ class _Route:
 def _turns_of(plugin: Plugin) -> Turns:
     lanes = plugin.lane_concurrency if isinstance(plugin, HasLanes) else 0
     return Turns(plugin.concurrency, lanes)
-
-
-def _seconds(delivery: Delivery) -> float:
-    """When it expires. Read by field: the conversions of protobuf raise for times out of range."""
-    return delivery.expires_at.seconds + delivery.expires_at.nanos / 1e9
 
 
 def _named(delivery_id: str, result: Result) -> Result:

@@ -11,6 +11,7 @@ import grpc
 from onward.notifier.v1 import notifier_pb2
 from onward.types.v1 import entry_pb2
 
+from services.chassis.times import seconds_of
 from services.presence.claims import Claimed
 from services.presence.notifications import (
     Answer,
@@ -50,7 +51,7 @@ def in_words(messages: Sequence[entry_pb2.Message]) -> tuple[Told, ...]:
         Told(
             one.seq,
             one.publisher,
-            one.accepted_at.seconds + one.accepted_at.nanos / 1e9,
+            seconds_of(one.accepted_at),
             dict(one.content.headers),
             one.content.content_type,
             None if one.content.HasField("data") else one.content.text,
@@ -184,16 +185,13 @@ def kept_text(text: str) -> str:
 def _answer(result: notifier_pb2.Result) -> Answer:
     names = notifier_pb2.Result.Outcome
     known = result.outcome in names.values() and result.outcome != names.OUTCOME_UNSPECIFIED
-    # Read by field: the conversions of protobuf raise for times out of their range.
-    since = result.gone_since if result.HasField("gone_since") else None
-    wait = result.retry_after
     outcome = Outcome[names.Name(result.outcome)] if known else Outcome.UNKNOWN
     if outcome is Outcome.RETRY and result.not_begun:
         outcome = Outcome.NOT_BEGUN
     return Answer(
         outcome=outcome,
-        retry_after_s=max(0.0, wait.seconds + wait.nanos / 1e9),
-        gone_since=None if since is None else since.seconds + since.nanos / 1e9,
+        retry_after_s=max(0.0, seconds_of(result.retry_after)),
+        gone_since=seconds_of(result.gone_since) if result.HasField("gone_since") else None,
         provider_id=kept_text(result.provider_id),
         detail=kept_text(result.detail),
     )

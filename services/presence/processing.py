@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from onward.types.v1 import entry_pb2
 
+from services.chassis.times import seconds_of
 from services.presence import metrics
 from services.presence.endpoint_rows import moves
 from services.presence.events import on_event
@@ -126,7 +127,7 @@ class Processing:
             kind = entry.WhichOneof("body")
             if kind == "presence":
                 event, before = entry.presence, tx.load_user(entry.presence.user)
-                at = entry.appended_at.ToMicroseconds() / 1e6
+                at = seconds_of(entry.appended_at)
                 effects = on_event(before, event, entry.pos, at, tx.now(), self._graces)
                 recording.user(before, effects, event.client_id)
                 if any(self._routing().concerns_all(subject) for subject in _followed(effects)):

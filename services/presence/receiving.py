@@ -10,6 +10,7 @@ from functools import partial
 
 from onward.notifier.v1 import notifier_pb2
 
+from services.chassis.times import seconds_of
 from services.presence import answers, metrics
 from services.presence.claims import hasten
 from services.presence.notifications import (
@@ -36,13 +37,11 @@ def events_of(messages: Iterable[notifier_pb2.DeliveryEvent]) -> list[Event]:
     for message in messages:
         known = message.kind in names.values() and message.kind != names.KIND_UNSPECIFIED
         if known and DELIVERY_ID.fullmatch(message.delivery_id):
-            at = message.at
             found.append(
                 Event(
                     delivery_id=message.delivery_id,
                     kind=Kind[names.Name(message.kind)],
-                    # Read by field: the conversions of protobuf raise for times out of range.
-                    at=max(0.0, at.seconds + at.nanos / 1e9) if message.HasField("at") else None,
+                    at=max(0.0, seconds_of(message.at)) if message.HasField("at") else None,
                     provider_id=answers.kept_text(message.provider_id),
                     detail=answers.kept_text(message.detail),
                 )

@@ -16,6 +16,7 @@ from onward.presence.v1 import presence_pb2
 
 from services.chassis.errors import Fault, Unavailable
 from services.chassis.subjects import partition_of
+from services.chassis.times import seconds_of
 from services.presence import explain, metrics
 from services.presence.log_reader import LogReader
 from services.presence.routing import Routing
@@ -196,9 +197,8 @@ class _Kept:
                 self.positions[message.seq] = found.pos
                 if message.content.headers:
                     self.headers[message.seq] = message.subject, message.content.headers
-                at = message.accepted_at
                 if message.HasField("accepted_at"):
-                    self.accepted[message.seq] = at.seconds + at.nanos / 1e9
+                    self.accepted[message.seq] = seconds_of(message.accepted_at)
 
     def passed_over(self, routing: Routing) -> Mapping[int, Sequence[str]]:
         """What is to be said of headers that do not count, by the routing of now."""

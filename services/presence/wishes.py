@@ -15,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from onward.presence.v1 import users_pb2
 
 from services.chassis.channel_names import SCHEME
+from services.chassis.times import seconds_of
 from services.presence.patterns import pattern_fault
 from services.presence.profile import (
     MINUTES_OF_DAY,
@@ -199,11 +200,10 @@ def _mute(wanted: users_pb2.SubjectMute, at: str = "") -> Mute:
         )
     if not wanted.HasField("until"):
         return Mute(wanted.subject)
-    # By field: the conversions of protobuf raise for times out of their range.
     seconds = wanted.until.seconds
     if not 0 <= seconds <= NEVER_S:
         raise Unacceptable(f"`{at}until` is a time from 1970 to 9999.")
-    return Mute(wanted.subject, None if seconds == NEVER_S else seconds + wanted.until.nanos / 1e9)
+    return Mute(wanted.subject, None if seconds == NEVER_S else seconds_of(wanted.until))
 
 
 def _bounded_mutes(mutes: Sequence[Mute], now: float) -> tuple[Mute, ...]:
