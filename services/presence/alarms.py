@@ -27,9 +27,8 @@ NAMES = (
 )
 # A plugin that is away for less is starting, or being started again.
 AWAY_S = 3.0
-_PARTITIONS_TOLD = 5
-_TEMPLATES_TOLD = 5
-_CHANNELS_TOLD = 5
+# Of many things that an alarm is about.
+_TOLD_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +113,10 @@ def raised(facts: Facts) -> dict[str, str]:
             "ONWARD_PRESENCE_ERA one higher."
         )
     if facts.blocked:
-        first = ", ".join(str(partition) for partition in facts.blocked[:_PARTITIONS_TOLD])
-        more = ", …" if len(facts.blocked) > _PARTITIONS_TOLD else ""
         alarms["CURSOR_BLOCKED"] = (
-            f"Entries of {len(facts.blocked)} partitions ({first}{more}) were reported and cannot "
-            "take effect: entries before them are missing, or the service's log tells of an error."
+            f"Entries of {len(facts.blocked)} partitions ({_first(facts.blocked)}) were reported "
+            "and cannot take effect: entries before them are missing, or the service's log tells of "
+            "an error."
         )
     if facts.log_replaced:
         alarms["LOG_REPLACED"] = (
@@ -141,18 +139,16 @@ def _before_sending(facts: Facts) -> dict[str, str]:
     """What keeps deliveries from being handed to a plugin that could send them."""
     alarms: dict[str, str] = {}
     if facts.unclaimed:
-        names = ", ".join(facts.unclaimed[:_CHANNELS_TOLD])
-        more = ", …" if len(facts.unclaimed) > _CHANNELS_TOLD else ""
         alarms["ROUTING_NAMES_NO_PLUGIN"] = (
-            f"The routing file names channels that no plugin serves: {names}{more}. Register their "
-            "plugins with `onward notifiers add`, or mend the names."
+            "The routing file names channels that no plugin serves: "
+            f"{_first(facts.unclaimed)}. Register their plugins with `onward notifiers add`, or "
+            "mend the names."
         )
     if facts.failing_templates:
-        names = ", ".join(facts.failing_templates[:_TEMPLATES_TOLD])
-        more = ", …" if len(facts.failing_templates) > _TEMPLATES_TOLD else ""
         alarms["TEMPLATE_FAILED"] = (
-            f"Templates failed, looped, or are not in the routing file any more: {names}{more}; "
-            "what they were for was not sent. Mend them there, then replay the dead letters."
+            "Templates failed, looped, or are not in the routing file any more: "
+            f"{_first(facts.failing_templates)}; what they were for was not sent. Mend them "
+            "there, then replay the dead letters."
         )
     if facts.entitlement_fault:
         alarms["ENTITLEMENT_UNREACHABLE"] = (
@@ -160,6 +156,12 @@ def _before_sending(facts: Facts) -> dict[str, str]:
             f"runs at ONWARD_PRESENCE_ENTITLEMENT: {facts.entitlement_fault}."
         )
     return alarms
+
+
+def _first(things: Sequence[object]) -> str:
+    """The first of them, and whether there are more."""
+    more = ", …" if len(things) > _TOLD_MAX else ""
+    return ", ".join(map(str, things[:_TOLD_MAX])) + more
 
 
 def _of_plugins(facts: Facts) -> dict[str, str]:

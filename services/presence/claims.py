@@ -16,8 +16,8 @@ from services.presence.entitlement import Judged, entitled
 from services.presence.escalation import (
     ACKNOWLEDGED,
     hastened,
-    is_settled,
     postponed,
+    settled_as,
     wait_until,
 )
 from services.presence.notifications import (
@@ -201,7 +201,7 @@ def _judge(
         return cancel(delivery, ACKNOWLEDGED)
     if delivery.step:
         siblings = rows.siblings.get(delivery.notification_id, ())
-        if settled := is_settled(delivery, siblings):
+        if settled := settled_as(delivery, siblings):
             return cancel(delivery, settled)
         until = wait_until(delivery, siblings, tx.now(), notification.plan.escalate_s)
         if until is not None and not delivery.attempts:

@@ -2,7 +2,7 @@
 
 Rules:
 - A delivery of a further step is not sent if a former step is known to have arrived, or was not
-  sent because its messages were acknowledged (`is_settled`, asked at its claim).
+  sent because its messages were acknowledged (`settled_as`, asked at its claim).
 - It waits until former steps were tried (`wait_until`, asked at its claim), and from the first try
   of one on for the time in which a receipt may come (`postponed`). So what puts off the first step
   (quiet hours, a hold) puts off the next ones, and what brings it forward brings them forward; its
@@ -27,7 +27,7 @@ _NOT_SENT = {
 }
 
 
-def is_settled(delivery: Delivery, siblings: Sequence[Delivery]) -> str:
+def settled_as(delivery: Delivery, siblings: Sequence[Delivery]) -> str:
     """Why nothing more need be sent, as a former step arrived: RECEIPTED, or ACKNOWLEDGED, where
     it was read before it was sent; empty: it must be. `siblings`: all of the notification."""
     former = [one for one in siblings if one.step < delivery.step]

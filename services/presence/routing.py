@@ -101,7 +101,7 @@ class Routing:
         route = self._route(subject, headers)
         told: list[str] = []
         category, priority = headers.get("category"), headers.get("priority")
-        if category is not None and (why := _no_category(route, category, self.categories)):
+        if category is not None and (why := _unheard(route, category, self.categories)):
             told.append(f"The header `category` is passed over: {why}.")
         if priority is not None and (why := _no_priority(route, priority)):
             told.append(f"The header `priority` is passed over: {why}.")
@@ -141,10 +141,8 @@ def _with_headers(
 ) -> Plan:
     """The route's plan, with what the publisher says where the file says nothing."""
     plan = route.plan
-    named = headers.get("category", "")
-    # Where the file knows categories, it knows all; without, preferences may name any.
-    known = named in categories or (named and not categories and category_fault(named) is None)
-    if known and "category" not in route.fixed:
+    named = headers.get("category")
+    if named is not None and "category" not in route.fixed and not _no_category(named, categories):
         plan = replace(plan, category=named, free=not categories)
     priority = headers.get("priority", "").upper()
     if priority in Priority.__members__ and "priority" not in route.fixed:
@@ -154,10 +152,16 @@ def _with_headers(
     return plan if expires_at is None else replace(plan, expires_at=expires_at)
 
 
-def _no_category(route: Route, named: str, categories: Mapping[str, Category]) -> str:
+def _unheard(route: Route, named: str, categories: Mapping[str, Category]) -> str:
     """Why a header does not give the category; empty: it does, or says the same as the file."""
     if "category" in route.fixed:
         return "" if named == route.plan.category else "the routing file says it"
+    return _no_category(named, categories)
+
+
+def _no_category(named: str, categories: Mapping[str, Category]) -> str:
+    """Why a publisher cannot name this category; empty: it can. Where the file knows categories,
+    it knows all; without, preferences may name any."""
     if categories:
         return "" if named in categories else "the routing file has no such category"
     return "" if category_fault(named) is None else _NAME_OF_CATEGORY

@@ -257,7 +257,7 @@ MISTAKES: dict[str, Made] = dict(
         _made("new_follows_find_nothing",
               (processing, "backlog_of_new_follows", lambda effects, pos: [])),
         _made("ends_not_handed_over", (handover, "_decide_ended", lambda *_: [])),
-        _made("receipts_ignored", (claims, "is_settled", lambda delivery, siblings: False)),
+        _made("receipts_ignored", (claims, "settled_as", lambda delivery, siblings: "")),
         _made("steps_at_once", (outbox, "place", _steps_at_once()),
               (claims, "wait_until", lambda *_: None), (claims, "postponed", lambda *_: [])),
         _made("next_step_not_hastened", (escalation, "_NOT_SENT", set()),),

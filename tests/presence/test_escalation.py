@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.presence.escalation import hastened, is_settled, postponed, wait_until
+from services.presence.escalation import hastened, postponed, settled_as, wait_until
 from services.presence.notifications import Delivery, DeliveryState
 
 NOW = 100.0
@@ -17,16 +17,16 @@ def one(step: int, state=DeliveryState.PENDING, due_at: float | None = 500.0, **
 
 
 def test_a_receipt_of_a_former_step_settles_a_later_one():
-    assert is_settled(one(1), [one(0, DeliveryState.DELIVERED), one(1)]) == "RECEIPTED"
-    assert not is_settled(one(1), [one(0, DeliveryState.ACCEPTED), one(1)])
-    assert not is_settled(one(0), [one(0), one(1, DeliveryState.DELIVERED)])
+    assert settled_as(one(1), [one(0, DeliveryState.DELIVERED), one(1)]) == "RECEIPTED"
+    assert not settled_as(one(1), [one(0, DeliveryState.ACCEPTED), one(1)])
+    assert not settled_as(one(0), [one(0), one(1, DeliveryState.DELIVERED)])
 
 
 def test_what_was_read_before_it_was_sent_needs_no_further_step():
     read = one(0, DeliveryState.CANCELLED, reason="ACKNOWLEDGED")
-    assert is_settled(one(1), [read, one(1)]) == "ACKNOWLEDGED"
+    assert settled_as(one(1), [read, one(1)]) == "ACKNOWLEDGED"
     assert hastened([read, one(1)], NOW) == []
-    assert not is_settled(one(1), [one(0, DeliveryState.CANCELLED, reason="MUTED"), one(1)])
+    assert not settled_as(one(1), [one(0, DeliveryState.CANCELLED, reason="MUTED"), one(1)])
 
 
 @pytest.mark.parametrize(
