@@ -19,17 +19,15 @@ asks: `admin` refuses whoever is no administrator, before anything is read.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
-from google.protobuf import json_format
-from google.protobuf.message import Message
 from onward.presence.v1 import deliveries_pb2, registry_pb2
 
-from services.chassis.refusals import Code, Refusal, refuse
+from services.chassis.refusals import Code, refuse
 from services.edge.http_refusal import Refused, json_response
+from services.edge.http_request import shown, unless_refused
 
 # Calls a method of a service of presence: its answer, a refusal, or None where there is no such
 # thing as is asked for.
@@ -42,9 +40,6 @@ _NAMES: Final = {
 _WHICH: Final = {
     "user": str, "channel": str, "reason": str, "ids": list, "all": bool, "after": str,
 }  # fmt: skip
-# What presence calls by the names of its contract, as it is called in a query, and in a body.
-_IN_QUERY: Final = {"`delivery_ids`": "`id`", "`after_id`": "`after`"}
-_IN_BODY: Final = {"`delivery_ids`": "`ids`", "`after_id`": "`after`"}
 _TEST: Final = {"endpoint": str, "user": str, "text": str}
 _WORDS: Final = {str: "a text", bool: "true or false", list: "a list of texts"}
 
@@ -80,7 +75,7 @@ class DeliveryRoutes:
     async def _notifiers(self, request: web.Request) -> web.StreamResponse:
         self._admin(request)
         asked = registry_pb2.ListNotifiersRequest()
-        found = _answered(await self._registry("ListNotifiers", asked))
+        found = unless_refused(await self._registry("ListNotifiers", asked))
         return json_response({"notifiers": [_notifier(one) for one in found.notifiers]})
 
     async def _add(self, request: web.Request) -> web.StreamResponse:
@@ -95,13 +90,13 @@ class DeliveryRoutes:
             ),
             channels=wanted["channels"],
         )
-        _answered(await self._registry("AddNotifier", asked))
+        unless_refused(await self._registry("AddNotifier", asked))
         return json_response({"name": asked.name})
 
     async def _remove(self, request: web.Request) -> web.StreamResponse:
         self._admin(request)
         asked = registry_pb2.RemoveNotifierRequest(name=request.match_info["name"])
-        found = _answered(await self._registry("RemoveNotifier", asked))
+        found = unless_refused(await self._registry("RemoveNotifier", asked))
         return json_response({"removed": found.removed})
 
     async def _letters(self, request: web.Request) -> web.StreamResponse:
@@ -118,7 +113,7 @@ class DeliveryRoutes:
             limit=int(limit),
         )
         found = await self._deliveries("ListDeadLetters", asked)
-        return json_response(_shown(_answered(found, _IN_QUERY)))
+        return json_response(shown(unless_refused(found, _in_query)))
 
     async def _letter(self, request: web.Request) -> web.StreamResponse:
         self._admin(request)
@@ -127,37 +122,36 @@ class DeliveryRoutes:
         if found is None:
             none = refuse(Code.ARGUMENT_INVALID, "There is no dead letter of that id.")
             raise Refused(none, 404)
-        return json_response(_shown(_answered(found)))
+        return json_response(shown(unless_refused(found)))
 
     async def _replay(self, request: web.Request) -> web.StreamResponse:
         self._admin(request)
         which, after = _which(await self._read(request))
         asked = deliveries_pb2.ReplayDeadLettersRequest(filter=which, after_id=after)
         done = await self._deliveries("ReplayDeadLetters", asked)
-        return json_response(_shown(_answered(done, _IN_BODY)))
+        return json_response(shown(unless_refused(done, _in_body)))
 
     async def _drop(self, request: web.Request) -> web.StreamResponse:
         self._admin(request)
         which, after = _which(await self._read(request))
         asked = deliveries_pb2.DropDeadLettersRequest(filter=which, after_id=after)
         done = await self._deliveries("DropDeadLetters", asked)
-        return json_response(_shown(_answered(done, _IN_BODY)))
+        return json_response(shown(unless_refused(done, _in_body)))
 
     async def _send_test(self, request: web.Request) -> web.StreamResponse:
         self._admin(request)
         asked = deliveries_pb2.SendTestRequest(**_fields(await self._read(request), _TEST))
-        return json_response(_shown(_answered(await self._deliveries("SendTest", asked))))
+        return json_response(shown(unless_refused(await self._deliveries("SendTest", asked))))
 
 
-def _answered(answer: Any, names: Mapping[str, str] = MappingProxyType({})) -> Any:
-    """The answer; a refusal is raised, in which fields have the `names` that the caller wrote."""
-    if isinstance(answer, Refusal):
-        told = Refusal()
-        told.CopyFrom(answer)
-        for ours, theirs in names.items():
-            told.message = told.message.replace(ours, theirs)
-        raise Refused(told)
-    return answer
+def _in_query(sentence: str) -> str:
+    """Presence calls fields by the names of its contract; a query has others."""
+    return sentence.replace("`delivery_ids`", "`id`").replace("`after_id`", "`after`")
+
+
+def _in_body(sentence: str) -> str:
+    """And so has a body."""
+    return sentence.replace("`delivery_ids`", "`ids`").replace("`after_id`", "`after`")
 
 
 def _which(body: bytes) -> tuple[deliveries_pb2.DeadLetterFilter, str]:
@@ -212,11 +206,3 @@ def _notifier(one: registry_pb2.RegisteredNotifier) -> dict[str, Any]:
         "served": list(one.served),
         "shadowed": [{"channel": each.channel, "by": each.by} for each in one.shadowed],
     }
-
-
-def _shown(message: Message) -> dict[str, Any]:
-    """A message of the contract as JSON, its zero values too."""
-    shown: dict[str, Any] = json_format.MessageToDict(
-        message, always_print_fields_with_no_presence=True
-    )
-    return shown

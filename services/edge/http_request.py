@@ -5,7 +5,7 @@ mapping; must not know what is asked for. What cannot be read is raised as `Refu
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -79,11 +79,16 @@ class Requests:
         return message_of(await self.object(request), message)
 
 
-def unless_refused(answer: T | Refusal) -> T:
-    """The answer; a refusal is raised."""
-    if isinstance(answer, Refusal):
+def unless_refused(answer: T | Refusal, told: Callable[[str], str] | None = None) -> T:
+    """The answer; a refusal is raised, its sentence as it is `told` to whoever asked."""
+    if not isinstance(answer, Refusal):
+        return answer
+    if told is None:
         raise Refused(answer)
-    return answer
+    refusal = Refusal()
+    refusal.CopyFrom(answer)
+    refusal.message = told(answer.message)
+    raise Refused(refusal)
 
 
 def message_of(value: dict[str, Any], message: M) -> M:

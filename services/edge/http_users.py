@@ -15,7 +15,7 @@ from aiohttp import web
 from google.protobuf.message import Message
 from onward.presence.v1 import users_pb2
 
-from services.chassis.refusals import Code, Refusal, refuse
+from services.chassis.refusals import Code, refuse
 from services.edge.admission import external_token_refusal
 from services.edge.backend import Backend
 from services.edge.body_fault import unknown_field
@@ -28,6 +28,7 @@ from services.edge.http_request import (
     message_of,
     number,
     shown,
+    unless_refused,
 )
 from services.edge.rates import RateLimits, Rates
 from services.edge.tokens import Caller
@@ -119,13 +120,7 @@ class HttpUsers:
         return handle
 
     async def _ask(self, method: str, user: str, request: Message) -> Any:
-        answer = await self._backend.users(method, user, request)
-        if isinstance(answer, Refusal):
-            told = Refusal()
-            told.CopyFrom(answer)
-            told.message = _as_json_names(answer.message)
-            raise Refused(told)
-        return answer
+        return unless_refused(await self._backend.users(method, user, request), _as_json_names)
 
     # -- follows ------------------------------------------------------------------------------
 

@@ -115,8 +115,8 @@ def raised(facts: Facts) -> dict[str, str]:
     if facts.blocked:
         alarms["CURSOR_BLOCKED"] = (
             f"Entries of {len(facts.blocked)} partitions ({_first(facts.blocked)}) were reported "
-            "and cannot take effect: entries before them are missing, or the service's log tells of "
-            "an error."
+            "and cannot take effect: entries before them are missing, or the service's log tells "
+            "of an error."
         )
     if facts.log_replaced:
         alarms["LOG_REPLACED"] = (
