@@ -154,14 +154,26 @@ def _shadow_sentences(
     name: str, found: Mapping[str, Any], listed: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     said = [
-        f"it is not used for {channel}: {by}, before it in the list, gets that channel"
+        f"it is not used for {channel}: {_winner(by, name, listed)} gets that channel"
         for channel, by in _given_up(found)
     ]
-    said += [
-        f"it gets {channel} from now on, and {of}, behind it in the list, does not"
-        for channel, of in _taken(name, listed)
-    ]
+    for channel, of in _taken(name, listed):
+        if _is_before(name, of, listed):
+            said.append(f"it gets {channel} from now on, and {of}, behind it in the list, does not")
+        else:
+            said.append(f"it gets {channel} for now, and {of}, which is not ready, does not")
     return [printable(sentence) for sentence in said]
+
+
+def _winner(by: str, name: str, listed: Sequence[Mapping[str, Any]]) -> str:
+    """Who gets a channel, and why."""
+    before = _is_before(by, name, listed)
+    return f"{by}, {'before it in the list' if before else 'which is ready while it is not'},"
+
+
+def _is_before(one: str, other: str, listed: Sequence[Mapping[str, Any]]) -> bool:
+    names = [str(each.get("name", "")) for each in listed]
+    return one in names and other in names and names.index(one) < names.index(other)
 
 
 def _how(found: Mapping[str, Any]) -> str:
@@ -194,8 +206,8 @@ def _show(found: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
     for one in found:
         for channel, by in _given_up(one):
-            name = one.get("name", "")
-            said = f"{name} is not used for {channel}: {by}, before it in the list, gets it."
+            name = str(one.get("name", ""))
+            said = f"{name} is not used for {channel}: {_winner(by, name, found)} gets it."
             console.print(Text(printable(said), style="yellow"), soft_wrap=True)
 
 

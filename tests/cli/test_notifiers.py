@@ -88,6 +88,25 @@ def test_who_gets_a_channel_that_two_serve_is_told_of_both(run: Run, tmp_path: P
     run(story())
 
 
+def test_who_gets_a_channel_because_the_first_is_not_ready_is_told_so(
+    run: Run, tmp_path: Path
+) -> None:
+    first = MAILER | {"name": "abe", "shadowed": [{"channel": "tel", "by": "mailer"}]}
+
+    async def story() -> None:
+        async with scripted_edge() as edge:
+            edge.answers["/v1/notifiers"] = (200, {"name": "x", "notifiers": [first, MAILER]})
+            done = await ended("notifiers", "list", home=tmp_path, url=edge.url)
+            said = "abe is not used for tel: mailer, which is ready while it is not, gets it.\n"
+            assert said in done.out
+            done = await ended("notifiers", "add", "mailer", "h:1", home=tmp_path, url=edge.url)
+            assert done.out.splitlines()[1:] == [
+                "it gets tel for now, and abe, which is not ready, does not"
+            ]
+
+    run(story())
+
+
 def test_one_that_is_not_reached_is_told_so(run: Run, tmp_path: Path) -> None:
     async def story() -> None:
         async with scripted_edge() as edge:
