@@ -1,5 +1,8 @@
 """Claims in a real store: what is claimed, and which holds are counted."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 
 from services.presence import state
@@ -36,31 +39,39 @@ def prepare(tx) -> None:
         tx.put_decided("ann", "/a", Decided(Span(seq, seq, seq), "n", "", 0.0))
 
 
+@asynccontextmanager
+async def opened(make_store, clock) -> AsyncIterator:
+    """A store in which ann's rows may be written."""
+    store = make_store(clock=clock)
+    await store.open()
+    await own(store)
+    lock_all(store, ["ann"])
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def claimed(store, *ids: str) -> list[tuple[str, list[Span]]]:
+    """What is claimed of these deliveries."""
+    claims = await store.write(
+        lambda tx: claim_deliveries(tx, tx.deliveries(list(ids)), PLUGIN, RULES)
+    )
+    return [(one.delivery.id, list(one.spans)) for one in claims]
+
+
 def test_a_hold_that_has_ended_has_ended_for_every_endpoint(run, make_store):
     now = [0.0]
 
     async def body():
-        store = make_store(clock=lambda: now[0])
-        await store.open()
-        await own(store)
-        lock_all(store, ["ann"])
-        await store.write(prepare)
-
-        async def claimed() -> list[tuple[str, list[Span]]]:
-            claims = await store.write(
-                lambda tx: claim_deliveries(tx, tx.deliveries([MAIL, PHONE]), PLUGIN, RULES)
-            )
-            return [(one.delivery.id, list(one.spans)) for one in claims]
-
-        try:
-            assert await claimed() == [], "held: the client answers for 2"
+        async with opened(make_store, lambda: now[0]) as store:
+            await store.write(prepare)
+            assert await claimed(store, MAIL, PHONE) == [], "held: the client answers for 2"
             now[0] = HOLD_S - 1
-            assert await claimed() == []
+            assert await claimed(store, MAIL, PHONE) == []
             now[0] = HOLD_S
             two = [Span(2, 2, 2)]
-            assert await claimed() == [(MAIL, two), (PHONE, two)]
-        finally:
-            await store.close()
+            assert await claimed(store, MAIL, PHONE) == [(MAIL, two), (PHONE, two)]
 
     run(body())
 
@@ -69,29 +80,19 @@ def test_a_hold_that_has_ended_has_ended_for_every_endpoint(run, make_store):
 def test_what_is_acknowledged_after_a_try_is_taken_out_if_nothing_was_sent(
     run, make_store, outcome, left
 ):
+    def tried(tx) -> None:
+        prepare(tx)
+        tx.close_notifications(["n"], sent=True)
+        tx.put_attempts([Attempt(MAIL, 1, 0.0, "p", outcome)])
+        gone = Register("c", 2, "s", 7, Standing.OFFLINE, connected=True)
+        tx.write_user("ann", state.PutRegister(gone))
+
     async def body():
-        store = make_store(clock=lambda: 1_000.0)
-        await store.open()
-        await own(store)
-        lock_all(store, ["ann"])
-
-        def tried(tx) -> None:
-            prepare(tx)
-            tx.close_notifications(["n"], sent=True)
-            tx.put_attempts([Attempt(MAIL, 1, 0.0, "p", outcome)])
-            gone = Register("c", 2, "s", 7, Standing.OFFLINE, connected=True)
-            tx.write_user("ann", state.PutRegister(gone))
-
-        try:
+        async with opened(make_store, lambda: 1_000.0) as store:
             await store.write(tried)
-            claims = await store.write(
-                lambda tx: claim_deliveries(tx, tx.deliveries([MAIL]), PLUGIN, RULES)
-            )
-            assert [list(one.spans) for one in claims] == [[Span(2, 2, 2)]]
+            assert await claimed(store, MAIL) == [(MAIL, [Span(2, 2, 2)])]
             members = await store.read(lambda tx: tx.members("n"))
             assert [span.to_seq for span in members] == left
-        finally:
-            await store.close()
 
     run(body())
 
@@ -105,32 +106,24 @@ def test_of_a_long_backlog_only_what_is_told_stays_in_the_notification(
 ):
     """Else it would be said of messages that they were notified, and no notification told them."""
 
+    def placed(tx) -> None:
+        offline = Register("c", 2, "s", 7, Standing.OFFLINE, connected=True)
+        for row in (
+            state.PutRegister(offline),
+            state.PutFollow(Follow("/a", "c", 1, 0, 3, session_id="s")),
+            state.PutEndpoint(Endpoint(MAIL, ("c",), 0.0)),
+        ):
+            tx.write_user("ann", row)
+        tx.begin_all([Notification("n", "ann", "/a", 1, 0.0, 0.0, 10_000.0)], [due(MAIL)])
+        tx.put_decided("ann", "/a", Decided(Span(1, 9, 90), "n", "", 5.0))
+        if outcome is not None:
+            tx.close_notifications(["n"], sent=True)
+            tx.put_attempts([Attempt(MAIL, 1, 0.0, "p", outcome)])
+
     async def body():
-        store = make_store(clock=lambda: 1_000.0)
-        await store.open()
-        await own(store)
-        lock_all(store, ["ann"])
-
-        def placed(tx) -> None:
-            offline = Register("c", 2, "s", 7, Standing.OFFLINE, connected=True)
-            for row in (
-                state.PutRegister(offline),
-                state.PutFollow(Follow("/a", "c", 1, 0, 3, session_id="s")),
-                state.PutEndpoint(Endpoint(MAIL, ("c",), 0.0)),
-            ):
-                tx.write_user("ann", row)
-            tx.begin_all([Notification("n", "ann", "/a", 1, 0.0, 0.0, 10_000.0)], [due(MAIL)])
-            tx.put_decided("ann", "/a", Decided(Span(1, 9, 90), "n", "", 5.0))
-            if outcome is not None:
-                tx.close_notifications(["n"], sent=True)
-                tx.put_attempts([Attempt(MAIL, 1, 0.0, "p", outcome)])
-
-        try:
+        async with opened(make_store, lambda: 1_000.0) as store:
             await store.write(placed)
-            [claimed] = await store.write(
-                lambda tx: claim_deliveries(tx, tx.deliveries([MAIL]), PLUGIN, RULES)
-            )
-            assert list(claimed.spans) == [Span(4, 9, 90)]
+            assert await claimed(store, MAIL) == [(MAIL, [Span(4, 9, 90)])]
             members = await store.read(lambda tx: tx.members("n"))
             assert [(span.from_seq, span.to_seq) for span in members] == left
             rows = await store.read(lambda tx: tx.decided_in("ann", "/a", 1, 9))
@@ -140,7 +133,5 @@ def test_of_a_long_backlog_only_what_is_told_stays_in_the_notification(
                 for one in rows
                 if not one.notification_id
             ]
-        finally:
-            await store.close()
 
     run(body())
